@@ -1,0 +1,310 @@
+"""Drives a model with the inputs of a trace and compares its outputs, event by event.
+
+One input is held until its outputs are read, because a model of observed RAM learns from them what
+only the device saw. Every output is put into one class: matched, permitted, learned, assumed,
+ambiguous, not judged, or divergent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from replay.model import effects
+from tracer import events as ev
+from tracer.events import NUMBER, Event
+from tracer.log.stream import Reader
+
+_REG_READ: Final = NUMBER["reg.read"]
+_GICR_READ: Final = NUMBER["gicr.read"]
+_LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
+_CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
+CONTEXT_EVENTS: Final = 5
+MAX_LISTED: Final = 100
+
+
+class Model(Protocol):
+    """What the engine needs of a model target."""
+
+    name: str
+    expresses: frozenset[int]
+
+    def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]: ...
+
+    @property
+    def bound(self) -> dict[int, str]: ...
+
+    def unsure(self) -> None: ...
+
+    def read(self, event: Event) -> int | None: ...
+
+    def gicr_read(self, event: Event) -> tuple[int | None, bool]: ...
+
+    def learn_gicr(self, event: Event) -> None: ...
+
+
+class Watcher(Protocol):
+    """Who looks on while a trace is replayed; called after the model has taken the event in."""
+
+    def before_input(self, seq: int, event: Event) -> None: ...
+
+    def after_input(self, seq: int, event: Event) -> None: ...
+
+    def output(self, seq: int, event: Event, expected: int | None) -> None: ...
+
+
+@dataclass(slots=True)
+class Divergence:
+    """An output that the model answers otherwise, with what stood before it."""
+
+    seq: int
+    kind: str
+    field: str
+    expected: int | str | None
+    got: int | str | None
+    before: list[tuple[int, Event]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """How the outputs of a trace were classed."""
+
+    matched: int = 0
+    permitted: int = 0
+    learned: int = 0
+    assumed: int = 0
+    ambiguous: int = 0
+    not_judged: int = 0
+    divergent: int = 0
+    divergences: list[Divergence] = field(default_factory=list)
+    assumptions: list[tuple[int, str]] = field(default_factory=list)
+    unjudged: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> int:
+        """All of them."""
+        return self.divergent + sum(getattr(self, name) for name in _CLASSES)
+
+
+class Engine:
+    """Replays one trace on one model."""
+
+    def __init__(self, reader: Reader, model: Model, watcher: Watcher | None = None) -> None:
+        self.reader = reader
+        self.model = model
+        self.watcher = watcher
+        self.tally = Tally()
+        self.seq = reader.header.first_seq - 1  # the last event taken in
+        self.lost = 0
+        self.unknown_inputs: dict[int, int] = {}
+        self.unknown_others = 0
+        self._seen_kinds: set[int] = set()
+        self._input: tuple[int, Event] | None = None
+        self._outputs: list[Event] = []
+        self._output_seqs: list[int] = []
+        self._recent: list[tuple[int, Event]] = []
+        self._frame: tuple[int, tuple[Event, ...]] = (0, ())
+
+    def run(self, until: int | None = None) -> Tally:
+        """Replay up to and with event `until` (all without it); stops before damage."""
+        for first_seq, events in self._frames():
+            self._recent = self._before(first_seq)
+            self._frame = (first_seq, events)
+            if until is not None and first_seq + len(events) > until + 1:
+                self._run_until(first_seq, events, until)
+                return self.tally
+            self._run_frame(first_seq, events)
+        self._settle()
+        return self.tally
+
+    def _frames(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
+        for frame in self.reader:
+            if self.reader.status == "damaged":
+                return  # what stands behind damage follows from a state that nobody knows
+            yield frame
+
+    def _run_frame(self, seq: int, events: tuple[Event, ...]) -> None:
+        last = ev.FIRST_OUTPUT
+        for seq, event in enumerate(events, seq):
+            kind = event[0]
+            if kind < last:
+                if self._input is not None:
+                    self._settle()
+                self._input = (seq, event)
+            elif kind < ev.FIRST_NOTE:
+                self._output(seq, event, kind)
+            else:
+                self._note(seq, event, kind)
+        self.seq = seq
+
+    def _run_until(self, first_seq: int, events: tuple[Event, ...], until: int) -> None:
+        """Replay a frame's events up to `until`, and those outputs behind it that it caused."""
+        self._run_frame(first_seq, events[: until + 1 - first_seq])
+        for seq, event in enumerate(events[until + 1 - first_seq :], until + 1):
+            if not ev.FIRST_OUTPUT <= event[0] < ev.FIRST_NOTE or event[0] in _OWN:
+                break
+            if seq - event[2] != until:
+                break
+            self._output(seq, event, event[0])
+        self._settle()
+        self.seq = until
+
+    # -- inputs
+
+    def _settle(self) -> None:
+        """Apply the input that is held and judge its outputs."""
+        if self._input is None:
+            return
+        seq, event = self._input
+        self._input = None
+        if event[0] not in ev.KINDS:
+            self.unknown_inputs[event[0]] = self.unknown_inputs.get(event[0], 0) + 1
+            return
+        if self.watcher:
+            self.watcher.before_input(seq, event)
+        done = self.model.apply(event, self._outputs)
+        if done or self._outputs:
+            self._compare(seq, event, done)
+            self._outputs.clear()
+            self._output_seqs.clear()
+        if self.watcher:
+            self.watcher.after_input(seq, event)
+
+    def _compare(self, seq: int, cause: Event, done: list[effects.Effect]) -> None:
+        """Pair effects with outputs in order; each left over on either side is a divergence."""
+        tally, bound, seen = self.tally, self.model.bound, self._seen_kinds
+        at = 0
+        for out_seq, output in zip(self._output_seqs, self._outputs, strict=True):
+            if output[0] not in self.model.expresses:
+                self._unjudged(output)
+                continue
+            seen.add(output[0])
+            while at < len(done) and done[at][0] != output[0] and done[at][0] not in seen:
+                at += 1
+            if at == len(done) or done[at][0] != output[0]:
+                self._diverge(out_seq, output, "output", None, ev.kind_name(output[0]))
+                continue
+            wrong = _difference(done[at], output)
+            if wrong:
+                self._diverge(out_seq, output, *wrong)
+            elif at in bound:
+                self._bound(out_seq, bound[at])
+            else:
+                tally.matched += 1
+            at += 1
+        for effect in done[at:]:
+            if effect[0] in seen:
+                self._diverge(seq, cause, "output", ev.kind_name(effect[0]), None)
+
+    def _bound(self, seq: int, how: str) -> None:
+        if how == "learned":
+            self.tally.learned += 1
+            return
+        self.tally.assumed += 1
+        if len(self.tally.assumptions) < MAX_LISTED:
+            self.tally.assumptions.append((seq, how.removeprefix("assumed: ")))
+
+    # -- outputs
+
+    def _output(self, seq: int, event: Event, kind: int) -> None:
+        if kind == _REG_READ:
+            self._settle()
+            self._reg_read(seq, event)
+        elif kind == _GICR_READ:
+            self._settle()
+            self._gicr_read(seq, event)
+        elif kind in _OWN or kind not in ev.KINDS:
+            self._unjudged(event)
+        elif self._input is not None and seq - event[2] == self._input[0]:
+            self._outputs.append(event)
+            self._output_seqs.append(seq)
+        else:
+            # Its cause is not the input before it: another CPU's, or not told.
+            self._unjudged(event)
+
+    def _reg_read(self, seq: int, event: Event) -> None:
+        expected = self.model.read(event)
+        bad = len(event) > 6 and event[6] != 0
+        if (expected is None) != bad:
+            self._diverge(seq, event, "bad", int(expected is None), int(bad))
+        elif (expected or 0) != event[3]:
+            self._diverge(seq, event, "value", expected or 0, event[3])
+        else:
+            self.tally.matched += 1
+        if self.watcher:
+            self.watcher.output(seq, event, expected)
+
+    def _gicr_read(self, seq: int, event: Event) -> None:
+        expected, certain = self.model.gicr_read(event)
+        if expected is None:
+            self._unjudged(event)
+            return
+        if expected == event[4]:
+            self.tally.matched += 1
+        elif certain:
+            self._diverge(seq, event, "value", expected, event[4])
+        else:
+            self.tally.learned += 1
+            self.model.learn_gicr(event)
+        if self.watcher:
+            self.watcher.output(seq, event, expected)
+
+    def _unjudged(self, event: Event) -> None:
+        name = ev.kind_name(event[0])
+        self.tally.not_judged += 1
+        self.tally.unjudged[name] = self.tally.unjudged.get(name, 0) + 1
+
+    def _note(self, seq: int, event: Event, kind: int) -> None:
+        if kind in _LOSSES:
+            self._settle()
+            self.lost += 1
+            self.model.unsure()
+        elif kind not in ev.KINDS:
+            self.unknown_others += 1
+
+    # -- divergences
+
+    def _diverge(
+        self, seq: int, event: Event, what: str, expected: int | str | None, got: int | str | None
+    ) -> None:
+        self.tally.divergent += 1
+        if len(self.tally.divergences) < MAX_LISTED:
+            self.tally.divergences.append(
+                Divergence(seq, ev.kind_name(event[0]), what, expected, got, self._before(seq))
+            )
+
+    def _before(self, seq: int) -> list[tuple[int, Event]]:
+        """Return the events that stand before `seq`, at most five."""
+        first_seq, events = self._frame
+        at = seq - first_seq
+        here = list(enumerate(events[max(at - CONTEXT_EVENTS, 0) : at], max(at - CONTEXT_EVENTS, 0)))
+        found = [(first_seq + index, event) for index, event in here]
+        return (self._recent + found)[-CONTEXT_EVENTS:]
+
+
+# Outputs that answer themselves: asked and answered in one event, without a cause.
+_OWN: Final = frozenset((_REG_READ, _GICR_READ, NUMBER["gicd.read"]))
+
+
+def _difference(effect: effects.Effect, output: Event) -> tuple[str, Any, Any] | None:
+    """Return (field, expected, got) of the first observed field that differs, or None."""
+    if output[0] == effects.COMMAND:
+        return _command_difference(effect, output)
+    if output[3:] == effect[1:]:
+        return None
+    names = [each.name for each in ev.KINDS[output[0]].fields[1:]]
+    for name, expected, got in zip(names, effect[1:], output[3:], strict=False):
+        if got is not None and got != expected:
+            return name, expected, got
+    return None
+
+
+def _command_difference(effect: effects.Effect, output: Event) -> tuple[str, Any, Any] | None:
+    if output[3] != effect[1]:
+        return "queue_offset", effect[1], output[3]
+    for at in range(4):
+        known = output[8 + at] if len(output) > 8 + at else -1
+        if (effect[2 + at] ^ output[4 + at]) & known:
+            return f"dw{at}", effect[2 + at] & known, output[4 + at]
+    return None

@@ -1,0 +1,107 @@
+"""QEMU's table entries: their bits, and fast packing and unpacking.
+
+The layouts are the facts (QEMU hw/intc/gicv3_internal.h @83baec642a13: DTE, CTE, ITE_L, ITE_H,
+VTE); the functions beside them are what the replay loop calls, and a test holds the two together.
+Addresses are addresses here: the shifts by 8 and 16 that QEMU stores them with are undone.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tracer.its.layout import Layout, address, bit, bits
+
+DTE_SIZE_BYTES: Final = 8
+CTE_SIZE_BYTES: Final = 8
+ITE_SIZE_BYTES: Final = 12
+VTE_SIZE_BYTES: Final = 8
+
+PHYSICAL: Final = 1
+VIRTUAL: Final = 0
+
+_MASK36: Final = (1 << 36) - 1
+_MASK44: Final = (1 << 44) - 1
+
+
+class Dte(Layout, width=64):
+    """Device table entry."""
+
+    valid = bit(0, "VALID")
+    size = bits(5, 1, "SIZE")  # EventID bits - 1
+    itt_addr = address(49, 6, "ITTADDR", place=8)
+
+
+class Cte(Layout, width=64):
+    """Collection table entry."""
+
+    valid = bit(0, "VALID")
+    rdbase = bits(16, 1, "RDBASE")
+
+
+class Ite(Layout, width=96):
+    """Interrupt translation entry: ITE_L, and ITE_H from bit 64."""
+
+    valid = bit(0, "VALID")
+    inttype = bit(1, "INTTYPE")
+    intid = bits(25, 2, "INTID")
+    icid = bits(47, 32, "ICID")
+    vpe_id = bits(63, 48, "VPEID")
+    doorbell = bits(87, 64, "DOORBELL")
+
+
+class Vte(Layout, width=64):
+    """vPE table entry."""
+
+    valid = bit(0, "VALID")
+    vpt_size = bits(5, 1, "VPTSIZE")
+    vpt_addr = address(41, 6, "VPTADDR", place=16)
+    rdbase = bits(57, 42, "RDBASE")
+
+
+def unpack_dte(raw: int) -> tuple[int, int, int]:
+    """Return (valid, size, itt_addr)."""
+    return raw & 1, raw >> 1 & 0x1F, (raw >> 6 & _MASK44) << 8
+
+
+def pack_dte(valid: int, size: int, itt_addr: int) -> int:
+    """Return the doubleword as stored, whatever `valid` says."""
+    return valid | size << 1 | (itt_addr >> 8 & _MASK44) << 6
+
+
+def unpack_cte(raw: int) -> tuple[int, int]:
+    """Return (valid, rdbase)."""
+    return raw & 1, raw >> 1 & 0xFFFF
+
+
+def pack_cte(valid: int, rdbase: int) -> int:
+    """Return the doubleword."""
+    return valid | (rdbase & 0xFFFF) << 1
+
+
+def unpack_ite(raw: int) -> tuple[int, int, int, int, int, int]:
+    """Return (valid, inttype, intid, icid, vpe_id, doorbell) of the 96 bits."""
+    return (
+        raw & 1,
+        raw >> 1 & 1,
+        raw >> 2 & 0xFFFFFF,
+        raw >> 32 & 0xFFFF,
+        raw >> 48 & 0xFFFF,
+        raw >> 64 & 0xFFFFFF,
+    )
+
+
+def pack_ite(valid: int, inttype: int, intid: int, icid: int, vpe_id: int, doorbell: int) -> int:
+    """Return the 96 bits."""
+    return valid | inttype << 1 | intid << 2 | icid << 32 | vpe_id << 48 | doorbell << 64
+
+
+def unpack_vte(raw: int) -> tuple[int, int, int, int]:
+    """Return (valid, vpt_size, vpt_addr, rdbase)."""
+    return raw & 1, raw >> 1 & 0x1F, (raw >> 6 & _MASK36) << 16, raw >> 42 & 0xFFFF
+
+
+def pack_vte(valid: int, vpt_size: int, vpt_addr: int, rdbase: int) -> int:
+    """Return the doubleword; fields wider than their place are cut, as FIELD_DP64 does."""
+    return (
+        valid | (vpt_size & 0x1F) << 1 | (vpt_addr >> 16 & _MASK36) << 6 | (rdbase & 0xFFFF) << 42
+    )

@@ -1,0 +1,170 @@
+"""The LPI side of QEMU's redistributors: registers, and pending bits in guest RAM.
+
+Counterpart: arm_gicv3_redist.c. PROPBASER and PENDBASER stay writable while LPIs are enabled and
+are stored as written, PTZ included (measured on 7.2.22). Where the trace does not show the
+redistributors, what an LPI's pending state is cannot be known: it is then `maybe`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from replay.model.qemu.state import Redistributor
+from tracer.its.commands import NO_DOORBELL
+from tracer.its.lpi import FIRST_LPI, pending_bit
+from tracer.its.registers import GicrCtlr, Pendbaser, Propbaser, Vpendbaser
+
+if TYPE_CHECKING:
+    from replay.model.qemu.vm import QemuVm
+
+_MASK32: Final = 0xFFFF_FFFF
+_VLPI: Final = 0x20000
+_WIDE: Final = {
+    0x70: "propbaser",
+    0x78: "pendbaser",
+    _VLPI + 0x70: "vpropbaser",
+    _VLPI + 0x78: "vpendbaser",
+}
+_ID_BITS_MAX: Final = 15  # GICD_TYPER.IDbits
+_VPENDBASER_STORED: Final = (
+    Vpendbaser.inner_cache.mask
+    | Vpendbaser.shareability.mask
+    | Vpendbaser.physical_address.mask
+    | Vpendbaser.outer_cache.mask
+    | Vpendbaser.pending_last.mask
+    | Vpendbaser.idai.mask
+    | Vpendbaser.valid.mask
+)
+
+
+def read(cpu: Redistributor, offset: int, size: int) -> int | None:
+    """Return an LPI register's value, or None for a register that is not modelled."""
+    if offset == 0 and size == 4:
+        return cpu.ctlr
+    attr = _WIDE.get(offset & ~4)
+    if attr is None:
+        return None
+    value: int = getattr(cpu, attr)
+    if size == 8:
+        return None if offset & 4 else value
+    return value >> 32 if offset & 4 else value & _MASK32
+
+
+def write(vm: QemuVm, cpu_index: int, offset: int, value: int, size: int) -> None:
+    """Carry out a write to an LPI register; others are not modelled and are ignored."""
+    cpu = vm.cpus[cpu_index]
+    if offset == 0 and size == 4:
+        enable = GicrCtlr.enable_lpis.mask
+        cpu.ctlr = cpu.ctlr & ~enable | value & enable
+        return
+    attr = _WIDE.get(offset & ~4)
+    if attr is None or (size == 8 and offset & 4):
+        return
+    old: int = getattr(cpu, attr)
+    if size == 4:
+        value &= _MASK32
+        value = old & _MASK32 | value << 32 if offset & 4 else old & ~_MASK32 | value
+    if attr == "vpendbaser":
+        value &= _VPENDBASER_STORED
+    setattr(cpu, attr, value)
+
+
+def _in_range(cpu: Redistributor, intid: int) -> bool:
+    return FIRST_LPI <= intid < 2 << min(Propbaser.id_bits.get(cpu.propbaser), _ID_BITS_MAX)
+
+
+def process_lpi(vm: QemuVm, cpu_index: int, intid: int, level: int) -> None:
+    """Set or clear an LPI's pending bit (gicv3_redist_process_lpi)."""
+    if not vm.gicr_known:
+        vm.maybe_pending[intid] = cpu_index
+        return
+    cpu = vm.cpus[cpu_index]
+    if cpu.ctlr & GicrCtlr.enable_lpis.mask and _in_range(cpu, intid):
+        _set_bit(vm, Pendbaser.physical_address.get(cpu.pendbaser), intid, level)
+
+
+def _set_bit(vm: QemuVm, pendbase: int, intid: int, level: int) -> bool:
+    """Return whether the bit changed (set_pending_table_bit); a bit in no RAM never does."""
+    gpa, shift = pending_bit(pendbase, intid)
+    if not vm.ram.backed(gpa):
+        return False
+    byte = vm.ram.load8(gpa)
+    if byte is None:
+        vm.maybe_pending[intid] = -1
+        return False
+    if byte >> shift & 1 == level:
+        return False
+    vm.ram.store8(gpa, byte ^ 1 << shift)
+    return True
+
+
+def move_lpi(vm: QemuVm, source: int, target: int, intid: int) -> None:
+    """Move one pending bit (gicv3_redist_mov_lpi)."""
+    if not vm.gicr_known:
+        vm.maybe_pending[intid] = target
+        return
+    old, new = vm.cpus[source], vm.cpus[target]
+    if not old.ctlr & new.ctlr & GicrCtlr.enable_lpis.mask:
+        return
+    if _set_bit(vm, Pendbaser.physical_address.get(old.pendbaser), intid, 0):
+        process_lpi_bit(vm, target, intid)
+
+
+def process_lpi_bit(vm: QemuVm, cpu_index: int, intid: int) -> None:
+    """Make an LPI pending without a range check (gicv3_redist_lpi_pending)."""
+    _set_bit(vm, Pendbaser.physical_address.get(vm.cpus[cpu_index].pendbaser), intid, 1)
+
+
+def move_all_lpis(vm: QemuVm, source: int, target: int) -> None:
+    """Move all pending bits (gicv3_redist_movall_lpis), bytes whole."""
+    old, new = vm.cpus[source], vm.cpus[target]
+    if not vm.gicr_known or not old.ctlr & new.ctlr & GicrCtlr.enable_lpis.mask:
+        return
+    bits = min(
+        Propbaser.id_bits.get(old.propbaser), Propbaser.id_bits.get(new.propbaser), _ID_BITS_MAX
+    )
+    start = Pendbaser.physical_address.get(old.pendbaser)
+    there = Pendbaser.physical_address.get(new.pendbaser)
+    for word_at in list(vm.ram.touched(start + FIRST_LPI // 8, start + (2 << bits) // 8)):
+        word = vm.ram.load32(word_at)
+        if word:
+            target_at = there + word_at - start
+            vm.ram.store32(target_at, (vm.ram.load32(target_at) or 0) | word)
+            if start != there:
+                vm.ram.store32(word_at, 0)
+
+
+# -- GICv4
+
+
+def _resident(cpu: Redistributor, vpt_addr: int) -> bool:
+    value = cpu.vpendbaser
+    return bool(value & Vpendbaser.valid.mask) and vpt_addr == Vpendbaser.physical_address.get(
+        value
+    )
+
+
+def process_vlpi(
+    vm: QemuVm, cpu_index: int, intid: int, vpt_addr: int, doorbell: int, level: int
+) -> None:
+    """Set or clear a vLPI's pending bit, and ring the doorbell (gicv3_redist_process_vlpi)."""
+    if not vm.gicr_known:
+        vm.maybe_pending[doorbell] = cpu_index
+        return
+    cpu = vm.cpus[cpu_index]
+    resident = _resident(cpu, vpt_addr)
+    if resident and intid >= 2 << Propbaser.id_bits.get(cpu.vpropbaser):
+        return
+    _set_bit(vm, vpt_addr, intid, level)
+    rings = not resident and level and doorbell != NO_DOORBELL
+    if rings and cpu.ctlr & GicrCtlr.enable_lpis.mask:
+        process_lpi(vm, cpu_index, doorbell, 1)
+
+
+def move_vlpi(
+    vm: QemuVm, source: tuple[int, int], target: tuple[int, int], intid: int, doorbell: int
+) -> None:
+    """Move a vLPI's pending bit between (cpu, vpt_addr) pairs (gicv3_redist_mov_vlpi)."""
+    if _set_bit(vm, source[1], intid, 0):
+        # QEMU passes the INTID where the level belongs, which is a level of 1.
+        process_vlpi(vm, target[0], intid, target[1], doorbell, 1)

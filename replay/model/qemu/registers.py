@@ -1,0 +1,234 @@
+"""Reads and writes of the control frame as QEMU's its_readl, its_readll, its_writel, its_writell.
+
+A 64-bit register is reached whole or by halves; what happens on a half is not what happens on the
+whole. Tables map (offset, size) to a function; what is in no table QEMU logs as bad and treats as
+RAZ/WI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from replay.model.qemu.commands import process_queue
+from replay.model.qemu.state import Queue, TableDesc
+from tracer.its.registers import Baser, Cbaser, Creadr, Ctlr, Cwriter
+
+if TYPE_CHECKING:
+    from replay.model.qemu.vm import QemuVm
+
+_MASK32: Final = 0xFFFF_FFFF
+_ENABLED: Final = Ctlr.enabled.mask
+_BASER_RO: Final = Baser.entry_size.mask | Baser.table_type.mask
+_PAGE_SIZES: Final = (0x1000, 0x4000, 0x10000, 0x10000)
+_LEVEL1_SIZE_BYTES: Final = 8
+
+Reader = Callable[["QemuVm"], int]
+Writer = Callable[["QemuVm", int], None]
+
+
+def read(vm: QemuVm, offset: int, size: int) -> int | None:
+    """Return the register's value, or None for an access that QEMU calls bad."""
+    reader = READ.get((offset, size))
+    return None if reader is None else reader(vm)
+
+
+def write(vm: QemuVm, offset: int, value: int, size: int) -> bool:
+    """Carry out a write; False for one that QEMU calls bad."""
+    writer = WRITE.get((offset, size))
+    if writer is None:
+        return False
+    writer(vm, value)
+    return True
+
+
+# -- writes
+
+
+def _write_ctlr(vm: QemuVm, value: int) -> None:
+    its = vm.its
+    if value & _ENABLED:
+        its.ctlr |= _ENABLED
+        _extract_tables(vm)
+        _extract_queue(vm)
+        process_queue(vm)
+    else:
+        its.ctlr &= ~_ENABLED
+
+
+def _extract_tables(vm: QemuVm) -> None:
+    """extract_table_params: a BASER that is not valid leaves a table of no entries."""
+    its = vm.its
+    tables = {1: ("dt", 0), 4: ("ct", 1), 2: ("vpet", 2)}
+    for value in its.baser:
+        if value:
+            attr, at = tables[Baser.table_type.get(value)]
+            desc = table_desc(value)
+            if desc != getattr(its, attr):
+                vm.clock += 1
+                vm.since[at] = vm.clock
+            setattr(its, attr, desc)
+
+
+def table_desc(value: int) -> TableDesc:
+    """Return the descriptor that QEMU derives from a BASER's value."""
+    if not value & Baser.valid.mask:
+        return TableDesc(entry_size=0)
+    page_size = _PAGE_SIZES[Baser.page_size.get(value)]
+    if page_size == 0x10000:
+        base = Baser.physical_address_low_64k.get(value)
+        base |= Baser.physical_address_high_64k.get(value)
+    else:
+        base = Baser.physical_address.get(value)
+    entry_size = Baser.entry_size.get(value) + 1
+    size_bytes = (Baser.size.get(value) + 1) * page_size
+    indirect = Baser.indirect.get(value)
+    if indirect:
+        entries = size_bytes // _LEVEL1_SIZE_BYTES * (page_size // entry_size)
+    else:
+        entries = size_bytes // entry_size
+    return TableDesc(base, min(entries, 1 << 16), page_size, entry_size, indirect)
+
+
+def _extract_queue(vm: QemuVm) -> None:
+    value = vm.its.cbaser
+    if value & Cbaser.valid.mask:
+        entries = (Cbaser.size.get(value) + 1) * 4096 // 32
+        vm.its.queue = Queue(Cbaser.physical_address.get(value), entries)
+    else:
+        vm.its.queue = Queue()
+
+
+def _write_cbaser(vm: QemuVm, value: int) -> None:
+    if not vm.its.ctlr & _ENABLED:
+        vm.its.cbaser = value
+        vm.its.creadr = 0
+
+
+def _write_cwriter(vm: QemuVm, value: int) -> None:
+    vm.its.cwriter = value & ~Cwriter.retry.mask
+    if vm.its.cwriter != vm.its.creadr:
+        process_queue(vm)
+
+
+def _write_cwriter_low(vm: QemuVm, value: int) -> None:
+    _write_cwriter(vm, vm.its.cwriter & ~_MASK32 | value & _MASK32 & ~Cwriter.retry.mask)
+
+
+def _write_cwriter_high(vm: QemuVm, value: int) -> None:
+    # Stored unmasked, and the queue is not processed.
+    vm.its.cwriter = _with_high(vm.its.cwriter, value)
+
+
+def _write_creadr(vm: QemuVm, value: int) -> None:
+    if vm.profile.creadr_writable:
+        vm.its.creadr = value & ~Creadr.stalled.mask
+
+
+def _write_creadr_low(vm: QemuVm, value: int) -> None:
+    _write_creadr(vm, vm.its.creadr & ~_MASK32 | value & _MASK32 & ~Creadr.stalled.mask)
+
+
+def _write_creadr_high(vm: QemuVm, value: int) -> None:
+    if vm.profile.creadr_writable:
+        vm.its.creadr = _with_high(vm.its.creadr, value)
+
+
+def _baser_writer(index: int, keep: int) -> Writer:
+    """Return a writer of the bits outside `keep`; an unimplemented BASER reads 0 and stays so."""
+
+    def writer(vm: QemuVm, value: int) -> None:
+        old = vm.its.baser[index]
+        if old and not vm.its.ctlr & _ENABLED:
+            vm.its.baser[index] = old & (keep | _BASER_RO) | value & ~(keep | _BASER_RO)
+
+    return writer
+
+
+def _ignore(vm: QemuVm, value: int) -> None:
+    """A write to a read-only register."""
+
+
+def _with_low(old: int, value: int) -> int:
+    return old & ~_MASK32 | value & _MASK32
+
+
+def _with_high(old: int, value: int) -> int:
+    return old & _MASK32 | (value & _MASK32) << 32
+
+
+def _shifted(writer: Writer) -> Writer:
+    return lambda vm, value: writer(vm, (value & _MASK32) << 32)
+
+
+def _write_table() -> dict[tuple[int, int], Writer]:
+    table: dict[tuple[int, int], Writer] = {
+        (0x00, 4): _write_ctlr,
+        (0x04, 4): _ignore,
+        (0x08, 8): _ignore,
+        (0x80, 4): lambda vm, value: _write_cbaser(vm, _with_low(vm.its.cbaser, value)),
+        (0x84, 4): lambda vm, value: _write_cbaser(vm, _with_high(vm.its.cbaser, value)),
+        (0x80, 8): _write_cbaser,
+        (0x88, 4): _write_cwriter_low,
+        (0x8C, 4): _write_cwriter_high,
+        (0x88, 8): _write_cwriter,
+        (0x90, 4): _write_creadr_low,
+        (0x94, 4): _write_creadr_high,
+        (0x90, 8): _write_creadr,
+    }
+    for index in range(8):
+        at = 0x100 + 8 * index
+        high, whole = _baser_writer(index, _MASK32), _baser_writer(index, 0)
+        low = _baser_writer(index, _MASK32 << 32)
+        table[at, 8] = whole
+        table[at, 4] = low
+        table[at + 4, 4] = _shifted(high)
+    for at in range(0xFFD0, 0x10000, 4):
+        table[at, 4] = _ignore
+    return table
+
+
+# -- reads
+
+
+def _id_register(offset: int) -> Reader:
+    fixed = {0xFFD0: 0x44, 0xFFE4: 0xB4, 0xFFF0: 0x0D, 0xFFF4: 0xF0, 0xFFF8: 0x05, 0xFFFC: 0xB1}
+    if offset == 0xFFE0:
+        return lambda vm: vm.profile.pidr0
+    if offset == 0xFFE8:
+        return lambda vm: vm.profile.pidr2
+    value = fixed.get(offset, 0)
+    return lambda vm: value
+
+
+def _baser_reader(index: int) -> Reader:
+    return lambda vm: vm.its.baser[index]
+
+
+def _half(whole: Reader, shift: int) -> Reader:
+    return lambda vm: whole(vm) >> shift & _MASK32
+
+
+def _read_table() -> dict[tuple[int, int], Reader]:
+    wide: dict[int, Reader] = {
+        0x08: lambda vm: vm.profile.typer,
+        0x80: lambda vm: vm.its.cbaser,
+        0x88: lambda vm: vm.its.cwriter,
+        0x90: lambda vm: vm.its.creadr,
+        **{0x100 + 8 * index: _baser_reader(index) for index in range(8)},
+    }
+    table: dict[tuple[int, int], Reader] = {
+        (0x00, 4): lambda vm: vm.its.ctlr,
+        (0x04, 4): lambda vm: vm.profile.iidr,
+    }
+    for at, whole in wide.items():
+        table[at, 8] = whole
+        table[at, 4] = _half(whole, 0)
+        table[at + 4, 4] = _half(whole, 32)
+    for at in range(0xFFD0, 0x10000, 4):
+        table[at, 4] = _id_register(at)
+    return table
+
+
+READ: Final = _read_table()
+WRITE: Final = _write_table()

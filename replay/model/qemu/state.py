@@ -1,0 +1,75 @@
+"""The state of one QEMU ITS and its redistributors, as plain numbers.
+
+Counterparts: GICv3ITSState (registers and the descriptors derived from them when the ITS is
+enabled) and GICv3CPUState (the LPI part).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(slots=True)
+class TableDesc:
+    """What QEMU derives from a BASER on enabling; it is not cleared by a reset."""
+
+    base: int = 0
+    entries: int = 0
+    page_size: int = 0
+    entry_size: int = 8
+    indirect: int = 0
+
+
+@dataclass(slots=True)
+class Queue:
+    """What QEMU derives from CBASER on enabling."""
+
+    base: int = 0
+    entries: int = 0
+
+
+class ItsState:
+    """Registers as the guest reads them, plus the derived descriptors."""
+
+    __slots__ = ("baser", "cbaser", "creadr", "ct", "ctlr", "cwriter", "dt", "queue", "vpet")
+
+    def __init__(self) -> None:
+        self.ctlr = 0
+        self.cbaser = 0
+        self.cwriter = 0
+        self.creadr = 0
+        self.baser = [0] * 8
+        self.dt = TableDesc()
+        self.ct = TableDesc()
+        self.vpet = TableDesc()
+        self.queue = Queue()
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """Return everything as nested tuples of numbers."""
+        return (
+            self.ctlr, self.cbaser, self.cwriter, self.creadr, tuple(self.baser),
+            _values(self.dt), _values(self.ct), _values(self.vpet), _values(self.queue),
+        )  # fmt: skip
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Return to `snapshot`."""
+        self.ctlr, self.cbaser, self.cwriter, self.creadr, baser, dt, ct, vpet, queue = snapshot
+        self.baser = list(baser)
+        self.dt, self.ct, self.vpet = TableDesc(*dt), TableDesc(*ct), TableDesc(*vpet)
+        self.queue = Queue(*queue)
+
+
+@dataclass(slots=True)
+class Redistributor:
+    """The LPI registers of one CPU."""
+
+    ctlr: int = 0
+    propbaser: int = 0
+    pendbaser: int = 0
+    vpropbaser: int = 0
+    vpendbaser: int = 0
+
+
+def _values(item: TableDesc | Queue) -> tuple[int, ...]:
+    return tuple(getattr(item, f.name) for f in fields(item))

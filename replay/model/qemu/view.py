@@ -1,0 +1,185 @@
+"""How a QEMU VM's state is told: registers by name, mappings by identifier, and a digest.
+
+Only what can be reached is listed: tables of a valid BASER, ITTs of a valid DTE. `confirmed` says
+whether an entry was seen since its table last changed hands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from replay.model.qemu import entries
+from replay.model.qemu.registers import READ, table_desc
+from replay.model.qemu.state import TableDesc
+from replay.model.qemu.tables import unseen_page
+from tracer.its.lpi import pending_bit
+from tracer.its.registers import Pendbaser
+
+if TYPE_CHECKING:
+    from replay.model.qemu.vm import QemuVm
+
+_LEVEL1_ADDRESS = (1 << 51) - 1
+
+
+def registers(vm: QemuVm) -> dict[str, int]:
+    """Return the ITS registers that a reset or a guest can change, and the constant ones."""
+    its = vm.its
+    return {
+        "GITS_CTLR": its.ctlr,
+        "GITS_IIDR": vm.profile.iidr,
+        "GITS_TYPER": vm.profile.typer,
+        "GITS_CBASER": its.cbaser,
+        "GITS_CWRITER": its.cwriter,
+        "GITS_CREADR": its.creadr,
+        **{f"GITS_BASER{index}": value for index, value in enumerate(its.baser)},
+        "GITS_PIDR2": READ[0xFFE8, 4](vm),
+    }
+
+
+def redistributors(vm: QemuVm) -> dict[int, dict[str, int | None]]:
+    """Return the LPI registers of each CPU; None where the trace does not show them."""
+    names = {"GICR_CTLR": "ctlr", "GICR_PROPBASER": "propbaser", "GICR_PENDBASER": "pendbaser"}
+    if vm.profile.virtual:
+        names |= {"GICR_VPROPBASER": "vpropbaser", "GICR_VPENDBASER": "vpendbaser"}
+    return {
+        index: {
+            name: getattr(cpu, attr) if vm.gicr_known else None for name, attr in names.items()
+        }
+        for index, cpu in enumerate(vm.cpus)
+    }
+
+
+def _entries(vm: QemuVm, desc: TableDesc) -> list[tuple[int, int, int]]:
+    """Return (index, address, doubleword) of the non-zero entries of a table."""
+    found = []
+    for first, start, count in _pages(vm, desc):
+        for at in vm.ram.touched(start, start + count * desc.entry_size):
+            if (at - start) % desc.entry_size == 0:
+                raw = vm.ram.load64(at)
+                if raw:
+                    found.append((first + (at - start) // desc.entry_size, at, raw))
+    return found
+
+
+def _pages(vm: QemuVm, desc: TableDesc) -> list[tuple[int, int, int]]:
+    """Return (first index, address, entries) of each stretch of a table whose place is known."""
+    if not desc.entries:
+        return []
+    if not desc.indirect:
+        return [(0, desc.base, desc.entries)]
+    per_page = desc.page_size // desc.entry_size
+    step = desc.page_size // 8  # as QEMU divides: by the size of a level-1 entry
+    pages = []
+    end = desc.base + desc.entries // per_page * 8
+    for at in vm.ram.touched(desc.base, end):
+        raw = vm.ram.load64(at) if at % 8 == 0 else None
+        if raw and raw >> 63:
+            pages.append(((at - desc.base) // 8 * step, raw & _LEVEL1_ADDRESS, per_page))
+    for at in sorted(vm.assumed_level1):
+        if desc.base <= at < end and vm.ram.load64(at) is None:
+            index = (at - desc.base) // 8
+            pages.append((index * step, unseen_page(desc, index), per_page))
+    return pages
+
+
+def devices(vm: QemuVm) -> dict[int, dict[str, Any]]:
+    """Return DeviceID -> ITT and events, of every valid device table entry."""
+    found = {}
+    for device_id, at, raw in _entries(vm, table_desc(vm.its.baser[0])):
+        valid, size, itt_addr = entries.unpack_dte(raw)
+        if valid:
+            found[device_id] = {
+                "itt_addr": itt_addr,
+                "eventid_bits": size + 1,
+                "confirmed": _confirmed(vm, at, vm.since[0]),
+                "events": _events(vm, itt_addr, 2 << size),
+            }
+    return found
+
+
+def _events(vm: QemuVm, itt_addr: int, count: int) -> dict[int, dict[str, Any]]:
+    found = {}
+    since = max(vm.since[0], vm.since_itt.get(itt_addr, 0))
+    size = entries.ITE_SIZE_BYTES
+    for at in vm.ram.touched(itt_addr, itt_addr + count * size):
+        if (at - itt_addr) % size:
+            continue
+        low, high = vm.ram.load64(at), vm.ram.load32(at + 8)
+        if low is None or high is None:
+            continue
+        valid, inttype, intid, icid, vpe_id, doorbell = entries.unpack_ite(low | high << 64)
+        if not valid:
+            continue
+        event: dict[str, Any] = {"intid": intid}
+        if inttype == entries.PHYSICAL:
+            event["icid"] = icid
+        else:
+            event |= {"vpe_id": vpe_id, "doorbell": doorbell}
+        found[(at - itt_addr) // size] = event | {"confirmed": _confirmed(vm, at, since)}
+    return found
+
+
+def collections(vm: QemuVm) -> dict[int, dict[str, Any]]:
+    """Return ICID -> target, of every valid collection table entry."""
+    found = {}
+    for icid, at, raw in _entries(vm, table_desc(vm.its.baser[1])):
+        valid, rdbase = entries.unpack_cte(raw)
+        if valid:
+            found[icid] = {"rdbase": rdbase, "confirmed": _confirmed(vm, at, vm.since[1])}
+    return found
+
+
+def vpes(vm: QemuVm) -> dict[int, dict[str, Any]]:
+    """Return vPEID -> entry, of every valid vPE table entry."""
+    if not vm.profile.virtual:
+        return {}
+    found = {}
+    for vpe_id, at, raw in _entries(vm, table_desc(vm.its.baser[2])):
+        valid, vpt_size, vpt_addr, rdbase = entries.unpack_vte(raw)
+        if valid:
+            found[vpe_id] = {
+                "vpt_size": vpt_size,
+                "vpt_addr": vpt_addr,
+                "rdbase": rdbase,
+                "confirmed": _confirmed(vm, at, vm.since[2]),
+            }
+    return found
+
+
+def _confirmed(vm: QemuVm, at: int, since: int) -> bool:
+    return vm.ram.complete or vm.confirmed.get(at, -1) >= since
+
+
+def lpis(vm: QemuVm) -> dict[int, dict[str, Any]]:
+    """Return INTID -> pending state of every LPI that an event maps to a collection."""
+    targets = {icid: entry["rdbase"] for icid, entry in collections(vm).items()}
+    found = {}
+    for device in devices(vm).values():
+        for event in device["events"].values():
+            if "icid" in event:
+                target = targets.get(event["icid"])
+                found[event["intid"]] = {
+                    "pending": _pending(vm, event["intid"], target),
+                    "target": target,
+                    "queued": None,
+                }
+    return found
+
+
+def _pending(vm: QemuVm, intid: int, cpu: int | None) -> str:
+    if not vm.gicr_known or not vm.ram.complete or cpu is None or cpu >= len(vm.cpus):
+        # A guest that runs takes interrupts where nobody sees it.
+        return "maybe"
+    gpa, shift = pending_bit(Pendbaser.physical_address.get(vm.cpus[cpu].pendbaser), intid)
+    byte = vm.ram.load8(gpa)
+    return "maybe" if byte is None else "set" if byte >> shift & 1 else "clear"
+
+
+def hidden(vm: QemuVm) -> dict[str, Any]:
+    """Return what no register shows: the descriptors derived on enabling."""
+    its = vm.its
+    shown = {"dt": its.dt, "ct": its.ct, "vpet": its.vpet}
+    return {
+        name: [desc.base, desc.entries, desc.page_size, desc.entry_size, desc.indirect]
+        for name, desc in shown.items()
+    } | {"queue": [its.queue.base, its.queue.entries]}

@@ -1,0 +1,265 @@
+"""The model of QEMU's ITS as a target: input events become its calls, outputs its witness.
+
+Counterpart: `replay.engine`, which hands over one input with the outputs that name it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgpack
+
+from replay.model import effects
+from replay.model.memory import GuestRam
+from replay.model.qemu import reset, view
+from replay.model.qemu.vm import QemuVm
+from replay.profiles import Profile
+from tracer import events as ev
+from tracer.events import NUMBER, Event
+from tracer.log.header import Header
+
+# Outputs that this model can express; others are not judged.
+EXPRESSES: Final = frozenset(
+    (effects.COMMAND, effects.TABLE_READ, effects.TABLE_WRITE, effects.TABLE_FAULT)
+)
+
+
+class OutputWitness:
+    """What the trace shows of one input, for the steps that RAM does not tell."""
+
+    __slots__ = ("outputs",)
+
+    def __init__(self, outputs: Sequence[Event]) -> None:
+        self.outputs = outputs
+
+    def _find(self, at: int, kind: int, first: int, values: tuple[int, ...]) -> Event | None:
+        """Return the output at step `at`, or behind it, whose fields from `first` are `values`."""
+        end = first + len(values)
+        for output in self.outputs[at:]:
+            if output[0] == kind and output[first:end] == values:
+                return output
+        for output in self.outputs[:at]:  # a trace that lacks kinds of outputs has fewer steps
+            if output[0] == kind and output[first:end] == values:
+                return output
+        return None
+
+    def command(self, at: int, queue_offset: int) -> tuple[int, int, int, int] | None:
+        """Return the command fetched from `queue_offset`."""
+        output = self._find(at, effects.COMMAND, 3, (queue_offset,))
+        return None if output is None else output[4:8]  # type: ignore[return-value]
+
+    def entry(self, at: int, table: int, index: int, base: int) -> tuple[int, ...] | None:
+        """Return the entry read, when every field of it was shown."""
+        output = self._find(at, effects.TABLE_READ, 3, (table, index, base))
+        if output is None:
+            return None
+        entry = output[6 : 7 + len(ev.ENTRY_FIELDS[table])]
+        if len(entry) <= len(ev.ENTRY_FIELDS[table]) or None in entry:
+            return None
+        return entry
+
+    def fault(self, at: int, table: int, index: int) -> bool:
+        """Return whether the next step was seen to meet no memory."""
+        return any(
+            output[0] == effects.TABLE_FAULT and output[3:5] == (table, index)
+            for output in self.outputs[at : at + 1]
+        )
+
+
+class QemuModel:
+    """A QEMU VM that events can be applied to."""
+
+    expresses = EXPRESSES
+
+    def __init__(
+        self,
+        header: Header,
+        profile: Profile,
+        *,
+        reset_steps: tuple[reset.Step, ...] = reset.STEPS,
+    ) -> None:
+        complete = header.guest_ram == "complete"
+        slots = None if header.ram_ranges is None else tuple((b, s) for b, s in header.ram_ranges)
+        self.name = profile.name
+        self.profile = profile
+        self._cpus = header.cpus or 1
+        self.vm = QemuVm(
+            profile.choices,
+            cpus=self._cpus,
+            ram=GuestRam(slots, complete=complete),
+            gicr_known=complete,
+            reset_steps=reset_steps,
+        )
+
+    def fresh(self) -> QemuModel:
+        """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
+        other = object.__new__(QemuModel)
+        other.name, other.profile, other._cpus = self.name, self.profile, self._cpus
+        ram = GuestRam(self.vm.ram.slots, complete=self.vm.ram.complete)
+        ram.restore(self.vm.ram.snapshot())
+        other.vm = QemuVm(
+            self.profile.choices, cpus=self._cpus, ram=ram, gicr_known=self.vm.gicr_known
+        )
+        return other
+
+    # -- inputs
+
+    def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]:
+        """Carry out an input; return its effects. `bound` then says what was not known."""
+        vm = self.vm
+        vm.effects.clear()
+        vm.bound.clear()
+        vm.witness = OutputWitness(outputs)
+        handler = _APPLY.get(event[0])
+        if handler is not None:
+            handler(vm, event)
+        return vm.effects
+
+    @property
+    def bound(self) -> dict[int, str]:
+        """Effect index -> `learned` or `assumed: why`, of the last input."""
+        return self.vm.bound
+
+    def unsure(self) -> None:
+        """Events were lost: nothing that was known of guest RAM is certain any more."""
+        self.vm.hand_over()
+
+    # -- outputs that are asked for
+
+    def read(self, event: Event) -> int | None:
+        """Return what reg.read `event` should have given; None for a bad access."""
+        return self.vm.reg_read(event[2], event[4] if len(event) > 4 else 8)
+
+    def gicr_read(self, event: Event) -> tuple[int | None, bool]:
+        """Return (what gicr.read `event` should have given or None, whether that is certain)."""
+        fields = ev.fields_of(event)
+        known = self.vm.gicr_known
+        return self.vm.gicr_read(fields["cpu"], fields["offset"], fields["size"]), known
+
+    def learn_gicr(self, event: Event) -> None:
+        """Take a redistributor register over from a read, where it was not known before."""
+        fields = ev.fields_of(event)
+        self.vm.gicr_write(fields["cpu"], fields["offset"], fields["value"], fields["size"])
+
+    # -- state
+
+    def components(self) -> dict[str, Any]:
+        """Return every component that a reset is judged by, by name."""
+        vm = self.vm
+        devices = view.devices(vm)
+        found: dict[str, Any] = dict(view.registers(vm))
+        found["devices"] = {key: _mapping(item) for key, item in devices.items()}
+        found["events"] = {
+            (device_id, event_id): _mapping(event)
+            for device_id, device in devices.items()
+            for event_id, event in device["events"].items()
+        }
+        found["collections"] = {key: _mapping(v) for key, v in view.collections(vm).items()}
+        if vm.profile.virtual:
+            found["vpes"] = {key: _mapping(item) for key, item in view.vpes(vm).items()}
+        for cpu, registers in enumerate(vm.cpus):
+            found[f"GICR_CTLR[{cpu}]"] = registers.ctlr
+            found[f"GICR_PROPBASER[{cpu}]"] = registers.propbaser
+            found[f"GICR_PENDBASER[{cpu}]"] = registers.pendbaser
+        return found
+
+    def registers(self) -> dict[str, int]:
+        """Return the ITS registers by name."""
+        return view.registers(self.vm)
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as JSON has it, digest included."""
+        vm = self.vm
+        shown: dict[str, Any] = {
+            "its": {
+                "0": {
+                    "registers": {name: hex(v) for name, v in view.registers(vm).items()},
+                    "devices": {hex(k): _device(v) for k, v in sorted(view.devices(vm).items())},
+                    "collections": {str(k): v for k, v in sorted(view.collections(vm).items())},
+                    "vpes": {
+                        str(k): v | {"vpt_addr": hex(v["vpt_addr"])}
+                        for k, v in sorted(view.vpes(vm).items())
+                    },
+                    "translation_cache": [],
+                }
+            },
+            "redistributors": {
+                str(cpu): {name: None if v is None else hex(v) for name, v in registers.items()}
+                for cpu, registers in view.redistributors(vm).items()
+            },
+            "lpis": {str(intid): entry for intid, entry in sorted(view.lpis(vm).items())},
+        }
+        return shown | {"digest": self._digest(shown)}
+
+    def _digest(self, shown: dict[str, Any]) -> str:
+        """BLAKE2b over sorted msgpack of what is told, what is hidden, and all known RAM."""
+        vm = self.vm
+        words = [(hex(key), word) for key, word in sorted(vm.ram.words.items())]
+        if vm.ram.complete:
+            words = [item for item in words if item[1]]
+        whole = [_canonical(shown), _canonical(view.hidden(vm)), words]
+        packed: bytes = msgpack.packb(whole, use_bin_type=True)
+        return blake2b(packed, digest_size=16).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [[key, _canonical(item)] for key, item in sorted(value.items())]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return hex(value)
+    return value
+
+
+def _device(device: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "itt_addr": hex(device["itt_addr"]),
+        "eventid_bits": device["eventid_bits"],
+        "confirmed": device["confirmed"],
+        "events": {hex(key): event for key, event in sorted(device["events"].items())},
+    }
+
+
+def _mapping(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if key not in ("confirmed", "events")}
+
+
+# -- one function an input kind
+
+
+def _reg_write(vm: QemuVm, event: Event) -> None:
+    vm.reg_write(event[2], event[3], event[4] if len(event) > 4 else 8)
+
+
+def _msi(vm: QemuVm, event: Event) -> None:
+    vm.msi(event[2], event[3])
+
+
+def _gicr_write(vm: QemuVm, event: Event) -> None:
+    vm.gicr_write(event[2], event[3], event[4], event[5] if len(event) > 5 else 8)
+
+
+def _mem_write(vm: QemuVm, event: Event) -> None:
+    vm.mem_write(event[2], event[3])
+
+
+def _ram(vm: QemuVm, event: Event) -> None:
+    if event[4] if len(event) > 4 else 1:
+        vm.ram.add_slot(event[2], event[3])
+    else:
+        vm.ram.remove_slot(event[2], event[3])
+
+
+def _reset(vm: QemuVm, event: Event) -> None:
+    vm.reset()
+
+
+_APPLY: Final[dict[int, Callable[[QemuVm, Event], None]]] = {
+    NUMBER["reg.write"]: _reg_write,
+    NUMBER["msi"]: _msi,
+    NUMBER["gicr.write"]: _gicr_write,
+    NUMBER["mem.write"]: _mem_write,
+    NUMBER["ram"]: _ram,
+    NUMBER["reset"]: _reset,
+}

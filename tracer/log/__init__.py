@@ -1,0 +1,1 @@
+"""The trace file: its format, its reader and writer, and its text form."""

@@ -1,0 +1,216 @@
+"""Bytes of a frame's payload: compression within limits, and events with their types checked.
+
+Counterpart: `tracer.log.stream`, which puts payloads into frames. Everything read here was chosen
+by whoever wrote the file: sizes are checked before they are believed, and only `PayloadError`
+leaves this module.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Iterable
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final
+
+import msgpack
+
+from tracer.events import KINDS, REQUIRED, Event, Field
+from tracer.log import format as fmt
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+
+class PayloadError(ValueError):
+    """A payload that no writer of this version wrote."""
+
+
+def compress(raw: bytes, codec: int) -> bytes:
+    """Return `raw` compressed with `codec`."""
+    if codec == fmt.CODEC_ZSTD:
+        return zstd.compress(raw, level=3)
+    if codec == fmt.CODEC_ZLIB:
+        return zlib.compress(raw, 6)
+    return raw
+
+
+def decompress(stored: bytes, codec: int, raw_size: int) -> bytes:
+    """Return the payload; never allocates more than `raw_size` and a byte."""
+    if codec == fmt.CODEC_NONE:
+        raw = stored
+    elif codec == fmt.CODEC_ZLIB:
+        raw = _unzlib(stored, raw_size)
+    elif codec == fmt.CODEC_ZSTD:
+        raw = _unzstd(stored, raw_size)
+    else:
+        raise PayloadError(f"codec {codec} is not known to this version")
+    if len(raw) != raw_size:
+        raise PayloadError(f"payload must unpack to {raw_size} bytes, as its frame says")
+    return raw
+
+
+def _unzlib(stored: bytes, raw_size: int) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(stored, raw_size + 1)
+    except zlib.error as error:
+        raise PayloadError(f"zlib: {error}") from error
+
+
+def _unzstd(stored: bytes, raw_size: int) -> bytes:
+    options = {int(zstd.DecompressionParameter.window_log_max): fmt.ZSTD_WINDOW_LOG_MAX}
+    try:
+        return zstd.ZstdDecompressor(options=options).decompress(stored, raw_size + 1)
+    except zstd.ZstdError as error:
+        raise PayloadError(f"zstd: {error}") from error
+
+
+# autoreset packer: one per process, used under the writer's lock or from one thread only
+_PACKER: Final = msgpack.Packer(use_bin_type=True)
+
+
+def pack_events(first_seq: int, events: list[Event]) -> bytes:
+    """Return the payload of an event frame."""
+    payload: bytes = _PACKER.pack((first_seq, events))
+    return payload
+
+
+def pack_map(value: dict[str, Any]) -> bytes:
+    """Return the payload of a header, index or end frame."""
+    payload: bytes = msgpack.packb(value, use_bin_type=True)
+    return payload
+
+
+def unpack_map(raw: bytes) -> dict[str, Any]:
+    """Return the map of a header, index or end frame."""
+    value = _unpack(raw, max_map_len=fmt.MAX_HEADER_ITEMS)
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise PayloadError("payload must be a map with text keys")
+    return value
+
+
+def unpack_events(raw: bytes) -> tuple[int, tuple[Event, ...]]:
+    """Return (first sequence number, events); all known kinds have the types of their schema.
+
+    Raises:
+        PayloadError: the payload is not what a writer of any version writes.
+    """
+    value = _unpack(raw, max_map_len=0)
+    if type(value) is not tuple or len(value) != 2:
+        raise PayloadError("payload must be [first sequence number, events]")
+    first_seq, events = value
+    if type(first_seq) is not int or not 0 <= first_seq < fmt.MAX_SEQ:
+        raise PayloadError("first sequence number must be a small integer")
+    if type(events) is not tuple or not events or len(events) > fmt.MAX_EVENTS_PER_FRAME:
+        raise PayloadError(f"events must be an array of 1 to {fmt.MAX_EVENTS_PER_FRAME}")
+    check_events(events)
+    if b"\xc2" in raw or b"\xc3" in raw:  # msgpack's booleans, which Python would add up as numbers
+        _check_each(events)
+    return first_seq, events
+
+
+def _unpack(raw: bytes, max_map_len: int) -> Any:
+    try:
+        return msgpack.unpackb(
+            raw,
+            use_list=False,
+            raw=False,
+            strict_map_key=True,
+            max_map_len=max_map_len,
+            max_array_len=fmt.MAX_EVENTS_PER_FRAME,
+            max_str_len=fmt.MAX_TEXT_BYTES,
+            max_bin_len=fmt.MAX_EVENT_BYTES,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise PayloadError(f"msgpack: {error}") from error
+    except msgpack.exceptions.UnpackException as error:
+        raise PayloadError(f"msgpack: {error or type(error).__name__}") from error
+
+
+_KIND: Final = itemgetter(0)
+# Kinds whose fields are all numbers that must not be negative: a whole frame is checked at once.
+_PLAIN_FORMS: Final = ("hex", "dec")
+
+
+def check_events(events: Iterable[Event]) -> None:
+    """Check shape, types and signs of every event; PayloadError names the first bad one.
+
+    The common case costs four passes that run in C: the set of (kind, length) pairs, one flat
+    list, its sum (which only numbers have) and its minimum. Anything unusual is looked at event
+    by event.
+    """
+    try:
+        shapes = set(zip(map(_KIND, events), map(len, events), strict=True))
+        flat = list(chain.from_iterable(events))
+        total = sum(flat)
+    except (TypeError, IndexError, KeyError):
+        _check_each(events)
+        return
+    if type(total) is not int or min(flat) < 0 or not shapes <= _PLAIN_SHAPES:
+        _check_each(events)
+
+
+def _plain_shapes() -> frozenset[tuple[int, int]]:
+    shapes = set()
+    for kind, cls in KINDS.items():
+        for count in range(_required(cls.fields), len(cls.fields) + 1):
+            if all(_is_plain(field) for field in cls.fields[:count]):
+                shapes.add((kind, count + 2))
+    return frozenset(shapes)
+
+
+def _required(fields: tuple[Field, ...]) -> int:
+    return sum(1 for field in fields if field.default is REQUIRED)
+
+
+def _is_plain(field: Field) -> bool:
+    return field.form in _PLAIN_FORMS
+
+
+_PLAIN_SHAPES: Final = _plain_shapes()
+
+
+def _check_each(events: Iterable[Event]) -> None:
+    for at, event in enumerate(events):
+        _check_one(event, at)
+
+
+def _check_one(event: object, at: int) -> None:
+    if type(event) is not tuple or not 2 <= len(event) <= fmt.MAX_EVENT_FIELDS:
+        raise PayloadError(f"event {at} of its frame must be an array of 2 or more")
+    kind, dt_ns = event[0], event[1]
+    if type(kind) is not int or type(dt_ns) is not int or not 0 <= kind <= 255:
+        raise PayloadError(f"event {at} of its frame must begin with a kind and a time")
+    cls = KINDS.get(kind)
+    if cls is None:
+        return
+    values = event[2:]
+    if len(values) < _required(cls.fields):
+        raise PayloadError(f"event {at} of its frame ({cls.name}) lacks fields")
+    for field, value in zip(cls.fields, values, strict=False):
+        if not fits(field, value):
+            raise PayloadError(
+                f"event {at} of its frame ({cls.name}): {field.name} must not be {value!r:.40}"
+            )
+
+
+def fits(field: Field, value: object) -> bool:
+    """Return whether `value` has the type and range of `field`."""
+    form = field.form
+    if value is None:
+        return field.default is None
+    if form == "bytes":
+        return type(value) is bytes
+    if form == "text":
+        return type(value) is str
+    if type(value) is not int:
+        return False
+    if form == "int":
+        return -(2**63) <= value < 2**63
+    if isinstance(form, tuple):
+        return 0 <= value < len(form)
+    return 0 <= value < 2**64

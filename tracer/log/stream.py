@@ -1,0 +1,402 @@
+"""Reader and writer of trace files, together, so that they cannot part.
+
+The writer keeps events back up to a bound and then writes one frame with one write. The reader
+tells a clean end, a cut tail, damage in the middle, a newer version and something that is no trace
+apart, and never believes a length before it has checked it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import BinaryIO, Final
+
+from tracer.errors import DamagedTrace, NewerTrace, NotATrace, WriteError
+from tracer.events import Event
+from tracer.log import format as fmt
+from tracer.log.codec import (
+    PayloadError,
+    compress,
+    decompress,
+    pack_events,
+    pack_map,
+    unpack_events,
+    unpack_map,
+)
+from tracer.log.header import Header
+
+_PREAMBLE_AND_CHAIN: Final = fmt.PREAMBLE.pack(fmt.MAGIC, fmt.VERSION)
+
+
+def _link(chain: bytes, frame: bytes) -> bytes:
+    return blake2b(chain + frame, digest_size=fmt.CHAIN_SIZE_BYTES).digest()
+
+
+class Writer:
+    """Appends events to a new trace.
+
+    At most `bound_events` events and, with a thread that watches the clock, `bound_ms`
+    milliseconds of them are not yet in the file. `add` may be called from one thread.
+    """
+
+    def __init__(
+        self,
+        out: BinaryIO,
+        header: Header,
+        *,
+        codec: int = fmt.CODEC_ZSTD,
+        bound_events: int = fmt.DEFAULT_BOUND_EVENTS,
+        bound_ms: int = fmt.DEFAULT_BOUND_MS,
+        fsync: bool = False,
+        name: str = "trace",
+    ) -> None:
+        if not 1 <= bound_events <= fmt.MAX_EVENTS_PER_FRAME:
+            raise ValueError(f"bound_events must be 1 to {fmt.MAX_EVENTS_PER_FRAME}")
+        self._out = out
+        self._name = name
+        self._codec = codec
+        self._bound_events = bound_events
+        self._fsync = fsync
+        self._lock = threading.Lock()
+        self._events: list[Event] = []
+        self._next_seq = header.first_seq
+        self._time_ns = 0
+        self._index: list[tuple[int, int, int]] = []
+        self._failed: WriteError | None = None
+        self._offset = 0
+        self._chain = _link(b"", _PREAMBLE_AND_CHAIN)
+        self._write(_PREAMBLE_AND_CHAIN)
+        self._frame(fmt.HEADER, pack_map(header.to_map()), fmt.CODEC_NONE)
+        self._stop = threading.Event()
+        self._watcher = self._watch(bound_ms) if bound_ms else None
+
+    def _watch(self, bound_ms: int) -> threading.Thread:
+        def watch() -> None:
+            while not self._stop.wait(bound_ms / 2000):
+                try:
+                    self.flush()
+                except WriteError:
+                    return  # kept in _failed: the next add or close raises it
+
+        thread = threading.Thread(target=watch, name="itstrace-flush", daemon=True)
+        thread.start()
+        return thread
+
+    @property
+    def next_seq(self) -> int:
+        """The sequence number of the next event."""
+        return self._next_seq + len(self._events)
+
+    def add(self, event: Event) -> None:
+        """Append one event tuple `(kind, dt_ns, field, ...)`."""
+        events = self._events
+        events.append(event)
+        if len(events) >= self._bound_events:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was kept back as one frame."""
+        with self._lock:
+            if self._failed:
+                raise self._failed
+            # The list stays the same object, so an `add` on another thread is never lost.
+            count = len(self._events)
+            if count:
+                self._event_frames(self._events[:count])
+                del self._events[:count]
+
+    def _event_frames(self, events: list[Event]) -> None:
+        payload = pack_events(self._next_seq, events)
+        if len(payload) > fmt.MAX_FRAME_RAW_BYTES:
+            if len(events) == 1:
+                raise WriteError(f"{self._name}: event {self._next_seq} is too large for a frame")
+            half = len(events) // 2
+            self._event_frames(events[:half])
+            self._event_frames(events[half:])
+            return
+        self._index.append((self._offset, self._next_seq, self._time_ns))
+        self._frame(fmt.EVENTS, payload, self._codec)
+        self._next_seq += len(events)
+        self._time_ns += sum(event[1] for event in events)
+
+    def _frame(self, kind: int, raw: bytes, codec: int) -> None:
+        stored = compress(raw, codec)
+        if len(stored) >= len(raw):
+            stored, codec = raw, fmt.CODEC_NONE
+        head = fmt.FRAME.pack(fmt.SYNC, kind, codec, 0, len(stored), len(raw), self._chain)
+        frame = b"".join(
+            (head, fmt.CRC.pack(zlib.crc32(head)), stored, fmt.CRC.pack(zlib.crc32(stored)))
+        )
+        self._write(frame)
+        self._chain = _link(self._chain, frame)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._out.write(view) or 0 :]
+            if self._fsync:
+                os.fsync(self._out.fileno())
+        except OSError as error:
+            self._failed = WriteError(
+                f"{self._name}: {error.strerror or error}; everything up to event "
+                f"{self._next_seq} is in the file, {len(self._events)} events are not: make room "
+                "and record again"
+            )
+            raise self._failed from error
+        self._offset += len(data)
+
+    def close(self) -> None:
+        """Write the index and the end frame; the file then has a clean end."""
+        self._stop.set()
+        if self._watcher:
+            self._watcher.join()
+        self.flush()
+        with self._lock:
+            index = [list(entry) for entry in self._index]
+            self._frame(fmt.INDEX, pack_map({"frames": index}), self._codec)
+            end = {"events": self._next_seq, "digest": self._chain.hex()}
+            self._frame(fmt.END, pack_map(end), fmt.CODEC_NONE)
+
+    def abandon(self) -> None:
+        """Stop without a clean end: what was kept back is written if it can be."""
+        self._stop.set()
+        if self._watcher:
+            self._watcher.join()
+        if self._failed is None:
+            self.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with the file, and where."""
+
+    offset: int
+    what: str
+    kind: str  # cut or damaged
+
+
+class _Source:
+    """Bytes of a stream that may be a pipe, with a look ahead of bounded size."""
+
+    __slots__ = ("_buffer", "_ended", "_stream", "offset")
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+        self._ended = False
+        self.offset = 0
+
+    def peek(self, size: int) -> bytes:
+        while len(self._buffer) < size and not self._ended:
+            more = self._stream.read(max(size - len(self._buffer), 65536))
+            if more:
+                self._buffer += more
+            else:
+                self._ended = True
+        return bytes(self._buffer[:size])
+
+    def skip(self, size: int) -> None:
+        del self._buffer[:size]
+        self.offset += size
+
+    def find(self, needle: bytes) -> bool:
+        """Skip to the next `needle`; False, with all skipped, when there is none."""
+        while True:
+            at = self._buffer.find(needle)
+            if at >= 0:
+                self.skip(at)
+                return True
+            self.skip(max(len(self._buffer) - len(needle) + 1, 0))
+            if self._ended:
+                self.skip(len(self._buffer))
+                return False
+            self.peek(len(self._buffer) + 65536)
+
+
+class Reader:
+    """Reads a trace from a binary stream, front to back.
+
+    Iterating gives `(first_seq, events)` for every readable event frame. Afterwards `status` is
+    `clean`, `cut` or `damaged`, and `problems` says where and what.
+
+    Raises:
+        NotATrace, NewerTrace, DamagedTrace: when not even the header can be read.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str = "trace") -> None:
+        self.name = name
+        self.problems: list[Problem] = []
+        self.ended = False
+        self.events = 0
+        self.next_seq = 0
+        self.unknown_frames = 0
+        self.last_good_offset = 0
+        self._source = _Source(stream)
+        self._anchored = True  # whether the chain is known: not right after damage
+        self.chain = self._preamble()
+        self.header = self._header()
+
+    def _preamble(self) -> bytes:
+        raw = self._source.peek(fmt.PREAMBLE.size)
+        if not raw.startswith(fmt.MAGIC):
+            raise NotATrace(
+                self.name, 0, "this is not an itstrace file; `itstrace import` makes one of a log"
+            )
+        if len(raw) < fmt.PREAMBLE.size:
+            raise DamagedTrace(self.name, len(raw), "cut off before its header: nothing was kept")
+        version = fmt.PREAMBLE.unpack(raw)[1]
+        if version > fmt.VERSION:
+            raise NewerTrace(
+                self.name,
+                8,
+                f"format version {version}, this itstrace reads up to {fmt.VERSION}: "
+                "use a newer itstrace",
+            )
+        if version != fmt.VERSION:
+            raise DamagedTrace(self.name, 8, f"there never was a format version {version}")
+        self._source.skip(fmt.PREAMBLE.size)
+        return _link(b"", raw)
+
+    def _header(self) -> Header:
+        start = self._source.offset
+        frame = self._next_frame()
+        if isinstance(frame, Problem):
+            raise DamagedTrace(self.name, frame.offset, f"header: {frame.what}")
+        kind, raw = frame
+        if kind != fmt.HEADER or len(raw) > fmt.MAX_HEADER_RAW_BYTES:
+            raise DamagedTrace(self.name, start, "the first frame must be a header")
+        try:
+            header = Header.from_map(unpack_map(raw))
+        except PayloadError as error:
+            raise DamagedTrace(self.name, start, str(error)) from error
+        if header.version != fmt.VERSION:
+            raise DamagedTrace(self.name, start, "header and preamble name different versions")
+        self.next_seq = header.first_seq
+        return header
+
+    @property
+    def status(self) -> str:
+        """`clean`, `cut` (no clean end: the recorder was stopped) or `damaged`."""
+        if any(problem.kind == "damaged" for problem in self.problems):
+            return "damaged"
+        return "clean" if self.ended and not self.problems else "cut"
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
+        while True:
+            start = self._source.offset
+            if not self._source.peek(1):
+                if not self.ended:
+                    self._problem(start, "no clean end: the recorder was cut off here", "cut")
+                return
+            frame = self._next_frame()
+            if isinstance(frame, Problem):
+                self.problems.append(frame)
+                if frame.kind == "cut" or not self._resync():
+                    return
+                continue
+            if self.ended:
+                self._problem(start, "frames after the end frame", "damaged")
+            found = self._content(start, *frame)
+            if found is not None:
+                yield found
+
+    def _next_frame(self) -> tuple[int, bytes] | Problem:
+        """Return (type, raw payload) and step over the frame, or say what is wrong here."""
+        source = self._source
+        start = source.offset
+        head = source.peek(fmt.FRAME_HEAD_SIZE_BYTES)
+        if len(head) < fmt.FRAME_HEAD_SIZE_BYTES:
+            return self._short_head(start, head)
+        sync, kind, codec, flags, stored_size, raw_size, chain = fmt.FRAME.unpack_from(head)
+        if sync != fmt.SYNC or fmt.CRC.unpack_from(head, fmt.FRAME.size)[0] != zlib.crc32(
+            head[: fmt.FRAME.size]
+        ):
+            return Problem(start, "no frame begins here: its first bytes are damaged", "damaged")
+        if stored_size > fmt.MAX_FRAME_STORED_BYTES or raw_size > fmt.MAX_FRAME_RAW_BYTES:
+            return Problem(start, f"a frame of {max(stored_size, raw_size)} bytes", "damaged")
+        size = fmt.FRAME_HEAD_SIZE_BYTES + stored_size + fmt.CRC.size
+        frame = source.peek(size)
+        if len(frame) < size:
+            return Problem(start, "the last frame is cut off", "cut")
+        stored = frame[fmt.FRAME_HEAD_SIZE_BYTES : -fmt.CRC.size]
+        if fmt.CRC.unpack(frame[-fmt.CRC.size :])[0] != zlib.crc32(stored):
+            return Problem(start, "the payload of this frame is damaged", "damaged")
+        if self._anchored and chain != self.chain:
+            # The frame itself is whole, so it is read; what stood before it is not what was
+            # written before it.
+            self._problem(start, "frames before this one were changed or taken out", "damaged")
+        if flags:
+            return Problem(
+                start, f"frame flags {flags:#x} are not known to this version", "damaged"
+            )
+        try:
+            raw = decompress(stored, codec, raw_size)
+        except PayloadError as error:
+            return Problem(start, str(error), "damaged")
+        source.skip(size)
+        self.chain = _link(chain, frame)
+        self._anchored = True
+        self.last_good_offset = source.offset
+        return kind, raw
+
+    def _short_head(self, start: int, head: bytes) -> Problem:
+        if fmt.SYNC.startswith(head[: len(fmt.SYNC)]):
+            return Problem(start, "the last frame is cut off", "cut")
+        return Problem(start, "bytes that begin no frame", "damaged")
+
+    def _content(self, start: int, kind: int, raw: bytes) -> tuple[int, tuple[Event, ...]] | None:
+        try:
+            if kind == fmt.EVENTS:
+                return self._event_frame(start, raw)
+            if kind == fmt.END:
+                self._end_frame(start, raw)
+            elif kind == fmt.INDEX:
+                unpack_map(raw)
+            else:
+                self.unknown_frames += 1
+        except PayloadError as error:
+            self._problem(start, str(error), "damaged")
+        return None
+
+    def _event_frame(self, start: int, raw: bytes) -> tuple[int, tuple[Event, ...]]:
+        first_seq, events = unpack_events(raw)
+        if first_seq != self.next_seq:
+            self._problem(
+                start,
+                f"events {self.next_seq} to {first_seq - 1} are missing"
+                if first_seq > self.next_seq
+                else f"event {first_seq} comes a second time",
+                "damaged",
+            )
+        self.next_seq = first_seq + len(events)
+        self.events += len(events)
+        return first_seq, events
+
+    def _end_frame(self, start: int, raw: bytes) -> None:
+        end = unpack_map(raw)
+        if end.get("events") != self.next_seq and self.status != "damaged":
+            self._problem(start, f"the end counts {end.get('events')} events", "damaged")
+        self.ended = True
+
+    def _problem(self, offset: int, what: str, kind: str) -> None:
+        self.problems.append(Problem(offset, what, kind))
+
+    def _resync(self) -> bool:
+        """Go on at the next frame whose head is whole; False when there is none."""
+        source = self._source
+        source.peek(1)
+        source.skip(1)
+        self._anchored = False
+        while source.find(fmt.SYNC):
+            head = source.peek(fmt.FRAME_HEAD_SIZE_BYTES)
+            if len(head) == fmt.FRAME_HEAD_SIZE_BYTES and fmt.CRC.unpack_from(head, fmt.FRAME.size)[
+                0
+            ] == zlib.crc32(head[: fmt.FRAME.size]):
+                return True
+            source.skip(1)
+        return False

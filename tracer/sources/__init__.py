@@ -1,0 +1,1 @@
+"""Capture sources, one module each: they turn what a tool wrote into events."""
