@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from replay.model import effects
 from tracer import events as ev
 from tracer.events import NUMBER, Event
-from tracer.log.stream import Reader
+from tracer.log.opening import AnyReader
 
 _REG_READ: Final = NUMBER["reg.read"]
 _GICR_READ: Final = NUMBER["gicr.read"]
@@ -30,28 +30,40 @@ class Model(Protocol):
     name: str
     expresses: frozenset[int]
 
-    def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]: ...
+    def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]:
+        """Carry out an input, given the outputs that name it; return its effects."""
 
     @property
-    def bound(self) -> dict[int, str]: ...
+    def bound(self) -> dict[int, str]:
+        """Effect index -> `learned` or `assumed: why`, of the last input."""
 
-    def unsure(self) -> None: ...
+    def unsure(self) -> None:
+        """Events were lost: nothing known of guest RAM is certain any more."""
 
-    def read(self, event: Event) -> int | None: ...
+    def read(self, event: Event) -> int | None:
+        """Return what a reg.read should have given; None for a bad access."""
 
-    def gicr_read(self, event: Event) -> tuple[int | None, bool]: ...
+    def gicr_read(self, event: Event) -> tuple[int | None, bool]:
+        """Return (what a gicr.read should have given, whether that is certain)."""
 
-    def learn_gicr(self, event: Event) -> None: ...
+    def learn_gicr(self, event: Event) -> None:
+        """Take a redistributor register over from a read."""
 
 
 class Watcher(Protocol):
     """Who looks on while a trace is replayed; called after the model has taken the event in."""
 
-    def before_input(self, seq: int, event: Event) -> None: ...
+    def before_input(self, seq: int, event: Event) -> None:
+        """An input is about to be carried out."""
 
-    def after_input(self, seq: int, event: Event) -> None: ...
+    def after_input(self, seq: int, event: Event) -> None:
+        """It was."""
 
-    def output(self, seq: int, event: Event, expected: int | None) -> None: ...
+    def output(self, seq: int, event: Event, expected: int | None) -> None:
+        """A register was read; `expected` is the model's answer."""
+
+    def note(self, seq: int, event: Event) -> None:
+        """A note was met."""
 
 
 @dataclass(slots=True)
@@ -84,13 +96,13 @@ class Tally:
     @property
     def outputs(self) -> int:
         """All of them."""
-        return self.divergent + sum(getattr(self, name) for name in _CLASSES)
+        return self.divergent + sum(int(getattr(self, name)) for name in _CLASSES)
 
 
 class Engine:
     """Replays one trace on one model."""
 
-    def __init__(self, reader: Reader, model: Model, watcher: Watcher | None = None) -> None:
+    def __init__(self, reader: AnyReader, model: Model, watcher: Watcher | None = None) -> None:
         self.reader = reader
         self.model = model
         self.watcher = watcher
@@ -124,9 +136,9 @@ class Engine:
                 return  # what stands behind damage follows from a state that nobody knows
             yield frame
 
-    def _run_frame(self, seq: int, events: tuple[Event, ...]) -> None:
+    def _run_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
         last = ev.FIRST_OUTPUT
-        for seq, event in enumerate(events, seq):
+        for seq, event in enumerate(events, first_seq):
             kind = event[0]
             if kind < last:
                 if self._input is not None:
@@ -136,7 +148,7 @@ class Engine:
                 self._output(seq, event, kind)
             else:
                 self._note(seq, event, kind)
-        self.seq = seq
+        self.seq = first_seq + len(events) - 1
 
     def _run_until(self, first_seq: int, events: tuple[Event, ...], until: int) -> None:
         """Replay a frame's events up to `until`, and those outputs behind it that it caused."""
@@ -262,6 +274,8 @@ class Engine:
             self.model.unsure()
         elif kind not in ev.KINDS:
             self.unknown_others += 1
+        if self.watcher:
+            self.watcher.note(seq, event)
 
     # -- divergences
 
@@ -278,7 +292,9 @@ class Engine:
         """Return the events that stand before `seq`, at most five."""
         first_seq, events = self._frame
         at = seq - first_seq
-        here = list(enumerate(events[max(at - CONTEXT_EVENTS, 0) : at], max(at - CONTEXT_EVENTS, 0)))
+        here = list(
+            enumerate(events[max(at - CONTEXT_EVENTS, 0) : at], max(at - CONTEXT_EVENTS, 0))
+        )
         found = [(first_seq + index, event) for index, event in here]
         return (self._recent + found)[-CONTEXT_EVENTS:]
 

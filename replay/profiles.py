@@ -54,9 +54,7 @@ def _nearest(family: str, version: str, suffix: str | None) -> Profile | None:
     same = [
         (_numbers(match[2]), profile)
         for profile in PROFILES.values()
-        if (match := _NAME.fullmatch(profile.name))
-        and match[1] == family
-        and match[3] == suffix
+        if (match := _NAME.fullmatch(profile.name)) and match[1] == family and match[3] == suffix
     ]
     if not same:
         return None

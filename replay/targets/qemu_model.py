@@ -48,7 +48,7 @@ class OutputWitness:
     def command(self, at: int, queue_offset: int) -> tuple[int, int, int, int] | None:
         """Return the command fetched from `queue_offset`."""
         output = self._find(at, effects.COMMAND, 3, (queue_offset,))
-        return None if output is None else output[4:8]  # type: ignore[return-value]
+        return None if output is None else output[4:8]
 
     def entry(self, at: int, table: int, index: int, base: int) -> tuple[int, ...] | None:
         """Return the entry read, when every field of it was shown."""

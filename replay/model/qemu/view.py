@@ -42,9 +42,7 @@ def redistributors(vm: QemuVm) -> dict[int, dict[str, int | None]]:
     if vm.profile.virtual:
         names |= {"GICR_VPROPBASER": "vpropbaser", "GICR_VPENDBASER": "vpendbaser"}
     return {
-        index: {
-            name: getattr(cpu, attr) if vm.gicr_known else None for name, attr in names.items()
-        }
+        index: {name: getattr(cpu, attr) if vm.gicr_known else None for name, attr in names.items()}
         for index, cpu in enumerate(vm.cpus)
     }
 

@@ -113,6 +113,7 @@ class QemuVm:
         """Make everything that was known of guest RAM unconfirmed: the guest may rewrite it."""
         self.clock += 1
         self.since = [self.clock] * 3
+        self.assumed_level1.clear()
         self.maybe_pending.clear()
 
     # -- snapshots

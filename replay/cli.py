@@ -1,0 +1,76 @@
+"""The command line: `itstrace VERB`. The verbs are a literal table; each lives in a file of its own.
+
+`--help` is printed from that table without building a parser, and only the chosen verb's module is
+imported, because start-up is what a user of a small tool feels.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+# verb -> (module in replay.commands, one line); the six that a newcomer needs come first
+VERBS: Final = {
+    "import": ("import_", "make a trace of what another tool wrote"),
+    "check": ("check", "replay a trace on the model and compare every output"),
+    "verify": ("verify", "say of each reset whether the device came back equal to a fresh one"),
+    "info": ("info", "what a trace holds, and in which state the file is"),
+    "show": ("show", "print events, decoded, filtered, as text or JSON"),
+    "state": ("state", "the ITS at any event of a trace"),
+    "demo": ("demo", "import a real capture and verify its resets"),
+    "completion": ("completion", "a completion script for your shell"),
+}
+
+EXIT_CODES: Final = (
+    "exit codes: 0 nothing found, 1 a finding, 2 wrong usage, 3 input damaged or data lost,\n"
+    "            4 cannot judge, 70 a bug of itstrace, 130 interrupted"
+)
+
+EXIT_USAGE: Final = 2
+EXIT_BUG: Final = 70
+EXIT_INTERRUPTED: Final = 130
+
+
+def usage() -> str:
+    """Return the text of `itstrace --help`."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:{width}}  {text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: itstrace VERB [OPTIONS] ...",
+            "",
+            "Record, replay and verify the Arm GICv3 ITS of virtual machines.",
+            "",
+            *lines,
+            "",
+            "`itstrace VERB --help` tells a verb's options.",
+            EXIT_CODES,
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    args = sys.argv[1:] if argv is None else argv
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if args else EXIT_USAGE
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"itstrace {version('itstrace')}")
+        return 0
+    if args[0] not in VERBS:
+        import difflib
+
+        near = difflib.get_close_matches(args[0], VERBS, 1)
+        hint = f"did you mean {near[0]}?" if near else "`itstrace --help` lists them"
+        print(f"itstrace: there is no verb {args[0]!r:.40}; {hint}", file=sys.stderr)
+        return EXIT_USAGE
+    from replay.commands.common import guarded
+
+    return guarded(args[0], VERBS[args[0]], args[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

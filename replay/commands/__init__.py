@@ -1,0 +1,1 @@
+"""The verbs, one file each: `configure(parser)` declares the options, `run(options)` does it."""

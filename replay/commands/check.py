@@ -1,0 +1,89 @@
+"""`itstrace check`: every output of a trace against the model."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from replay.commands.common import clean, paint, print_json, say
+from replay.commands.replaying import (
+    add_replay_options,
+    caveats,
+    exit_code,
+    json_caveats,
+    make_model,
+)
+from replay.engine import Divergence, Engine, Tally
+from tracer.log.opening import open_trace
+from tracer.log.text import format_event
+
+_CLASSES = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_replay_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print how the outputs were classed; 1 when one diverges."""
+    with open_trace(options.trace) as reader:
+        model = make_model(reader.header, options)
+        engine = Engine(reader, model)
+        tally = engine.run()
+        source = reader.header.source or "trace"
+        if options.json:
+            print_json(_answer(tally, model.name, source) | json_caveats(reader, engine))
+        else:
+            _print(tally, model.name, source)
+            for sentence in caveats(reader, engine):
+                say(sentence)
+        return exit_code(reader, engine, finding=bool(tally.divergent))
+
+
+def _answer(tally: Tally, model: str, source: str) -> dict[str, Any]:
+    counts = {name: getattr(tally, name) for name in _CLASSES}
+    return {
+        "schema": "itstrace.check/1",
+        "outputs": tally.outputs,
+        **counts,
+        "divergent": [_divergence(each, model, source) for each in tally.divergences],
+        "divergent_count": tally.divergent,
+        "assumptions": [{"seq": seq, "reason": why} for seq, why in tally.assumptions],
+        "not_judged_kinds": tally.unjudged,
+    }
+
+
+def _divergence(each: Divergence, model: str, source: str) -> dict[str, Any]:
+    return {
+        "seq": each.seq,
+        "kind": each.kind,
+        "field": each.field,
+        "expected": _value(each.expected),
+        "expected_by": f"model {model}",
+        "got": _value(each.got),
+        "got_by": f"trace {source}",
+        "before": [format_event(seq, event) for seq, event in each.before],
+    }
+
+
+def _value(value: int | str | None) -> str | None:
+    return hex(value) if isinstance(value, int) else value
+
+
+def _print(tally: Tally, model: str, source: str) -> None:
+    for each in tally.divergences:
+        print(paint(f"event {each.seq}: {each.kind}: {each.field} differs", "red"))
+        print(f"  expected {_value(each.expected) or 'nothing':<20} by the model of {model}")
+        print(f"  got      {_value(each.got) or 'nothing':<20} in the trace ({source})")
+        for seq, event in each.before:
+            print(paint(f"    {clean(format_event(seq, event))}", "dim"))
+    if tally.divergent > len(tally.divergences):
+        print(f"and {tally.divergent - len(tally.divergences)} more")
+    for seq, why in tally.assumptions:
+        print(f"event {seq}: assumed that {why}")
+    for name, count in tally.unjudged.items():
+        print(f"{count} x {name}: not judged, the model cannot express it or its cause is not told")
+    counts = ", ".join(f"{getattr(tally, name)} {name.replace('_', ' ')}" for name in _CLASSES)
+    verdict = paint(f"{tally.divergent} divergent", "red" if tally.divergent else "green")
+    print(f"{tally.outputs} outputs: {counts}, {verdict}")

@@ -1,0 +1,123 @@
+"""What the verbs share: the parser, errors into exit codes, colour, JSON, numbers, progress."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import Any, Final
+
+from replay.cli import EXIT_BUG, EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE
+from tracer.errors import TracerError
+
+EXIT_FINDING: Final = 1
+EXIT_LOST: Final = 3
+EXIT_CANNOT_JUDGE: Final = 4
+
+_COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def build_parser(verb: str, text: str) -> argparse.ArgumentParser:
+    """Return the parser of one verb, with the options that every verb has."""
+    parser = argparse.ArgumentParser(
+        prog=f"itstrace {verb}",
+        description=text[0].upper() + text[1:] + ".",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="warning",
+        help="operational messages on stderr (default: %(default)s)",
+    )
+    return parser
+
+
+def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
+    """Run one verb: TracerErrors become a sentence and their exit code, our bugs become 70."""
+    try:
+        module = import_module(f"replay.commands.{entry[0]}")
+        parser = build_parser(verb, entry[1])
+        module.configure(parser)
+        options = parser.parse_args(argv)
+        code: int = module.run(options)
+        sys.stdout.flush()
+        return code
+    except TracerError as error:
+        print(f"itstrace {verb}: {clean(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as error:  # argparse
+        return error.code if isinstance(error.code, int) else EXIT_USAGE
+    except Exception:  # noqa: BLE001 (the last resort: a bug of ours must not look like a finding)
+        import traceback
+
+        traceback.print_exc()
+        print(f"itstrace {verb}: this is a bug of itstrace, not of your input", file=sys.stderr)
+        return EXIT_BUG
+
+
+def clean(text: str) -> str:
+    """Return `text` with control characters made visible: a guest may have chosen it."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def paint(text: str, colour: str) -> str:
+    """Return `text` in `colour` when standard output is a terminal that wants it."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def say(text: str) -> None:
+    """Print a diagnostic to stderr."""
+    print(clean(text), file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    json.dump(value, sys.stdout, indent=1, default=str)
+    sys.stdout.write("\n")
+
+
+def number(text: str) -> int:
+    """Argparse type: a number, decimal or 0x hexadecimal."""
+    try:
+        return int(text, 0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number") from error
+
+
+def progress(
+    frames: Iterable[Any], title: str, *, every: Callable[[], int] | None = None
+) -> Iterator[Any]:
+    """Yield from `frames`; on a terminal show a counter once it takes longer than a second."""
+    if not sys.stderr.isatty():
+        yield from frames
+        return
+    from time import monotonic
+
+    started = shown = monotonic()
+    width = 0
+    for frame in frames:
+        yield frame
+        now = monotonic()
+        if now - started > 1 and now - shown > 0.2:
+            shown = now
+            done = f" {every():,}" if every else ""
+            line = f"\r{title}{done}"
+            width = max(width, len(line))
+            print(line, end="", file=sys.stderr, flush=True)
+    if width:
+        print("\r" + " " * width + "\r", end="", file=sys.stderr)

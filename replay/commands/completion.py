@@ -1,0 +1,28 @@
+"""`itstrace completion SHELL`: a completion script, made from the verbs' own parsers."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+from replay.cli import VERBS
+from replay.commands.common import build_parser
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the script."""
+    import shtab
+
+    whole = argparse.ArgumentParser(prog="itstrace")
+    verbs = whole.add_subparsers(dest="verb")
+    for verb, (module, text) in VERBS.items():
+        parent = build_parser(verb, text)
+        import_module(f"replay.commands.{module}").configure(parent)
+        verbs.add_parser(verb, help=text, parents=[parent], add_help=False)
+    print(shtab.complete(whole, shell=options.shell))
+    return 0

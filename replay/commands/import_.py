@@ -1,0 +1,121 @@
+"""`itstrace import`: a trace of what another tool wrote."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from replay.commands.common import EXIT_LOST, number, progress, say
+from tracer.errors import SourceError, UsageError
+from tracer.log import format as fmt
+from tracer.log.header import Header
+from tracer.log.opening import create_output, open_input
+from tracer.log.stream import Writer
+from tracer.sources import qemu_log
+from tracer.sources.lines import LineReader
+
+MAX_GAPS_SHOWN = 5
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("input", help="the capture; - for standard input; gzip is recognised")
+    parser.add_argument("-o", "--output", help="the trace (default: INPUT with .itstrace)")
+    parser.add_argument("--force", action="store_true", help="overwrite the output")
+    parser.add_argument("--from", dest="source", choices=(qemu_log.NAME,), help="what wrote it")
+    parser.add_argument("--profile", help="the implementation, if known better than guessed")
+    parser.add_argument("--cpus", type=int, help="the number of CPUs")
+    parser.add_argument("--its-base", type=number, help="the address of the ITS")
+    parser.add_argument(
+        "--ram", action="append", metavar="BASE:SIZE", help="guest RAM; may be repeated"
+    )
+    parser.add_argument("--codec", choices=tuple(fmt.CODEC_NAMES), default="zstd")
+    parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
+    parser.add_argument("--bound-ms", type=int, default=fmt.DEFAULT_BOUND_MS)
+    parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Import one capture; 3 when a line of it could not be understood."""
+    output = options.output or _default_output(options.input)
+    with open_input(options.input) as stream:
+        lines = LineReader(stream, options.input)
+        start = lines.sniff()
+        if options.source is None and not qemu_log.recognise(start):
+            raise SourceError(
+                f"{options.input}: this is no capture that itstrace knows; a QEMU trace log is made "
+                "with -trace 'gicv3_its_*' -trace resettable_phase_hold_exec -D FILE"
+            )
+        header = _header(start, options)
+        log = qemu_log.QemuLog(lines)
+        with create_output(output, force=options.force) as out:
+            writer = _write(out, header, log, output, options)
+    _report(log.stats, options.input, output, writer)
+    return EXIT_LOST if log.stats.gap_count else 0
+
+
+def _default_output(path: str) -> str:
+    if path == "-":
+        raise UsageError("give -o FILE when the capture comes from standard input")
+    return str(Path(path.removesuffix(".gz")).with_suffix(".itstrace"))
+
+
+def _header(start: bytes, options: argparse.Namespace) -> Header:
+    header = qemu_log.header(start)
+    given = {
+        "profile": options.profile,
+        "cpus": options.cpus,
+        "its_bases": None if options.its_base is None else [options.its_base],
+        "ram_ranges": None if options.ram is None else [_range(text) for text in options.ram],
+    }
+    for key, value in given.items():
+        if value is not None:
+            setattr(header, key, value)
+            header.guessed = [name for name in header.guessed if name != key]
+    return header
+
+
+def _range(text: str) -> list[int]:
+    base, colon, size = text.partition(":")
+    try:
+        if colon:
+            return [int(base, 0), int(size, 0)]
+    except ValueError:
+        pass
+    raise UsageError(f"--ram must be BASE:SIZE, as 0x40000000:0x40000000, not {text!r:.40}")
+
+
+def _write(
+    out: object, header: Header, log: qemu_log.QemuLog, output: str, options: argparse.Namespace
+) -> Writer:
+    writer = Writer(
+        out,  # type: ignore[arg-type]
+        header,
+        codec=fmt.CODEC_NAMES[options.codec],
+        bound_events=options.bound_events,
+        bound_ms=options.bound_ms,
+        fsync=options.fsync,
+        name=output,
+    )
+    try:
+        add = writer.add
+        for event in progress(log.events(), "events", every=lambda: writer.next_seq):
+            add(event)
+    except BaseException:
+        writer.abandon()
+        raise
+    writer.close()
+    return writer
+
+
+def _report(stats: qemu_log.Stats, path: str, output: str, writer: Writer) -> None:
+    for line, reason in stats.gaps[:MAX_GAPS_SHOWN]:
+        say(f"{path}:{line}: {reason}")
+    if stats.gap_count > MAX_GAPS_SHOWN:
+        say(f"{path}: and {stats.gap_count - MAX_GAPS_SHOWN} more lines that were not understood")
+    if stats.cut_last_line:
+        say(f"{path}:{stats.lines}: the last line is cut off and was not used")
+    say(
+        f"{output}: {writer.next_seq} events of {stats.ours} lines; "
+        f"{stats.skipped} lines of other devices and messages skipped"
+    )

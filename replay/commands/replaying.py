@@ -1,0 +1,78 @@
+"""What check, verify and state share: options of a replay, and its caveats as words and codes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, say
+from replay.engine import Engine
+from replay.profiles import find
+from replay.targets.qemu_model import QemuModel
+from tracer import events as ev
+from tracer.errors import UsageError
+from tracer.log.header import Header
+from tracer.log.opening import AnyReader
+
+
+def add_replay_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the trace and what can be said of it that its header may not know."""
+    parser.add_argument("trace", help="a trace, in either form; - for standard input")
+    parser.add_argument("--profile", help="replay as this implementation, not as the header says")
+    parser.add_argument("--cpus", type=int, help="the number of CPUs, if the header has none")
+    parser.add_argument("--json", action="store_true", help="answer as one JSON document")
+
+
+def make_model(header: Header, options: argparse.Namespace) -> QemuModel:
+    """Return the model for a trace.
+
+    Raises:
+        UsageError: neither the header nor --profile says which.
+    """
+    name = options.profile or header.profile
+    if name is None:
+        raise UsageError("the trace does not say what wrote it: give --profile")
+    profile, note = find(name)
+    if note:
+        say(f"itstrace: {note}")
+    if options.cpus is not None:
+        header.cpus = options.cpus
+    return QemuModel(header, profile)
+
+
+def caveats(reader: AnyReader, engine: Engine) -> list[str]:
+    """Return a sentence for everything that limits what was said of this trace."""
+    found = []
+    for problem in reader.problems:
+        if problem.kind == "damaged":
+            found.append(
+                f"{reader.name}: byte {problem.offset:#x}: {problem.what}; "
+                f"what follows was not used, the replay ends at event {engine.seq}"
+            )
+            break
+    if reader.status == "cut":
+        found.append(f"{reader.name}: {reader.problems[-1].what}: the recorder was stopped")
+    if engine.lost:
+        found.append(f"{reader.name}: events are missing in {engine.lost} places of this trace")
+    if engine.unknown_inputs:
+        kinds = ", ".join(ev.kind_name(kind) for kind in engine.unknown_inputs)
+        found.append(
+            f"{reader.name}: inputs of a newer itstrace ({kinds}): this one cannot judge the trace"
+        )
+    return found
+
+
+def exit_code(reader: AnyReader, engine: Engine, *, finding: bool) -> int:
+    """Return the exit code: damage first, then a finding, then what could not be judged."""
+    if reader.status == "damaged":
+        return EXIT_LOST
+    if finding and not engine.unknown_inputs:
+        return EXIT_FINDING
+    if engine.lost:
+        return EXIT_LOST
+    return EXIT_CANNOT_JUDGE if engine.unknown_inputs else 0
+
+
+def json_caveats(reader: AnyReader, engine: Engine) -> dict[str, Any]:
+    """Return the keys that say so in JSON."""
+    return {"status": reader.status, "lossy": bool(engine.lost), "notes": caveats(reader, engine)}

@@ -1,0 +1,164 @@
+"""`itstrace verify`: of each reset, whether the device came back equal to a fresh one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from replay.commands.common import EXIT_CANNOT_JUDGE, clean, paint, print_json, say
+from replay.commands.replaying import (
+    add_replay_options,
+    caveats,
+    exit_code,
+    json_caveats,
+    make_model,
+)
+from replay.verify import (
+    FINDINGS,
+    STALE,
+    SUSPECTED,
+    UNPROVEN,
+    VERIFIED,
+    Component,
+    ResetVerdict,
+    verify,
+)
+from tracer.log.opening import open_trace
+
+_COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_replay_options(parser)
+    parser.add_argument(
+        "--strict", choices=("bits",), help="call bits stale that no clause speaks of"
+    )
+    parser.add_argument(
+        "--require-proof", action="store_true", help="exit 4 when nothing observed a reset"
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="every component of each reset"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a verdict for each reset; 1 for a stale or suspected component."""
+    with open_trace(options.trace) as reader:
+        model = make_model(reader.header, options)
+        resets, engine = verify(reader, model, strict=options.strict == "bits")
+        if options.json:
+            answer = {
+                "schema": "itstrace.verdict/1",
+                "profile": model.name,
+                "checks": ["state", "evidence"],
+                "resets": [_reset(each) for each in resets],
+            }
+            print_json(answer | json_caveats(reader, engine))
+        else:
+            _print(resets, options)
+            for sentence in caveats(reader, engine):
+                say(sentence)
+        code = exit_code(reader, engine, finding=any(each.word in FINDINGS for each in resets))
+    unproven = not resets or any(each.word == UNPROVEN for each in resets)
+    if code == 0 and options.require_proof and unproven:
+        return EXIT_CANNOT_JUDGE
+    return code
+
+
+def _reset(verdict: ResetVerdict) -> dict[str, Any]:
+    return {
+        "seq": verdict.seq,
+        "kind": verdict.how,
+        "unit": verdict.unit,
+        "verdict": verdict.word,
+        "observed": verdict.observed,
+        "of": len(verdict.spoken_of),
+        "perturbed": verdict.perturbed,
+        "lossy": verdict.lossy,
+        "components": [_component(each, verdict) for each in verdict.components],
+    }
+
+
+def _component(each: Component, verdict: ResetVerdict) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "fresh": _value(each.fresh),
+        "replayed": _value(each.replayed),
+        "observed": [
+            {"seq": seen.seq, "value": hex(seen.value), "mask": hex(seen.mask)}
+            for seen in each.observed
+        ],
+        "status": each.status(strict=verdict.strict),
+        "clause": f"{each.clause.says} ({each.clause.source})" if each.clause else None,
+        "blame": None if each.blame is None else {"seq": each.blame},
+    }
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_key(key): _value(item) for key, item in sorted(value.items())}
+    return hex(value) if isinstance(value, int) else value
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, tuple):
+        return "/".join(map(hex, key))
+    return hex(key) if isinstance(key, int) else str(key)
+
+
+def _print(resets: list[ResetVerdict], options: argparse.Namespace) -> None:
+    if not resets:
+        print("no reset in this trace")
+    for index, verdict in enumerate(resets):
+        print(
+            f"reset {index}: {verdict.how} at event {verdict.seq}: "
+            f"{paint(_whole(verdict), _COLOUR.get(verdict.word, 'yellow'))}"
+        )
+        rows = [
+            each
+            for each in verdict.components
+            if options.verbose or each.status(strict=verdict.strict) != UNPROVEN
+        ]
+        for each in rows:
+            _print_component(each, verdict)
+        unseen = [e.name for e in verdict.components if e.status(strict=verdict.strict) == UNPROVEN]
+        if unseen and not options.verbose:
+            print(f"  not looked at: {', '.join(unseen)}")
+
+
+def _whole(verdict: ResetVerdict) -> str:
+    total = len(verdict.spoken_of)
+    counted = f"equal in {verdict.observed} of {total} observed"
+    text = {
+        "verified": f"verified, all {total} components observed",
+        "equal": counted,
+        "unproven": f"unproven: none of {total} components was observed",
+    }.get(verdict.word, f"{verdict.word} ({counted})")
+    if verdict.perturbed:
+        text += "; the probe stopped the VM"
+    return text + ("; events are missing around it" if verdict.lossy else "")
+
+
+def _print_component(each: Component, verdict: ResetVerdict) -> None:
+    status = each.status(strict=verdict.strict)
+    shown = each.wrong or (each.observed[0] if each.observed else None)
+    seen = f"{shown.value:#x} at {shown.seq}" if shown else "-"
+    print(
+        f"  {each.name:18} fresh {_short(each.fresh):>18}  observed {seen:<26} "
+        f"{paint(status, _COLOUR.get(status, 'dim'))}"
+    )
+    if status not in (STALE, SUSPECTED, "unspecified", "kept"):
+        return
+    if status == SUSPECTED:
+        print(f"    the model says {_short(each.replayed)}; nothing observed says otherwise")
+    if each.blame is not None:
+        print(f"    written by event {each.blame}")
+    if each.clause:
+        print(f"    {clean(each.clause.says)} [{each.clause.source}]")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int):
+        return hex(value)
+    return f"{len(value)} entries" if value else "none"

@@ -1,0 +1,336 @@
+"""Was a reset a reset? Each one's components, compared with a fresh device, with the evidence.
+
+Check 1 compares the state that the model rebuilt after the reset with a fresh device. Check 2
+compares what was observed after it, as long as no input has overwritten what an observation shows.
+`verified` rests on observations of the second kind only; `stale` rests on an observation that
+shows something of the past; what only the model says is `suspected`. Words: docs/verdicts.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from replay.contracts import ALL_BITS, KEPT, Clause, clause_for
+from replay.engine import Engine, Model
+from tracer import events as ev
+from tracer.events import NUMBER, RESET_KINDS, Event
+from tracer.its.registers import gicr_register, its_register
+from tracer.log.opening import AnyReader
+
+_RESET: Final = NUMBER["reset"]
+_REG_WRITE: Final = NUMBER["reg.write"]
+_REG_READ: Final = NUMBER["reg.read"]
+_GICR_WRITE: Final = NUMBER["gicr.write"]
+_GICR_READ: Final = NUMBER["gicr.read"]
+_PROBE: Final = NUMBER["probe"]
+_LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
+MAX_OBSERVATIONS: Final = 16
+
+# Words for a component and for the whole, worst first.
+STALE: Final = "stale"
+SUSPECTED: Final = "suspected"
+UNSPECIFIED: Final = "unspecified"
+KEPT_WORD: Final = "kept"
+VERIFIED: Final = "verified"
+UNPROVEN: Final = "unproven"
+EQUAL: Final = "equal"
+FINDINGS: Final = (STALE, SUSPECTED)
+
+
+class Verifiable(Model, Protocol):
+    """What the verifier needs of a model target beyond replay."""
+
+    @property
+    def profile(self) -> Any:
+        """The profile, for its family."""
+
+    def fresh(self) -> Verifiable:
+        """Return a device never used, in a VM with a copy of this RAM."""
+
+    def components(self) -> dict[str, Any]:
+        """Return every component that a reset is judged by."""
+
+    def registers(self) -> dict[str, int]:
+        """Return the ITS registers by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A value seen at `seq`; only the bits of `mask` were shown."""
+
+    seq: int
+    value: int
+    mask: int
+
+
+@dataclass(slots=True)
+class Component:
+    """One register or structure, as it came out of a reset."""
+
+    name: str
+    fresh: Any
+    replayed: Any
+    before: Any
+    width: int
+    clause: Clause | None
+    writer: tuple[int, Any] | None  # the last event that wrote it before the reset, and what
+    observed: list[Observation] = field(default_factory=list)
+    shown: int = 0  # bits observed and equal to a fresh device
+    wrong: Observation | None = None
+
+    @property
+    def mask(self) -> int:
+        """The bits that count: the clause's, within the register."""
+        return (self.clause.mask if self.clause else ALL_BITS) & (1 << self.width) - 1
+
+    def replayed_differs(self) -> bool:
+        """Return whether the model came out of the reset different from fresh."""
+        if isinstance(self.fresh, int) and isinstance(self.replayed, int):
+            return bool((self.fresh ^ self.replayed) & self.mask)
+        return bool(self.fresh != self.replayed)
+
+    @property
+    def blame(self) -> int | None:
+        """The event that planted what is stale; None when nothing is, or no event wrote that."""
+        if self.writer is None:
+            return None
+        seq, value = self.writer
+        if self.wrong:
+            same = isinstance(value, int) and not (value ^ self.wrong.value) & self.wrong.mask
+            return seq if same else None
+        return seq if self.replayed_differs() else None
+
+    def status(self, *, strict: bool) -> str:
+        """Return this component's word."""
+        if self.clause is not None and self.clause.word == KEPT:
+            return KEPT_WORD if self.wrong or self.replayed_differs() else self._seen()
+        if self.wrong:
+            return STALE if self.clause or strict else UNSPECIFIED
+        if self.replayed_differs() and self._seen() != VERIFIED:
+            if self.clause:
+                return SUSPECTED
+            return STALE if strict else UNSPECIFIED
+        return self._seen()
+
+    def _seen(self) -> str:
+        return VERIFIED if self.observed and not self.mask & ~self.shown else UNPROVEN
+
+
+@dataclass(slots=True)
+class ResetVerdict:
+    """One reset: its components, and what is to be said of the whole."""
+
+    seq: int
+    how: str
+    unit: str
+    components: list[Component]
+    perturbed: bool = False
+    lossy: bool = False
+    strict: bool = False
+
+    def statuses(self) -> dict[str, str]:
+        """Return component name -> word."""
+        return {each.name: each.status(strict=self.strict) for each in self.components}
+
+    @property
+    def spoken_of(self) -> list[Component]:
+        """The components that the contract binds."""
+        return [each for each in self.components if each.clause and each.clause.word != KEPT]
+
+    @property
+    def observed(self) -> int:
+        """How many of those were observed whole, and equal."""
+        return sum(1 for each in self.spoken_of if each.status(strict=False) == VERIFIED)
+
+    @property
+    def word(self) -> str:
+        """The whole: stale, suspected, verified, equal or unproven."""
+        statuses = set(self.statuses().values())
+        for word in FINDINGS:
+            if word in statuses:
+                return word
+        if not self.observed:
+            return UNPROVEN
+        return VERIFIED if self.observed == len(self.spoken_of) else EQUAL
+
+
+class Verifier:
+    """Watches a replay and gathers a verdict for every reset."""
+
+    def __init__(self, model: Verifiable, *, strict: bool = False) -> None:
+        self.model = model
+        self.strict = strict
+        self.resets: list[ResetVerdict] = []
+        self._writers: dict[str, tuple[int, Any]] = {}
+        self._before: dict[str, Any] = {}
+        self._open: dict[str, Component] = {}  # what a reset left and nothing has overwritten
+        self._current: dict[str, Component] = {}
+
+    # -- the engine's watcher
+
+    def before_input(self, seq: int, event: Event) -> None:
+        """Note the state that the input will change."""
+        if event[0] == _RESET:
+            self._before = self.model.components()
+        elif event[0] in (_REG_WRITE, _GICR_WRITE):
+            self._before = dict(self.model.registers())
+
+    def after_input(self, seq: int, event: Event) -> None:
+        """Open a verdict at a reset; elsewhere note what was written."""
+        if event[0] == _RESET:
+            self._reset(seq, event)
+        elif event[0] == _REG_WRITE:
+            self._written(seq, event)
+        elif event[0] == _GICR_WRITE:
+            found = gicr_register(event[3])
+            if found:
+                name = f"{found[0]}[{event[2]}]"
+                self._touch(seq, name, self.model.components().get(name))
+
+    def output(self, seq: int, event: Event, expected: int | None) -> None:
+        """Take a register read as evidence."""
+        if event[0] == _REG_READ:
+            self._observe(seq, its_register(event[2]), "", event[2], event[3:], expected)
+        elif event[0] == _GICR_READ:
+            at = f"[{event[2]}]"
+            self._observe(seq, gicr_register(event[3]), at, event[3], event[4:], expected)
+
+    # -- resets
+
+    def _reset(self, seq: int, event: Event) -> None:
+        how = RESET_KINDS[event[2]]
+        fresh, replayed = self.model.fresh().components(), self.model.components()
+        family = self.model.profile.family
+        components = [
+            Component(
+                name, fresh[name], replayed[name], self._before.get(name),
+                _width(name), clause_for(family, name), self._writers.get(name),
+            )
+            for name in fresh
+        ]  # fmt: skip
+        unit = "its" if event[2] == ev.CTRL_RESET else "lpi"
+        if unit == "its":
+            components = [each for each in components if not each.name.startswith("GICR_")]
+        self.resets.append(ResetVerdict(seq, how, unit, components, strict=self.strict))
+        self._current = {each.name: each for each in components}
+        self._open = dict(self._current)
+
+    def note(self, seq: int, event: Event) -> None:
+        """After a loss nothing is evidence for what went before; a probe may have perturbed."""
+        if event[0] == _PROBE:
+            if self.resets and len(event) > 3 and event[3]:
+                self.resets[-1].perturbed = True
+        elif event[0] in _LOSSES:
+            self._open.clear()
+            self._current.clear()
+            self._writers.clear()
+            if self.resets:
+                self.resets[-1].lossy = True
+
+    # -- writes
+
+    def _written(self, seq: int, event: Event) -> None:
+        """Note which registers a write changed, or set anew to what they held."""
+        after = self.model.registers()
+        for name, value in after.items():
+            if self._before.get(name) != value:
+                self._touch(seq, name, value)
+        found = its_register(event[2])
+        if found and not (len(event) > 6 and event[6]):
+            name, row, start = found
+            size = event[4] if len(event) > 4 else 8
+            wanted, mask = _placed(event[3], event[2] - start, size, row.size_bytes)
+            if name in after and not (after[name] ^ wanted) & mask & ~row.read_only:
+                self._touch(seq, name, after[name])
+            else:
+                # Written without effect (a register that is read-only now or here): what it shows
+                # from here on is still the reset's, but no longer only the reset's.
+                self._open.pop(name, None)
+
+    def _touch(self, seq: int, name: str, value: int | None) -> None:
+        self._writers[name] = (seq, value)
+        self._open.pop(name, None)
+
+    # -- observations
+
+    def _observe(
+        self,
+        seq: int,
+        found: tuple[str, Any, int] | None,
+        suffix: str,
+        offset: int,
+        value_and_size: tuple[int, ...],
+        expected: int | None,
+    ) -> None:
+        if found is None or expected is None:
+            return
+        name, row, start = found
+        size = value_and_size[1] if len(value_and_size) > 1 else 8
+        value, mask = _placed(value_and_size[0], offset - start, size, row.size_bytes)
+        seen = Observation(seq, value, mask)
+        component = self._open.get(name + suffix)
+        if component is not None:
+            self._evidence(component, seen)
+        elif name + suffix in self._current:
+            want, _ = _placed(expected, offset - start, size, row.size_bytes)
+            self._echo(self._current[name + suffix], seen, want)
+
+    def _evidence(self, component: Component, seen: Observation) -> None:
+        if len(component.observed) < MAX_OBSERVATIONS:
+            component.observed.append(seen)
+        wrong = (seen.value ^ component.fresh) & seen.mask
+        if wrong & component.mask and component.wrong is None:
+            component.wrong = seen
+        component.shown |= seen.mask & ~wrong
+
+    def _echo(self, component: Component, seen: Observation, want: int) -> None:
+        """A register written since the reset that still shows its value from before it."""
+        old = component.before
+        if component.wrong is None and isinstance(old, int):
+            bits = seen.mask & component.mask
+            if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:
+                component.wrong = seen
+                component.observed.append(seen)
+
+
+def _placed(value: int, shift_bytes: int, size: int, width_bytes: int) -> tuple[int, int]:
+    """Return (value, mask) of an access at its place in the register."""
+    mask = ((1 << 8 * size) - 1) << 8 * shift_bytes & (1 << 8 * width_bytes) - 1
+    return value << 8 * shift_bytes & mask, mask
+
+
+def _width(name: str) -> int:
+    for find, table in ((_find_its, name), (_find_gicr, name.partition("[")[0])):
+        width = find(table)
+        if width:
+            return width
+    return 64
+
+
+def _find_its(name: str) -> int:
+    return _ITS_WIDTHS.get(name, 0)
+
+
+def _find_gicr(name: str) -> int:
+    return _GICR_WIDTHS.get(name, 0)
+
+
+def _widths(find: Callable[[int], tuple[str, Any, int] | None], end: int) -> dict[str, int]:
+    found = (find(offset) for offset in range(0, end, 4))
+    return {item[0]: item[1].layout.width_ for item in found if item}
+
+
+_ITS_WIDTHS: Final = _widths(its_register, 0x10000)
+_GICR_WIDTHS: Final = _widths(gicr_register, 0x100)
+
+
+def verify(
+    reader: AnyReader, model: Verifiable, *, strict: bool = False
+) -> tuple[list[ResetVerdict], Engine]:
+    """Replay a trace and return a verdict for each of its resets."""
+    verifier = Verifier(model, strict=strict)
+    engine = Engine(reader, model, verifier)
+    engine.run()
+    return verifier.resets, engine

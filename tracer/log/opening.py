@@ -1,0 +1,72 @@
+"""Opens a trace by name, whichever form it has, and makes new ones without overwriting."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from tracer.errors import UsageError, WriteError
+from tracer.log.stream import Reader
+from tracer.log.text import SUFFIX, TextReader
+
+AnyReader = Reader | TextReader
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[BinaryIO]:
+    """Yield the bytes of `path`, or of standard input for `-`.
+
+    Raises:
+        UsageError: it cannot be opened.
+    """
+    if path == "-":
+        yield cast(BinaryIO, sys.stdin.buffer)
+        return
+    try:
+        stream = Path(path).open("rb", buffering=0)  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    with stream:
+        yield cast(BinaryIO, stream)
+
+
+@contextmanager
+def open_trace(path: str) -> Iterator[AnyReader]:
+    """Yield a reader of the trace at `path`; its text form is recognised by its name or start."""
+    with open_input(path) as stream:
+        buffered = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 16)
+        if path.endswith(SUFFIX) or buffered.peek(11)[:11] == b"# itstrace:":
+            text = io.TextIOWrapper(buffered, encoding="utf-8", newline="\n")
+            yield TextReader(text, path)
+        else:
+            yield Reader(cast(BinaryIO, buffered), path)
+
+
+@contextmanager
+def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
+    """Yield an unbuffered stream to a new file, or standard output for `-`.
+
+    Raises:
+        UsageError: the file exists and `force` is not set, or cannot be made.
+    """
+    if path == "-":
+        yield cast(BinaryIO, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        stream = Path(path).open("wb" if force else "xb", buffering=0)  # noqa: SIM115
+    except FileExistsError as error:
+        raise UsageError(f"{path}: exists already; --force overwrites it") from error
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    try:
+        yield cast(BinaryIO, stream)
+    finally:
+        try:
+            stream.close()
+        except OSError as error:
+            raise WriteError(f"{path}: {error.strerror}") from error

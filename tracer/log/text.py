@@ -1,0 +1,270 @@
+"""The text form of a trace: one line an event, for editors and diffs. Lossless both ways.
+
+    # itstrace: 1
+    # profile: "qemu-7.2.22"
+    0 +0 reset how=power_on
+    1 +0 reg.read offset=0xffe8 value=0x3b size=4
+
+A header line is `# key: JSON`; a comment begins with `##`, on a line of its own or behind an event.
+`.` in place of a sequence number stands for the next one. Counterpart: `tracer.log.stream`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TextIO
+
+from tracer.errors import DamagedTrace, NewerTrace, NotATrace
+from tracer.events import KINDS, NUMBER, REQUIRED, Event, Field, fields_of, kind_name, trim
+from tracer.log import format as fmt
+from tracer.log.codec import PayloadError, check_events, fits
+from tracer.log.header import Header
+from tracer.log.stream import Problem
+
+SUFFIX: Final = ".its.txt"
+_FIRST: Final = "# itstrace: "
+_EVENTS_PER_BLOCK: Final = 1024
+_TOKEN: Final = re.compile(r'([a-z_0-9.]+)=("(?:[^"\\]|\\.)*"|\S+)\s*')
+_MAX_LINE: Final = 4 << 20
+
+
+def format_value(field: Field, value: Any) -> str:
+    """Return `value` as the text form writes it."""
+    if value is None:
+        return "-"
+    if isinstance(field.form, tuple):
+        return field.form[value] if value < len(field.form) else str(value)
+    if field.form == "hex":
+        return hex(value)
+    if field.form == "bytes":
+        return value.hex() or '""'
+    if field.form == "text":
+        return json.dumps(value)
+    return str(value)
+
+
+def format_event(seq: int, event: Event) -> str:
+    """Return one line, without its newline; fields at their defaults are left out."""
+    cls = KINDS.get(event[0])
+    parts = [str(seq), f"{event[1]:+d}", kind_name(event[0])]
+    known = {field.name: field for field in cls.fields} if cls else {}
+    for name, value in fields_of(event).items():
+        field = known.get(name)
+        if field is None:
+            parts.append(f"{name}={_format_unknown(value)}")
+        elif field.default is REQUIRED or value != field.default:
+            parts.append(f"{name}={format_value(field, value)}")
+    return " ".join(parts)
+
+
+def _format_unknown(value: Any) -> str:
+    """A value of a newer trace, whose field is not known: JSON, bytes as {"hex": ...}."""
+    return json.dumps(json.dumps(value, default=lambda item: {"hex": item.hex()}))
+
+
+def write_text(header: Header, events: Iterable[tuple[int, Event]], out: TextIO) -> None:
+    """Write a whole trace in text form."""
+    out.write(f"{_FIRST}{fmt.VERSION}\n")
+    defaults = Header().to_map()
+    for key, value in header.to_map().items():
+        if key != "version" and (key not in defaults or value != defaults[key]):
+            out.write(f"# {key}: {json.dumps(value, sort_keys=True)}\n")
+    for seq, event in events:
+        out.write(format_event(seq, event) + "\n")
+
+
+class TextReader:
+    """Reads the text form; used as `tracer.log.stream.Reader` is.
+
+    Raises:
+        NotATrace, NewerTrace, DamagedTrace: the last names the line and what it should be.
+    """
+
+    def __init__(self, stream: TextIO, name: str = "trace") -> None:
+        self.name = name
+        self.problems: list[Problem] = []
+        self.events = 0
+        self.chain = b""
+        self._stream = stream
+        self._line_number = 0
+        self._pending: str | None = None
+        self.header = self._header()
+        self.next_seq = self.header.first_seq
+
+    @property
+    def status(self) -> str:
+        """Always `clean`: a wrong line is an error at once."""
+        return "clean"
+
+    def _wrong(self, what: str) -> DamagedTrace:
+        error = DamagedTrace(self.name, 0, what)
+        error.args = (f"{self.name}:{self._line_number}: {what}",)
+        return error
+
+    def _next_line(self) -> str | None:
+        try:
+            line = self._stream.readline(_MAX_LINE)
+        except UnicodeDecodeError as error:
+            raise self._wrong("text must be UTF-8") from error
+        if not line:
+            return None
+        self._line_number += 1
+        if len(line) >= _MAX_LINE:
+            raise self._wrong(f"a line must be shorter than {_MAX_LINE} characters")
+        return line.strip()
+
+    def _header(self) -> Header:
+        first = self._next_line() or ""
+        if not first.startswith(_FIRST):
+            raise NotATrace(self.name, 0, f"a trace in text form begins with {_FIRST!r}")
+        version = first.removeprefix(_FIRST)
+        if not version.isdecimal() or len(version) > 9 or int(version) == 0:
+            raise self._wrong(f"the format version must be a number, not {version!r:.20}")
+        if int(version) > fmt.VERSION:
+            raise NewerTrace(self.name, 0, f"format version {version}: use a newer itstrace")
+        values: dict[str, Any] = {}
+        while (line := self._next_line()) is not None:
+            if line.startswith("##") or not line:
+                continue
+            if not line.startswith("#"):
+                self._pending = line
+                break
+            key, colon, text = line[1:].partition(":")
+            if not colon:
+                raise self._wrong("a header line must be `# key: value`; a comment begins with ##")
+            values[key.strip()] = self._json(text)
+        try:
+            return Header.from_map(values)
+        except PayloadError as error:
+            raise self._wrong(str(error)) from error
+
+    def _json(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise self._wrong(f"this must be JSON: {error}") from error
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
+        block: list[Event] = []
+        while (line := self._pending or self._next_line()) is not None:
+            self._pending = None
+            line = _without_comment(line)
+            if not line:
+                continue
+            block.append(self._event(line, self.next_seq + len(block)))
+            if len(block) == _EVENTS_PER_BLOCK:
+                yield self._block(block)
+                block = []
+        if block:
+            yield self._block(block)
+
+    def _block(self, block: list[Event]) -> tuple[int, tuple[Event, ...]]:
+        first_seq = self.next_seq
+        self.next_seq += len(block)
+        self.events += len(block)
+        return first_seq, tuple(block)
+
+    def _event(self, line: str, seq: int) -> Event:
+        parts = line.split(None, 3)
+        if len(parts) < 3:
+            raise self._wrong("an event must be `SEQ +DT kind key=value ...`")
+        if parts[0] not in (".", str(seq)):
+            raise self._wrong(f"the sequence number must be {seq}, or . for the next one")
+        if not re.fullmatch(r"[+-][0-9]{1,18}", parts[1]):
+            raise self._wrong(
+                f"the time must be +NANOSECONDS or -NANOSECONDS, not {parts[1]!r:.30}"
+            )
+        kind, dt_ns = self._kind(parts[2]), int(parts[1])
+        tokens = self._tokens(parts[3] if len(parts) > 3 else "")
+        event = (
+            self._known(kind, dt_ns, tokens) if kind in KINDS else (kind, dt_ns, *tokens.values())
+        )
+        try:
+            check_events((event,))
+        except PayloadError as error:
+            raise self._wrong(str(error)) from error
+        return event
+
+    def _kind(self, name: str) -> int:
+        if name in NUMBER:
+            return NUMBER[name]
+        match = re.fullmatch(r"kind\.([0-9]{1,3})", name)
+        if match and int(match[1]) <= 255:
+            return int(match[1])
+        raise self._wrong(f"there is no kind of event called {name!r:.40}")
+
+    def _tokens(self, text: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        at = 0
+        while at < len(text):
+            match = _TOKEN.match(text, at)
+            if not match:
+                raise self._wrong(f"fields must be key=value, not {text[at:]!r:.40}")
+            if match[1] in found:
+                raise self._wrong(f"{match[1]} is given twice")
+            unknown = match[1].startswith("field.")
+            found[match[1]] = self._unknown(match[2]) if unknown else match[2]
+            at = match.end()
+        return found
+
+    def _unknown(self, text: str) -> Any:
+        return _thaw(self._json(self._json(text)) if text.startswith('"') else self._json(text))
+
+    def _known(self, kind: int, dt_ns: int, tokens: dict[str, Any]) -> Event:
+        cls = KINDS[kind]
+        event: list[Any] = [kind, dt_ns]
+        for field in cls.fields:
+            text = tokens.pop(field.name, None)
+            if text is None and field.default is REQUIRED:
+                raise self._wrong(f"{cls.name} needs {field.name}")
+            event.append(field.default if text is None else self._value(cls.name, field, text))
+        extra = [tokens.pop(key) for key in list(tokens) if key.startswith("field.")]
+        if tokens:
+            raise self._wrong(f"{cls.name} has no field {', '.join(tokens)}")
+        return (*event, *extra) if extra else trim(event, cls)
+
+    def _value(self, kind: str, field: Field, text: str) -> Any:
+        value = _parse_value(field, text)
+        if value is REQUIRED or not fits(field, value):
+            raise self._wrong(f"{kind}: {field.name} must not be {text!r:.40}")
+        return value
+
+
+def _without_comment(line: str) -> str:
+    """Cut a trailing `##` comment that is not inside a quoted string."""
+    if "##" not in line:
+        return line
+    quoted = False
+    for at, char in enumerate(line):
+        if char == '"' and line[at - 1] != "\\":
+            quoted = not quoted
+        elif char == "#" and not quoted and line.startswith("##", at):
+            return line[:at].rstrip()
+    return line
+
+
+def _parse_value(field: Field, text: str) -> Any:
+    """Return the value, or REQUIRED when the text is not of the field's form."""
+    try:
+        if text == "-":
+            return None
+        if isinstance(field.form, tuple):
+            return field.form.index(text)
+        if field.form == "bytes":
+            return b"" if text == '""' else bytes.fromhex(text)
+        if field.form == "text":
+            return json.loads(text)
+        return int(text, 0) if len(text) <= 40 else REQUIRED
+    except (ValueError, RecursionError):
+        return REQUIRED
+
+
+def _thaw(value: Any) -> Any:
+    """JSON back to what msgpack gives: arrays are tuples, {"hex": ...} is bytes."""
+    if isinstance(value, list):
+        return tuple(_thaw(item) for item in value)
+    if isinstance(value, dict) and set(value) == {"hex"} and isinstance(value["hex"], str):
+        return bytes.fromhex(value["hex"])
+    return value
