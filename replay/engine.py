@@ -137,13 +137,21 @@ class Engine:
             yield frame
 
     def _run_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
-        last = ev.FIRST_OUTPUT
+        outputs, seqs = self._outputs, self._output_seqs
+        expresses = self.model.expresses
         for seq, event in enumerate(events, first_seq):
             kind = event[0]
-            if kind < last:
+            if kind < ev.FIRST_OUTPUT:
                 if self._input is not None:
                     self._settle()
                 self._input = (seq, event)
+            elif kind in expresses and self._input is not None and seq - event[2] == self._input[0]:
+                outputs.append(event)
+                seqs.append(seq)
+            elif kind == _REG_READ:
+                if self._input is not None:
+                    self._settle()
+                self._reg_read(seq, event)
             elif kind < ev.FIRST_NOTE:
                 self._output(seq, event, kind)
             else:
@@ -154,11 +162,10 @@ class Engine:
         """Replay a frame's events up to `until`, and those outputs behind it that it caused."""
         self._run_frame(first_seq, events[: until + 1 - first_seq])
         for seq, event in enumerate(events[until + 1 - first_seq :], until + 1):
-            if not ev.FIRST_OUTPUT <= event[0] < ev.FIRST_NOTE or event[0] in _OWN:
+            if event[0] not in self.model.expresses or seq - event[2] != until:
                 break
-            if seq - event[2] != until:
-                break
-            self._output(seq, event, event[0])
+            self._outputs.append(event)
+            self._output_seqs.append(seq)
         self._settle()
         self.seq = until
 
@@ -188,16 +195,15 @@ class Engine:
         tally, bound, seen = self.tally, self.model.bound, self._seen_kinds
         at = 0
         for out_seq, output in zip(self._output_seqs, self._outputs, strict=True):
-            if output[0] not in self.model.expresses:
-                self._unjudged(output)
-                continue
-            seen.add(output[0])
-            while at < len(done) and done[at][0] != output[0] and done[at][0] not in seen:
+            kind = output[0]
+            seen.add(kind)
+            while at < len(done) and done[at][0] != kind and done[at][0] not in seen:
                 at += 1
-            if at == len(done) or done[at][0] != output[0]:
-                self._diverge(out_seq, output, "output", None, ev.kind_name(output[0]))
+            if at == len(done) or done[at][0] != kind:
+                self._diverge(out_seq, output, "output", None, ev.kind_name(kind))
                 continue
-            wrong = _difference(done[at], output)
+            effect = done[at]
+            wrong = None if output[3:] == effect[1:] else _difference(effect, output)
             if wrong:
                 self._diverge(out_seq, output, *wrong)
             elif at in bound:
@@ -226,19 +232,17 @@ class Engine:
         elif kind == _GICR_READ:
             self._settle()
             self._gicr_read(seq, event)
-        elif kind in _OWN or kind not in ev.KINDS:
-            self._unjudged(event)
-        elif self._input is not None and seq - event[2] == self._input[0]:
-            self._outputs.append(event)
-            self._output_seqs.append(seq)
         else:
-            # Its cause is not the input before it: another CPU's, or not told.
+            # The model cannot express it, or its cause is not the input before it: another CPU's
+            # input, or one that the source does not tell.
             self._unjudged(event)
 
     def _reg_read(self, seq: int, event: Event) -> None:
         expected = self.model.read(event)
         bad = len(event) > 6 and event[6] != 0
-        if (expected is None) != bad:
+        if expected == event[3] and not bad:
+            self.tally.matched += 1
+        elif (expected is None) != bad:
             self._diverge(seq, event, "bad", int(expected is None), int(bad))
         elif (expected or 0) != event[3]:
             self._diverge(seq, event, "value", expected or 0, event[3])
@@ -299,16 +303,10 @@ class Engine:
         return (self._recent + found)[-CONTEXT_EVENTS:]
 
 
-# Outputs that answer themselves: asked and answered in one event, without a cause.
-_OWN: Final = frozenset((_REG_READ, _GICR_READ, NUMBER["gicd.read"]))
-
-
 def _difference(effect: effects.Effect, output: Event) -> tuple[str, Any, Any] | None:
     """Return (field, expected, got) of the first observed field that differs, or None."""
     if output[0] == effects.COMMAND:
-        return _command_difference(effect, output)
-    if output[3:] == effect[1:]:
-        return None
+        return None if output[3:8] == effect[1:] else _command_difference(effect, output)
     names = [each.name for each in ev.KINDS[output[0]].fields[1:]]
     for name, expected, got in zip(names, effect[1:], output[3:], strict=False):
         if got is not None and got != expected:

@@ -14,6 +14,7 @@ import msgpack
 from replay.model import effects
 from replay.model.memory import GuestRam
 from replay.model.qemu import reset, view
+from replay.model.qemu.registers import READ
 from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
 from tracer import events as ev
@@ -92,6 +93,8 @@ class QemuModel:
             gicr_known=complete,
             reset_steps=reset_steps,
         )
+        self._witness = OutputWitness(())
+        self.vm.witness = self._witness
 
     def fresh(self) -> QemuModel:
         """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
@@ -102,6 +105,8 @@ class QemuModel:
         other.vm = QemuVm(
             self.profile.choices, cpus=self._cpus, ram=ram, gicr_known=self.vm.gicr_known
         )
+        other._witness = OutputWitness(())
+        other.vm.witness = other._witness
         return other
 
     # -- inputs
@@ -110,8 +115,9 @@ class QemuModel:
         """Carry out an input; return its effects. `bound` then says what was not known."""
         vm = self.vm
         vm.effects.clear()
-        vm.bound.clear()
-        vm.witness = OutputWitness(outputs)
+        if vm.bound:
+            vm.bound.clear()
+        self._witness.outputs = outputs
         handler = _APPLY.get(event[0])
         if handler is not None:
             handler(vm, event)
@@ -130,7 +136,8 @@ class QemuModel:
 
     def read(self, event: Event) -> int | None:
         """Return what reg.read `event` should have given; None for a bad access."""
-        return self.vm.reg_read(event[2], event[4] if len(event) > 4 else 8)
+        reader = READ.get((event[2], event[4] if len(event) > 4 else 8))
+        return None if reader is None else reader(self.vm)
 
     def gicr_read(self, event: Event) -> tuple[int | None, bool]:
         """Return (what gicr.read `event` should have given or None, whether that is certain)."""

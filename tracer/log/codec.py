@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterable
+from array import array
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
@@ -107,8 +108,9 @@ def unpack_events(raw: bytes) -> tuple[int, tuple[Event, ...]]:
     if type(events) is not tuple or not events or len(events) > fmt.MAX_EVENTS_PER_FRAME:
         raise PayloadError(f"events must be an array of 1 to {fmt.MAX_EVENTS_PER_FRAME}")
     check_events(events)
-    if b"\xc2" in raw or b"\xc3" in raw:  # msgpack's booleans, which Python would add up as numbers
-        _check_each(events)
+    if b"\xc2" in raw or b"\xc3" in raw:  # msgpack's booleans, which pass for numbers
+        for at, event in enumerate(events):
+            _check_one(event, at)
     return first_seq, events
 
 
@@ -132,51 +134,82 @@ def _unpack(raw: bytes, max_map_len: int) -> Any:
 
 
 _KIND: Final = itemgetter(0)
-# Kinds whose fields are all numbers that must not be negative: a whole frame is checked at once.
-_PLAIN_FORMS: Final = ("hex", "dec")
+_TIME: Final = itemgetter(1)
 
 
-def check_events(events: Iterable[Event]) -> None:
-    """Check shape, types and signs of every event; PayloadError names the first bad one.
+def check_events(events: Sequence[Event]) -> None:
+    """Check shape, types and ranges of every event; PayloadError names the first bad one.
 
-    The common case costs four passes that run in C: the set of (kind, length) pairs, one flat
-    list, its sum (which only numbers have) and its minimum. Anything unusual is looked at event
-    by event.
+    The common case is a few passes that run in C: the set of (kind, length) pairs, then one flat
+    array of 64-bit numbers, which nothing but such numbers fits. Anything unusual (a text, a
+    null, a time that goes back, an unknown kind) is looked at event by event.
     """
     try:
         shapes = set(zip(map(_KIND, events), map(len, events), strict=True))
-        flat = list(chain.from_iterable(events))
-        total = sum(flat)
-    except (TypeError, IndexError, KeyError):
-        _check_each(events)
-        return
-    if type(total) is not int or min(flat) < 0 or not shapes <= _PLAIN_SHAPES:
-        _check_each(events)
+        if shapes <= _PLAIN_SHAPES:
+            _fits_unsigned(events)
+            if _known_names(events, shapes):
+                return
+    except (TypeError, IndexError, KeyError, OverflowError):
+        pass
+    for at, event in enumerate(events):
+        _check_one(event, at)
 
 
-def _plain_shapes() -> frozenset[tuple[int, int]]:
-    shapes = set()
-    for kind, cls in KINDS.items():
-        for count in range(_required(cls.fields), len(cls.fields) + 1):
-            if all(_is_plain(field) for field in cls.fields[:count]):
-                shapes.add((kind, count + 2))
-    return frozenset(shapes)
+def _fits_unsigned(events: Sequence[Event]) -> None:
+    """Raise TypeError or OverflowError unless all is 0 to 2^64-1, but for times, which may be < 0."""
+    try:
+        array("Q", list(chain.from_iterable(events)))
+    except OverflowError:
+        array("q", list(map(_TIME, events)))
+        array("Q", list(chain.from_iterable(map(_WITHOUT_TIME, events))))
+
+
+def _known_names(events: Sequence[Event], shapes: set[tuple[int, int]]) -> bool:
+    """Return whether every enumeration in events of these shapes has one of its names."""
+    for (at, count), possible in _ENUMERATED.items():
+        here = possible & shapes
+        if here:
+            kinds = {kind for kind, _ in here}
+            # A shorter event of the same kind leaves this field at its default.
+            values = [event[at] for event in events if event[0] in kinds and at < len(event)]
+            if max(values) >= count:
+                return False
+    return True
+
+
+_WITHOUT_TIME: Final = itemgetter(slice(2, None))
+_NUMBERS: Final = ("hex", "dec")
 
 
 def _required(fields: tuple[Field, ...]) -> int:
     return sum(1 for field in fields if field.default is REQUIRED)
 
 
-def _is_plain(field: Field) -> bool:
-    return field.form in _PLAIN_FORMS
-
-
-_PLAIN_SHAPES: Final = _plain_shapes()
-
-
-def _check_each(events: Iterable[Event]) -> None:
-    for at, event in enumerate(events):
-        _check_one(event, at)
+# kind -> (position in the event, number of names) of its enumerations
+_ENUMERATIONS: Final = {
+    kind: [
+        (at, len(field.form)) for at, field in enumerate(cls.fields, 2) if type(field.form) is tuple
+    ]
+    for kind, cls in KINDS.items()
+}
+# (kind, length) of events that hold nothing but unsigned numbers
+_PLAIN_SHAPES: Final = frozenset(
+    (kind, 2 + count)
+    for kind, cls in KINDS.items()
+    for count in range(_required(cls.fields), len(cls.fields) + 1)
+    if all(field.form in _NUMBERS or type(field.form) is tuple for field in cls.fields[:count])
+)
+# (position, number of names) -> the shapes that have such an enumeration there
+_ENUMERATED: Final = {
+    place: frozenset(
+        (kind, size)
+        for kind, size in _PLAIN_SHAPES
+        if place[0] < size and place in _ENUMERATIONS[kind]
+    )
+    for places in _ENUMERATIONS.values()
+    for place in places
+}
 
 
 def _check_one(event: object, at: int) -> None:
