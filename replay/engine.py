@@ -272,8 +272,8 @@ class Engine:
         self.tally.unjudged[name] = self.tally.unjudged.get(name, 0) + 1
 
     def _note(self, seq: int, event: Event, kind: int) -> None:
+        self._settle()
         if kind in _LOSSES:
-            self._settle()
             self.lost += 1
             self.model.unsure()
         elif kind not in ev.KINDS:

@@ -23,6 +23,7 @@ _TOKEN: Final = re.compile(
 )
 _WORDS: Final = {"&&": "and", "||": "or", "!": "not"}
 _MAX_TOKENS: Final = 1000
+_MAX_DEPTH: Final = 100  # `not` and ( may open no later than this
 
 _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "==": lambda a, b: bool(a == b),
@@ -99,7 +100,7 @@ class _Parser:
         return left
 
     def _one(self) -> Predicate:
-        if self._at > _MAX_TOKENS // 2 and self._peek() in ("not", "("):
+        if self._at > _MAX_DEPTH and self._peek() in ("not", "("):
             raise UsageError("filter: nested too deeply")
         token = self._next()
         if token == "not":

@@ -50,7 +50,10 @@ class GuestRam:
         return 0 if word is None and self.complete else word
 
     def load64(self, gpa: int) -> int | None:
-        """Return the doubleword at `gpa` (4-byte aligned), or None when part of it is unknown."""
+        """Return the doubleword at `gpa`, or None when part of it is unknown."""
+        if gpa & 3:
+            data = self.load_bytes(gpa, 8)
+            return None if data is None else int.from_bytes(data, "little")
         words = self.words
         key = gpa >> 2
         low = words.get(key)
@@ -72,7 +75,10 @@ class GuestRam:
         self._sorted = None
 
     def store64(self, gpa: int, value: int) -> None:
-        """Store a doubleword at `gpa` (4-byte aligned)."""
+        """Store a doubleword at `gpa`."""
+        if gpa & 3:
+            self.store_bytes(gpa, value.to_bytes(8, "little"))
+            return
         key = gpa >> 2
         self.words[key] = value & MASK32
         self.words[key + 1] = value >> 32 & MASK32

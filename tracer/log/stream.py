@@ -281,10 +281,9 @@ class Reader:
 
     @property
     def status(self) -> str:
-        """`clean`, `cut` (no clean end: the recorder was stopped) or `damaged`."""
-        if any(problem.kind == "damaged" for problem in self.problems):
-            return "damaged"
-        return "clean" if self.ended and not self.problems else "cut"
+        """`clean`, `cut` (no clean end: the recorder was stopped) or `damaged`, as far as read."""
+        kinds = {problem.kind for problem in self.problems}
+        return "damaged" if "damaged" in kinds else "cut" if kinds else "clean"
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         while True:

@@ -310,8 +310,9 @@ def _ite(kind: int) -> Callable[..., None]:
 
 
 def _vte(kind: int) -> Callable[..., None]:
-    return lambda log, vpe_id, valid, vpt_size, vpt_addr, rdbase: log.entry(
-        kind, ev.VTE, vpe_id, 0, valid, vpt_size, vpt_addr << 16, rdbase
+    # Of a vPE that is not mapped 7.2 may print what lay on its stack.
+    return lambda log, vpe_id, valid, vpt_size, vpt_addr, rdbase: log.effect(
+        kind, ev.VTE, vpe_id, 0, valid, *([vpt_size, vpt_addr << 16, rdbase] if valid else [])
     )
 
 

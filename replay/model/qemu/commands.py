@@ -45,9 +45,6 @@ def process_queue(vm: QemuVm) -> None:
         return
     while at != stop:
         fetched = _fetch(vm, queue.base + at, at)
-        if fetched is None:
-            its.creadr |= Creadr.stalled.mask
-            return
         vm.effects.append((effects.COMMAND, at, *fetched))
         handler = HANDLERS.get(fetched[0] & 0xFF)
         if handler is not None:
@@ -60,16 +57,17 @@ def process_queue(vm: QemuVm) -> None:
         its.creadr = its.creadr & ~Creadr.offset.mask | at
 
 
-def _fetch(vm: QemuVm, gpa: int, queue_offset: int) -> tuple[int, int, int, int] | None:
-    """Return the four doublewords at `gpa`, or None when there is no memory."""
+def _fetch(vm: QemuVm, gpa: int, queue_offset: int) -> tuple[int, int, int, int]:
+    """Return the four doublewords at `gpa`."""
     ram = vm.ram
     if not ram.complete and vm.witness is not None:
         seen = vm.witness.command(len(vm.effects), queue_offset)
         if seen is not None:
             return seen
+    # Where there is no memory QEMU reads zeros (measured), and opcode 0 does nothing; so does a
+    # command that nobody saw and nobody wrote.
     if not ram.backed(gpa, _COMMAND_SIZE_BYTES):
-        return None
-    # A command that nobody saw and nobody wrote: opcode 0 does nothing.
+        return 0, 0, 0, 0
     return (
         ram.load64(gpa) or 0,
         ram.load64(gpa + 8) or 0,

@@ -98,6 +98,12 @@ def _set_bit(vm: QemuVm, pendbase: int, intid: int, level: int) -> bool:
     return True
 
 
+def _common_bits(one: Redistributor, other: Redistributor) -> int:
+    """Return IDbits as far as both have them."""
+    id_bits = Propbaser.id_bits.get
+    return min(id_bits(one.propbaser), id_bits(other.propbaser), _ID_BITS_MAX)
+
+
 def move_lpi(vm: QemuVm, source: int, target: int, intid: int) -> None:
     """Move one pending bit (gicv3_redist_mov_lpi)."""
     if not vm.gicr_known:
@@ -105,6 +111,8 @@ def move_lpi(vm: QemuVm, source: int, target: int, intid: int) -> None:
         return
     old, new = vm.cpus[source], vm.cpus[target]
     if not old.ctlr & new.ctlr & GicrCtlr.enable_lpis.mask:
+        return
+    if intid // 8 >= 2 << _common_bits(old, new):  # QEMU compares bytes with a number of INTIDs
         return
     if _set_bit(vm, Pendbaser.physical_address.get(old.pendbaser), intid, 0):
         process_lpi_bit(vm, target, intid)
@@ -120,9 +128,7 @@ def move_all_lpis(vm: QemuVm, source: int, target: int) -> None:
     old, new = vm.cpus[source], vm.cpus[target]
     if not vm.gicr_known or not old.ctlr & new.ctlr & GicrCtlr.enable_lpis.mask:
         return
-    bits = min(
-        Propbaser.id_bits.get(old.propbaser), Propbaser.id_bits.get(new.propbaser), _ID_BITS_MAX
-    )
+    bits = _common_bits(old, new)
     start = Pendbaser.physical_address.get(old.pendbaser)
     there = Pendbaser.physical_address.get(new.pendbaser)
     for word_at in list(vm.ram.touched(start + FIRST_LPI // 8, start + (2 << bits) // 8)):
