@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types imports check bench clean
+.PHONY: demo test lint types imports check bench big pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,20 @@ check: lint types imports test
 
 bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
+
+big: $(VENV)/dev
+	$(BIN)/python tests/bench/big_import.py
+
+# The state digests on every Python from 3.12 on that is here (PYTHONS names others).
+PYTHONS ?= $(foreach v,3.12 3.13 3.14,$(firstword $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python) $(shell command -v python$(v))))
+pythons: $(VENV)/dev
+	set -e; for python in $(PYTHONS); do \
+	  version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  $$python -m venv .cache/venv-$$version; \
+	  .cache/venv-$$version/bin/pip --disable-pip-version-check --quiet install --require-hashes -r requirements.txt; \
+	  .cache/venv-$$version/bin/python -m tests.support.digests | cmp - tests/golden/states.json; \
+	  echo "digests are equal on Python $$version"; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
