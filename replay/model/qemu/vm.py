@@ -10,6 +10,7 @@ the effect that first needed it: `learned`, or `assumed` with the name of the as
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 from replay.model.effects import Effect
@@ -18,6 +19,7 @@ from replay.model.qemu import redistributor, registers, reset
 from replay.model.qemu.commands import translate
 from replay.model.qemu.profile import QEMU_V3, QemuProfile
 from replay.model.qemu.state import ItsState, Redistributor
+from replay.model.qemu.tables import Fault
 
 
 class Witness(Protocol):
@@ -95,7 +97,9 @@ class QemuVm:
     def msi(self, device_id: int, event_id: int) -> None:
         """Carry out a write to GITS_TRANSLATER (gicv3_its_translation_write)."""
         if self.its.ctlr & 1:
-            translate(self, device_id, event_id)
+            # A fault is a bus error for the device that wrote; no register shows it.
+            with suppress(Fault):
+                translate(self, device_id, event_id)
 
     def mem_write(self, gpa: int, data: bytes) -> None:
         """Store guest RAM; what it covers is then confirmed."""
