@@ -44,8 +44,9 @@ QEMU_RESET: Final = (
         "QEMU hw/intc/arm_gicv3_its.c @ad0c954dd948, get_dte, get_ite, get_cte",
     ),
     Clause(r"GICR_CTLR\[\d+\]", "GICR_CTLR is zeroed, then CES is set", _GIC),
-    Clause(r"GICR_PROPBASER\[\d+\]", "GICR_PROPBASER is zeroed", _GIC),
-    Clause(r"GICR_PENDBASER\[\d+\]", "GICR_PENDBASER is zeroed", _GIC),
+    Clause(r"GICR_V?PROPBASER\[\d+\]", "PROPBASER and VPROPBASER are zeroed", _GIC),
+    Clause(r"GICR_V?PENDBASER\[\d+\]", "PENDBASER and VPENDBASER are zeroed", _GIC),
+    Clause(r"best vLPI\[\d+\]", "no vLPI is the best pending one", _GIC),
 )
 
 CONTRACTS: Final = {"qemu": QEMU_RESET}

@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from replay.model.qemu.profile import QEMU_V3, QEMU_V4, QemuProfile
+from replay.model.kvm import flags as kvm_flags, profiles as kvm_profiles
+from replay.model.qemu import profile as qemu
 from tracer.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`basis` is `measured` on that image, or `read` in its sources."""
+    """`choices` is what the family's model takes; `basis` is `measured` on that image, or `read`.
+
+    `assumed` are flags of a measured image that no answer told and only its sources did.
+    """
 
     name: str
     family: str
-    choices: QemuProfile
+    choices: Any
     basis: str = "measured"
+    assumed: frozenset[str] = frozenset()
 
+    def flags(self) -> dict[str, list[Any]]:
+        """Return flag -> [value, how it is known], as a trace's header spells them out."""
+        names = [row.name for row in FLAGS[self.family]]
+        return {name: [getattr(self.choices, name), self.known(name)] for name in names}
+
+    def known(self, flag: str) -> str:
+        """Return how a flag's value is known: `measured`, `read` or `assumed`."""
+        return "read" if flag in self.assumed else self.basis
+
+
+# family -> its table of behaviour flags
+FLAGS: Final[dict[str, tuple[Any, ...]]] = {"qemu": qemu.FLAGS, "kvm": kvm_flags.FLAGS}
 
 PROFILES: Final = {
     profile.name: profile
     for profile in (
-        Profile("qemu-7.2.22", "qemu", QEMU_V3),
-        Profile("qemu-10.0.13", "qemu", QEMU_V3),
-        Profile("qemu-7.2.22-gicv4", "qemu", QEMU_V4),
-        Profile("qemu-10.0.13-gicv4", "qemu", replace(QEMU_V4)),
+        Profile("qemu-6.2", "qemu", qemu.QEMU_6_2, "read"),
+        Profile("qemu-7.2.22", "qemu", qemu.QEMU_V3),
+        Profile("qemu-7.2.22-gicv4", "qemu", qemu.QEMU_V4),
+        Profile("qemu-10.0.13", "qemu", qemu.QEMU_V3),
+        Profile(
+            "qemu-10.0.13-gicv4", "qemu", qemu.QEMU_V4_10,
+            assumed=frozenset(("vpe_level1_fault_stalls",)),
+        ),
+        *(
+            Profile(
+                name, "kvm", choices, kvm_profiles.SOURCES[name],
+                kvm_profiles.ASSUMED.get(name, frozenset()),
+            )
+            for name, choices in kvm_profiles.PROFILES.items()
+        ),
     )
-}
+}  # fmt: skip
 
 _NAME: Final = re.compile(r"([a-z]+)-([0-9]+(?:\.[0-9]+)*)(-[a-z0-9]+)?")
 

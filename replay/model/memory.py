@@ -1,119 +1,178 @@
-"""Guest RAM, sparse and by 32-bit words: what is known of it and what is not.
+"""Guest RAM as a sparse map of 32-bit words.
 
-With complete RAM (nobody but the trace writes it) a word never written is zero. With observed RAM
-it is unknown, None, and stays so until something shows it.
+A word is known or unknown. With `complete=True` everything that nobody wrote is known to be
+zero; otherwise a load of it answers None, because unknown is not zero. Nothing here is sized by a
+number that a guest chose: the map holds only what was stored.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
-MASK32 = 0xFFFF_FFFF
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_WORD_MASK = 0xFFFF_FFFF
+_WHOLE = 0b1111
+_PROBE_WORDS = 64
+_EVERYWHERE = 1 << 64
+
+RamSnapshot = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
 
 
 class GuestRam:
-    """Words keyed by guest physical address >> 2; nothing is allocated for what was not touched."""
+    """Guest physical memory behind a set of memory slots.
 
-    __slots__ = ("_sorted", "complete", "slots", "words")
+    Attributes:
+        slots: (base, size) of each memory slot, in bytes, sorted by base; None when it is not
+            known where RAM is: everything is then taken to be backed.
+        complete: whether every write that matters was seen, so that "never written" means zero.
+    """
+
+    __slots__ = ("_first", "_last", "_partial", "_sorted", "complete", "slots", "words")
 
     def __init__(
-        self, slots: tuple[tuple[int, int], ...] | None = None, *, complete: bool = True
+        self, slots: Iterable[tuple[int, int]] | None = None, *, complete: bool = True
     ) -> None:
-        """`slots` are (base, size) in bytes; None means that where RAM is is not known."""
-        self.slots = slots
+        self.slots = None if slots is None else tuple(sorted(slots))
         self.complete = complete
         self.words: dict[int, int] = {}
+        # Bytes known of a word that is not wholly known. Always empty when complete.
+        self._partial: dict[int, int] = {}
         self._sorted: list[int] | None = None
+        self._first, self._last = self._largest_run()
+
+    def _largest_run(self) -> tuple[int, int]:
+        """Return the bounds of the largest slot, which answers most of `backed`."""
+        if self.slots is None:
+            return (0, _EVERYWHERE)
+        if not self.slots:
+            return (0, 0)
+        base, size = max(self.slots, key=lambda slot: slot[1])
+        return (base, base + size)
 
     def backed(self, gpa: int, size: int = 1) -> bool:
-        """Return whether all of `gpa`..`gpa + size` is RAM; assumed where slots are not known."""
-        if self.slots is None:
+        """Say whether memory slots cover `size` bytes at `gpa` without a hole."""
+        end = gpa + size
+        if self._first <= gpa and end <= self._last:
             return True
-        return any(base <= gpa and gpa + size <= base + length for base, length in self.slots)
+        return self.backed_until(gpa) >= end
+
+    def backed_until(self, gpa: int) -> int:
+        """Return the first address from `gpa` on that no slot covers (`gpa` itself if none)."""
+        if self.slots is None:
+            return max(gpa, _EVERYWHERE)
+        for base, size in self.slots:
+            if base <= gpa < base + size:
+                gpa = base + size
+        return gpa
 
     def add_slot(self, base: int, size: int) -> None:
         """Make `size` bytes at `base` RAM."""
-        self.slots = (*(self.slots or ()), (base, size))
+        self.slots = tuple(sorted((*(self.slots or ()), (base, size))))
+        self._first, self._last = self._largest_run()
 
     def remove_slot(self, base: int, size: int) -> None:
         """Take a slot away; its contents go with it."""
         self.slots = tuple(slot for slot in self.slots or () if slot != (base, size))
-        self._sorted = None
+        self._first, self._last = self._largest_run()
         for key in [key for key in self.words if base <= key << 2 < base + size]:
             del self.words[key]
-
-    def load32(self, gpa: int) -> int | None:
-        """Return the word at `gpa` (4-byte aligned), or None when it is unknown."""
-        word = self.words.get(gpa >> 2)
-        return 0 if word is None and self.complete else word
-
-    def load64(self, gpa: int) -> int | None:
-        """Return the doubleword at `gpa`, or None when part of it is unknown."""
-        if gpa & 3:
-            data = self.load_bytes(gpa, 8)
-            return None if data is None else int.from_bytes(data, "little")
-        words = self.words
-        key = gpa >> 2
-        low = words.get(key)
-        high = words.get(key + 1)
-        if low is None or high is None:
-            if not self.complete:
-                return None
-            return (low or 0) | (high or 0) << 32
-        return low | high << 32
+            self._partial.pop(key, None)
+        self._sorted = None
 
     def load8(self, gpa: int) -> int | None:
         """Return the byte at `gpa`, or None when it is unknown."""
-        word = self.load32(gpa)
-        return None if word is None else word >> (gpa & 3) * 8 & 0xFF
+        key = gpa >> 2
+        lane = gpa & 3
+        word = self.words.get(key)
+        if word is None:
+            return 0 if self.complete else None
+        if self._partial and not self._partial.get(key, _WHOLE) & (1 << lane):
+            return None
+        return word >> (8 * lane) & 0xFF
+
+    def load32(self, gpa: int) -> int | None:
+        """Return the little-endian word at `gpa` (4-byte aligned), or None when unknown."""
+        key = gpa >> 2
+        if self._partial and key in self._partial:
+            return None
+        return self.words.get(key, 0 if self.complete else None)
+
+    def load64(self, gpa: int) -> int | None:
+        """Return the little-endian doubleword at `gpa`, or None when part of it is unknown."""
+        if gpa & 3:
+            data = self.load_bytes(gpa, 8)
+            return None if data is None else int.from_bytes(data, "little")
+        if self.complete:
+            key = gpa >> 2
+            get = self.words.get
+            return get(key, 0) | get(key + 1, 0) << 32
+        low = self.load32(gpa)
+        high = self.load32(gpa + 4)
+        return None if low is None or high is None else low | high << 32
+
+    def store8(self, gpa: int, value: int) -> None:
+        """Store one byte."""
+        key = gpa >> 2
+        shift = 8 * (gpa & 3)
+        if not self.complete:
+            known = _WHOLE if key in self.words else 0
+            known = self._partial.pop(key, known) | 1 << (gpa & 3)
+            if known != _WHOLE:
+                self._partial[key] = known
+        word = self.words.get(key, 0) & ~(0xFF << shift) | (value & 0xFF) << shift
+        self._put(key, word)
 
     def store32(self, gpa: int, value: int) -> None:
-        """Store a word at `gpa` (4-byte aligned)."""
-        self.words[gpa >> 2] = value & MASK32
-        self._sorted = None
+        """Store a little-endian word at a 4-byte aligned address."""
+        if self._partial:
+            self._partial.pop(gpa >> 2, None)
+        self._put(gpa >> 2, value & _WORD_MASK)
 
     def store64(self, gpa: int, value: int) -> None:
-        """Store a doubleword at `gpa`."""
+        """Store a little-endian doubleword."""
         if gpa & 3:
             self.store_bytes(gpa, value.to_bytes(8, "little"))
             return
-        key = gpa >> 2
-        self.words[key] = value & MASK32
-        self.words[key + 1] = value >> 32 & MASK32
-        self._sorted = None
-
-    def store8(self, gpa: int, value: int) -> None:
-        """Store a byte; in observed RAM a word that is not wholly known stays unknown."""
-        word = self.load32(gpa)
-        if word is not None:
-            shift = (gpa & 3) * 8
-            self.store32(gpa, word & ~(0xFF << shift) | (value & 0xFF) << shift)
+        self.store32(gpa, value)
+        self.store32(gpa + 4, value >> 32)
 
     def store_bytes(self, gpa: int, data: bytes) -> None:
-        """Store `data` at `gpa`."""
-        at, end = gpa, gpa + len(data)
-        while at < end:
-            if at & 3 == 0 and end - at >= 4:
-                self.store32(at, int.from_bytes(data[at - gpa : at - gpa + 4], "little"))
-                at += 4
+        """Store bytes at any address."""
+        position, end = 0, len(data)
+        while position < end:
+            if not (gpa + position) & 3 and end - position >= 4:
+                word = int.from_bytes(data[position : position + 4], "little")
+                self.store32(gpa + position, word)
+                position += 4
             else:
-                self.store8(at, data[at - gpa])
-                at += 1
+                self.store8(gpa + position, data[position])
+                position += 1
+
+    def _put(self, key: int, word: int) -> None:
+        """Store a word. Complete RAM keeps no zeros, so that equal contents are equal maps."""
+        if word or not self.complete:
+            if key not in self.words:
+                self._sorted = None
+            self.words[key] = word
+        else:
+            self.words.pop(key, None)
+            self._sorted = None
 
     def load_bytes(self, gpa: int, size: int) -> bytes | None:
         """Return `size` bytes from `gpa`, or None when one of them is unknown."""
         found = bytearray()
-        for at in range(gpa & ~3, gpa + size, 4):
-            word = self.load32(at)
-            if word is None:
+        for at in range(gpa, gpa + size):
+            byte = self.load8(at)
+            if byte is None:
                 return None
-            found += word.to_bytes(4, "little")
-        return bytes(found[gpa & 3 : (gpa & 3) + size])
+            found.append(byte)
+        return bytes(found)
 
     def touched(self, start: int, end: int) -> Iterator[int]:
-        """Yield the addresses of words in `start`..`end` that were ever stored, in order."""
+        """Yield the addresses of the words in `start`..`end` that are kept, in order."""
         if self._sorted is None:
             self._sorted = sorted(self.words)
         keys = self._sorted
@@ -122,12 +181,44 @@ class GuestRam:
                 return
             yield keys[at] << 2
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """Return everything, to be given to `restore`."""
-        return self.slots, self.complete, self.words.copy()
+    def next_word(self, gpa: int, end: int) -> int | None:
+        """Return the lowest address in [gpa, end) that holds a word other than zero, or None.
 
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Return to `snapshot`."""
-        self.slots, self.complete, words = snapshot
-        self.words = words.copy()
+        Unknown words count as zero. The cost does not depend on the length of the range.
+        """
+        first, last = gpa >> 2, end + 3 >> 2
+        words = self.words
+        for key in range(first, min(last, first + _PROBE_WORDS)):
+            if words.get(key):
+                return key << 2
+        found = min((k for k, v in words.items() if first <= k < last and v), default=None)
+        return None if found is None else found << 2
+
+    def nonzero64(self, gpa: int, count: int) -> list[tuple[int, int]]:
+        """Return (index, value) of each of `count` doublewords from `gpa` on that is not 0."""
+        base = gpa >> 2
+        words = self.words
+        if len(words) < 2 * count:
+            keys = {k - base >> 1 for k in words if base <= k < base + 2 * count}
+            indexes: Iterable[int] = sorted(keys)
+        else:
+            indexes = range(count)
+        get = words.get
+        rows = []
+        for index in indexes:
+            key = base + 2 * index
+            value = get(key, 0) | get(key + 1, 0) << 32
+            if value:
+                rows.append((index, value))
+        return rows
+
+    def snapshot(self) -> RamSnapshot:
+        """Return the contents as plain tuples, sorted by address."""
+        return tuple(sorted(self.words.items())), tuple(sorted(self._partial.items()))
+
+    def restore(self, snapshot: RamSnapshot) -> None:
+        """Take the contents of a snapshot; the slots stay."""
+        words, partial = snapshot
         self._sorted = None
+        self.words = dict(words)
+        self._partial = dict(partial)

@@ -170,6 +170,10 @@ class QemuModel:
             found[f"GICR_CTLR[{cpu}]"] = registers.ctlr
             found[f"GICR_PROPBASER[{cpu}]"] = registers.propbaser
             found[f"GICR_PENDBASER[{cpu}]"] = registers.pendbaser
+            if vm.profile.virtual:
+                found[f"GICR_VPROPBASER[{cpu}]"] = registers.vpropbaser
+                found[f"GICR_VPENDBASER[{cpu}]"] = registers.vpendbaser
+                found[f"best vLPI[{cpu}]"] = registers.best_priority
         return found
 
     def registers(self) -> dict[str, int]:

@@ -214,6 +214,8 @@ def _map_event(vm: QemuVm, device_id: int, event_id: int, pintid: int, icid: int
 
 
 def _movi(vm: QemuVm, dw0: int, dw1: int, dw2: int, dw3: int) -> None:
+    if not vm.profile.movi_implemented:
+        return
     event_id = dw1 & _MASK32
     new_icid = dw2 & 0xFFFF
     found = _lookup_ite(vm, dw0 >> 32, event_id)
@@ -232,6 +234,8 @@ def _movi(vm: QemuVm, dw0: int, dw1: int, dw2: int, dw3: int) -> None:
 
 
 def _movall(vm: QemuVm, dw0: int, dw1: int, dw2: int, dw3: int) -> None:
+    if not vm.profile.movall_implemented:
+        return
     source, target = dw2 >> 16 & _MASK36, dw3 >> 16 & _MASK36
     if source < len(vm.cpus) and target < len(vm.cpus) and source != target:
         redistributor.move_all_lpis(vm, source, target)
@@ -246,7 +250,9 @@ def _inv(vm: QemuVm, dw0: int, dw1: int, dw2: int, dw3: int) -> None:
     if inttype == PHYSICAL:
         _lookup_cte(vm, icid)
     elif vm.profile.virtual:
-        _lookup_vte(vm, vpe_id)
+        vte = _lookup_vte(vm, vpe_id)
+        if vte is not None and _is_vlpi(vm, found[1][2], vte[0]):
+            redistributor.invalidate_vlpis(vm, vte[2], vte[1])
 
 
 # -- GICv4
@@ -314,8 +320,11 @@ def _vmovi(vm: QemuVm, dw0: int, dw1: int, dw2: int, dw3: int) -> None:
 
 
 def _vinvall(vm: QemuVm, dw0: int, dw1: int, dw2: int, dw3: int) -> None:
-    if vm.profile.virtual:
-        _lookup_vte(vm, dw1 >> 32 & 0xFFFF)
+    if not vm.profile.virtual:
+        return
+    vte = _lookup_vte(vm, dw1 >> 32 & 0xFFFF)
+    if vte is not None:
+        redistributor.invalidate_vlpis(vm, vte[2], vte[1])
 
 
 # SYNC, VSYNC and INVALL do nothing that could be seen: QEMU is always in sync and caches only

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from replay.model.qemu.state import Redistributor
 from tracer.its.commands import NO_DOORBELL
-from tracer.its.lpi import FIRST_LPI, pending_bit
+from tracer.its.lpi import FIRST_LPI, LpiConfig, config_byte, pending_bit
 from tracer.its.registers import GicrCtlr, Pendbaser, Propbaser, Vpendbaser
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _WIDE: Final = {
     _VLPI + 0x78: "vpendbaser",
 }
 _ID_BITS_MAX: Final = 15  # GICD_TYPER.IDbits
+_NONE: Final = 0xFF  # the priority that stands for: no pending vLPI
 _VPENDBASER_STORED: Final = (
     Vpendbaser.inner_cache.mask
     | Vpendbaser.shareability.mask
@@ -65,8 +66,9 @@ def write(vm: QemuVm, cpu_index: int, offset: int, value: int, size: int) -> Non
         value &= _MASK32
         value = old & _MASK32 | value << 32 if offset & 4 else old & ~_MASK32 | value
     if attr == "vpendbaser":
-        value &= _VPENDBASER_STORED
-    setattr(cpu, attr, value)
+        _write_vpendbaser(vm, cpu, value)
+    else:
+        setattr(cpu, attr, value)
 
 
 def _in_range(cpu: Redistributor, intid: int) -> bool:
@@ -150,6 +152,49 @@ def _resident(cpu: Redistributor, vpt_addr: int) -> bool:
     )
 
 
+def _write_vpendbaser(vm: QemuVm, cpu: Redistributor, value: int) -> None:
+    """A vPE becomes resident or leaves (gicr_write_vpendbaser)."""
+    value &= _VPENDBASER_STORED
+    was, will = cpu.vpendbaser & Vpendbaser.valid.mask, value & Vpendbaser.valid.mask
+    if was and will:
+        return
+    if was != will:
+        last = will or cpu.best_priority != _NONE
+        value = value & ~Vpendbaser.pending_last.mask | Vpendbaser.pending_last.put(int(bool(last)))
+    cpu.vpendbaser = value
+    if was != will:
+        update_best_vlpi(vm, cpu)
+
+
+def update_best_vlpi(vm: QemuVm, cpu: Redistributor) -> None:
+    """Look for the best pending vLPI from scratch (gicv3_redist_update_vlpi_only)."""
+    cpu.best_priority = _NONE
+    if not cpu.vpendbaser & Vpendbaser.valid.mask:
+        return
+    start = Vpendbaser.physical_address.get(cpu.vpendbaser)
+    end = start + (2 << Propbaser.id_bits.get(cpu.vpropbaser) & _MASK32) // 8
+    for at in list(vm.ram.touched(start + FIRST_LPI // 8, end)):
+        word = vm.ram.load32(at) or 0
+        for shift in range(32):
+            if word >> shift & 1:
+                _offer_vlpi(vm, cpu, (at - start) * 8 + shift)
+
+
+def _offer_vlpi(vm: QemuVm, cpu: Redistributor, intid: int) -> None:
+    """Take a pending vLPI if it is enabled and better (update_for_one_lpi)."""
+    config = vm.ram.load8(config_byte(Propbaser.physical_address.get(cpu.vpropbaser), intid)) or 0
+    priority = config & LpiConfig.priority.mask
+    if config & LpiConfig.enable.mask and (priority, intid) <= (cpu.best_priority, cpu.best_vlpi):
+        cpu.best_vlpi, cpu.best_priority = intid, priority
+
+
+def invalidate_vlpis(vm: QemuVm, cpu_index: int, vpt_addr: int) -> None:
+    """VINVALL, and INV of a vLPI (gicv3_redist_vinvall)."""
+    cpu = vm.cpus[cpu_index]
+    if _resident(cpu, vpt_addr):
+        update_best_vlpi(vm, cpu)
+
+
 def process_vlpi(
     vm: QemuVm, cpu_index: int, intid: int, vpt_addr: int, doorbell: int, level: int
 ) -> None:
@@ -161,7 +206,12 @@ def process_vlpi(
     resident = _resident(cpu, vpt_addr)
     if resident and intid >= 2 << Propbaser.id_bits.get(cpu.vpropbaser):
         return
-    _set_bit(vm, vpt_addr, intid, level)
+    changed = _set_bit(vm, vpt_addr, intid, level)
+    if resident and changed:
+        if level:
+            _offer_vlpi(vm, cpu, intid)
+        elif intid == cpu.best_vlpi:
+            update_best_vlpi(vm, cpu)
     rings = not resident and level and doorbell != NO_DOORBELL
     if rings and cpu.ctlr & GicrCtlr.enable_lpis.mask:
         process_lpi(vm, cpu_index, doorbell, 1)
@@ -172,5 +222,8 @@ def move_vlpi(
 ) -> None:
     """Move a vLPI's pending bit between (cpu, vpt_addr) pairs (gicv3_redist_mov_vlpi)."""
     if _set_bit(vm, source[1], intid, 0):
+        old = vm.cpus[source[0]]
+        if _resident(old, source[1]) and intid == old.best_vlpi:
+            update_best_vlpi(vm, old)
         # QEMU passes the INTID where the level belongs, which is a level of 1.
         process_vlpi(vm, target[0], intid, target[1], doorbell, 1)

@@ -51,6 +51,8 @@ def _write_ctlr(vm: QemuVm, value: int) -> None:
         its.ctlr |= _ENABLED
         _extract_tables(vm)
         _extract_queue(vm)
+        if not vm.profile.creadr_kept_on_enable:
+            its.creadr = 0
         process_queue(vm)
     else:
         its.ctlr &= ~_ENABLED
@@ -61,8 +63,9 @@ def _extract_tables(vm: QemuVm) -> None:
     its = vm.its
     tables = {1: ("dt", 0), 4: ("ct", 1), 2: ("vpet", 2)}
     for value in its.baser:
-        if value:
-            attr, at = tables[Baser.table_type.get(value)]
+        place = tables.get(Baser.table_type.get(value))
+        if place:
+            attr, at = place
             desc = table_desc(value)
             if desc != getattr(its, attr):
                 vm.clock += 1
@@ -103,6 +106,8 @@ def _write_cbaser(vm: QemuVm, value: int) -> None:
     if not vm.its.ctlr & _ENABLED:
         vm.its.cbaser = value
         vm.its.creadr = 0
+        if not vm.profile.cwriter_kept_on_cbaser_write:
+            vm.its.cwriter = 0
 
 
 def _write_cwriter(vm: QemuVm, value: int) -> None:
@@ -139,7 +144,9 @@ def _baser_writer(index: int, keep: int) -> Writer:
 
     def writer(vm: QemuVm, value: int) -> None:
         old = vm.its.baser[index]
-        if old and not vm.its.ctlr & _ENABLED:
+        if not old and vm.profile.unimplemented_baser_ignores_writes:
+            return
+        if not vm.its.ctlr & _ENABLED:
             vm.its.baser[index] = old & (keep | _BASER_RO) | value & ~(keep | _BASER_RO)
 
     return writer

@@ -42,7 +42,7 @@ def _baser(index: int) -> Callable[[QemuVm], None]:
 
 def _gicr(attr: str) -> Callable[[QemuVm], None]:
     def step(vm: QemuVm) -> None:
-        value = vm.profile.gicr_ctlr_reset if attr == "ctlr" else 0
+        value = {"ctlr": vm.profile.gicr_ctlr_reset, "best_priority": 0xFF}.get(attr, 0)
         for cpu in vm.cpus:
             setattr(cpu, attr, value)
 
@@ -60,6 +60,7 @@ STEPS: Final[tuple[Step, ...]] = (
     ("GICR_PENDBASER", _gicr("pendbaser")),
     ("GICR_VPROPBASER", _gicr("vpropbaser")),
     ("GICR_VPENDBASER", _gicr("vpendbaser")),
+    ("best vLPI", _gicr("best_priority")),
 )
 
 

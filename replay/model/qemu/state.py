@@ -49,7 +49,10 @@ class ItsState:
         """Return everything as nested tuples of numbers."""
         return (
             self.ctlr, self.cbaser, self.cwriter, self.creadr, tuple(self.baser),
-            _values(self.dt), _values(self.ct), _values(self.vpet), _values(self.queue),
+            values_of(self.dt),
+            values_of(self.ct),
+            values_of(self.vpet),
+            values_of(self.queue),
         )  # fmt: skip
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
@@ -69,7 +72,11 @@ class Redistributor:
     pendbaser: int = 0
     vpropbaser: int = 0
     vpendbaser: int = 0
+    # The best pending enabled vLPI of the vPE that is resident; no register shows it until that
+    # vPE leaves, when PendingLast tells whether there was one.
+    best_vlpi: int = 0
+    best_priority: int = 0xFF
 
 
-def _values(item: TableDesc | Queue) -> tuple[int, ...]:
+def values_of(item: TableDesc | Queue | Redistributor) -> tuple[int, ...]:
     return tuple(getattr(item, f.name) for f in fields(item))

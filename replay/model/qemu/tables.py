@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LEVEL1_SIZE_BYTES: Final = 8
 _LEVEL1_VALID: Final = 1 << 63
 _LEVEL1_ADDRESS: Final = (1 << 51) - 1
+_OLD_DOORBELL: Final = 0x3F << 26
 
 # Names of what is assumed of a guest, with the reason.
 LEVEL1_VALID: Final = "the guest made the level-1 entry valid before it used what lies below"
@@ -115,7 +116,9 @@ def read_vte(vm: QemuVm, vpe_id: int) -> tuple[int, int, int, int]:
         raw = 0 if at is None else _load(vm, at, 8, effects.VTE, vpe_id, 0, vm.since[2])
     except Fault:
         vm.effects.append((effects.TABLE_FAULT, effects.VTE, vpe_id, 0))
-        raise
+        if vm.profile.vpe_level1_fault_stalls:
+            raise
+        return 0, 0, 0, 0
     vte = entries.unpack_vte(raw)
     vm.effects.append((effects.TABLE_READ, effects.VTE, vpe_id, 0, *vte))
     return vte
@@ -153,8 +156,12 @@ def write_ite(vm: QemuVm, itt_addr: int, event_id: int, ite: tuple[int, ...]) ->
     if not vm.ram.backed(at, entries.ITE_SIZE_BYTES):
         raise Fault
     raw = entries.pack_ite(*ite) if ite[0] else 0
-    vm.ram.store64(at, raw & (1 << 64) - 1)
-    vm.ram.store32(at + 8, raw >> 64)
+    if vm.profile.ite_high_word_stored_apart:
+        vm.ram.store64(at, raw & (1 << 64) - 1)
+        vm.ram.store32(at + 8, raw >> 64)
+    else:
+        # The doorbell began at bit 26; what the high word did not cover of it stays.
+        vm.ram.store64(at, raw & (1 << 64) - 1 | (_OLD_DOORBELL if ite[0] else 0))
     if not vm.ram.complete:
         vm.confirmed[at] = vm.clock
 

@@ -18,7 +18,7 @@ from replay.model.memory import GuestRam
 from replay.model.qemu import redistributor, registers, reset
 from replay.model.qemu.commands import translate
 from replay.model.qemu.profile import QEMU_V3, QemuProfile
-from replay.model.qemu.state import ItsState, Redistributor
+from replay.model.qemu.state import ItsState, Redistributor, values_of
 from replay.model.qemu.tables import Fault
 
 
@@ -126,10 +126,7 @@ class QemuVm:
         """Return everything that decides future answers."""
         return (
             self.its.snapshot(),
-            tuple(
-                (cpu.ctlr, cpu.propbaser, cpu.pendbaser, cpu.vpropbaser, cpu.vpendbaser)
-                for cpu in self.cpus
-            ),
+            tuple(values_of(cpu) for cpu in self.cpus),
             self.ram.snapshot(),
             self.gicr_known,
             self.clock,

@@ -1,0 +1,299 @@
+"""The command queue and its handlers, with KVM's checks in KVM's order.
+
+A handler takes the VM and the command's doublewords and returns 0, one of the E_* codes, or -errno;
+KVM drops the result. What a command leaves undone it leaves undone silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from replay.model import effects
+from replay.model.kvm.cache import invalidate
+from replay.model.kvm.layout import (
+    COMMAND_BYTES,
+    E_CLEAR_UNMAPPED_INTERRUPT,
+    E_DISCARD_UNMAPPED_INTERRUPT,
+    E_INV_UNMAPPED_INTERRUPT,
+    E_INVALL_UNMAPPED_COLLECTION,
+    E_MAPC_COLLECTION_OOR,
+    E_MAPC_PROCNUM_OOR,
+    E_MAPD_DEVICE_OOR,
+    E_MAPD_ITTSIZE_OOR,
+    E_MAPTI_ID_OOR,
+    E_MAPTI_PHYSICALID_OOR,
+    E_MAPTI_UNMAPPED_DEVICE,
+    E_MOVALL_PROCNUM_OOR,
+    E_MOVI_UNMAPPED_COLLECTION,
+    E_MOVI_UNMAPPED_INTERRUPT,
+    EFAULT,
+    ENODEV,
+    ENTRY_BYTES,
+    EVENT_ID_BITS,
+    LPI_ID_BITS,
+    MIN_LPI,
+    NOT_MAPPED,
+    PROPBASER_ADDRESS,
+    U32,
+    queue_bytes,
+)
+from replay.model.kvm.lpi import ANY_VCPU, add_lpi, invalidate_all_config, update_config
+from replay.model.kvm.msi import trigger_msi
+from replay.model.kvm.state import Ite, State
+from replay.model.kvm.tables import (
+    add_collection,
+    add_device,
+    entry_gpa,
+    event_fits,
+    find_ite,
+    free_collection,
+    free_device,
+    free_event,
+    is_mapped,
+    vcpu_of,
+)
+
+if TYPE_CHECKING:
+    from replay.model.kvm.state import Collection, Device
+
+Handler = Callable[[State, int, int, int, int], int]
+
+_ITT_ADDRESS: Final = 0x000F_FFFF_FFFF_FF00
+_MAPTI: Final = 0x0A
+
+
+def process_commands(state: State) -> None:
+    """Run the queue up to CWRITER (`vgic_its_process_commands`). It never stalls.
+
+    A command that cannot be read is skipped.
+    """
+    if not state.enabled:
+        return
+    base = state.cbaser & PROPBASER_ADDRESS
+    if not state.flags.addresses_have_52_bits:
+        base &= 0xFFFF_FFFF_FFFF
+    size = queue_bytes(state.cbaser)
+    while state.creadr != state.cwriter:
+        offset = state.creadr
+        if state.ram.backed(base + offset, COMMAND_BYTES):
+            _run(state, base + offset, offset)
+        offset += COMMAND_BYTES
+        state.creadr = 0 if offset == size else offset
+
+
+def _run(state: State, gpa: int, offset: int) -> None:
+    """Fetch and run one command (`vgic_its_handle_command`)."""
+    dw0, dw1, dw2, dw3 = _fetch(state, gpa, offset)
+    handler = HANDLERS.get(dw0 & 0xFF)
+    if state.effects is not None:
+        state.effects.append((effects.COMMAND, offset, dw0, dw1, dw2, dw3))
+    state.last_error = ENODEV if handler is None else handler(state, dw0, dw1, dw2, dw3)
+
+
+def _fetch(state: State, gpa: int, offset: int) -> tuple[int, int, int, int]:
+    """Return the doublewords at `gpa`: as seen, else from RAM, else zeros that do nothing."""
+    if not state.ram.complete and state.witness is not None:
+        count = 0 if state.effects is None else len(state.effects)
+        seen = state.witness.command(count, offset)
+        if seen is not None:
+            return seen
+    load = state.ram.load64
+    return load(gpa) or 0, load(gpa + 8) or 0, load(gpa + 16) or 0, load(gpa + 24) or 0
+
+
+def _mapd(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """MAPD (`vgic_its_cmd_handle_mapd`): an existing device is dropped first, whatever V says."""
+    device_id = dw0 >> 32
+    valid = dw2 >> 63
+    event_bits = (dw1 & 0x1F) + 1
+    gpa = entry_gpa(state, state.device_baser, device_id)
+    if gpa is None:
+        return E_MAPD_DEVICE_OOR
+    if valid and event_bits > EVENT_ID_BITS:
+        return E_MAPD_ITTSIZE_OOR
+    device = state.by_id.get(device_id)
+    if device is not None:
+        free_device(state, device)
+    if valid:
+        add_device(state, device_id, dw2 & _ITT_ADDRESS, event_bits)
+        return 0
+    # Linux e9649129d33d ("vgic-its: Clear DTE when MAPD unmaps a device") (in v6.13).
+    if state.flags.mapd_unmap_clears_dte:
+        return 0 if state.write_entry(effects.DTE, device_id, 0, gpa) else EFAULT
+    return 0
+
+
+def _mapc(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """MAPC (`vgic_its_cmd_handle_mapc`)."""
+    icid = dw2 & 0xFFFF
+    valid = dw2 >> 63
+    vcpu = vcpu_of(state, dw2 >> 16 & U32)
+    if vcpu < 0 and (valid or not state.flags.mapc_unmap_ignores_target):
+        return E_MAPC_PROCNUM_OOR
+    if not valid:
+        free_collection(state, icid)
+        invalidate(state)
+        return 0
+    collection = state.collections.get(icid)
+    if collection is None:
+        if entry_gpa(state, state.coll_baser, icid) is None:
+            return E_MAPC_COLLECTION_OOR
+        add_collection(state, icid).target = dw2 >> 16 & U32
+        return 0
+    collection.target = dw2 >> 16 & U32
+    _retarget(state, collection, vcpu)
+    return 0
+
+
+def _retarget(state: State, collection: Collection, vcpu: int) -> None:
+    """Point the LPIs of a collection's events at its vCPU (`update_affinity_collection`)."""
+    for device in state.devices:
+        for ite in device.events.values():
+            if ite.collection is collection:
+                ite.irq.target = vcpu
+
+
+def _mapti(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """MAPTI and MAPI (`vgic_its_cmd_handle_mapi`). A mapped event stays as it is."""
+    event_id = dw1 & U32
+    intid = dw1 >> 32 if dw0 & 0xFF == _MAPTI else event_id
+    device = state.by_id.get(dw0 >> 32)
+    if device is None:
+        return E_MAPTI_UNMAPPED_DEVICE
+    check_ram = state.flags.mapti_requires_backed_ite
+    if not event_fits(state, device, event_id, check_ram=check_ram):
+        return E_MAPTI_ID_OOR
+    id_bits = min((state.propbaser & 0x1F) + 1, LPI_ID_BITS)
+    if intid < MIN_LPI or intid >> id_bits:
+        return E_MAPTI_PHYSICALID_OOR
+    if event_id in device.events:
+        return 0
+    icid = dw2 & 0xFFFF
+    collection = state.collections.get(icid)
+    if collection is not None:
+        return _map_event(state, device, event_id, collection, intid)
+    if entry_gpa(state, state.coll_baser, icid) is None:
+        return E_MAPC_COLLECTION_OOR
+    error = _map_event(state, device, event_id, add_collection(state, icid), intid)
+    if error:
+        free_collection(state, icid)
+    return error
+
+
+def _map_event(
+    state: State, device: Device, event_id: int, collection: Collection, intid: int
+) -> int:
+    """Add an event to a device; returns 0 or -EFAULT."""
+    vcpu = -1 if collection.target == NOT_MAPPED else vcpu_of(state, collection.target)
+    irq = add_lpi(state, intid, vcpu)
+    if isinstance(irq, int):
+        return irq
+    device.events[event_id] = Ite(collection, irq)
+    return 0
+
+
+def _movi(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """MOVI (`vgic_its_cmd_handle_movi`)."""
+    ite = find_ite(state, dw0 >> 32, dw1 & U32)
+    if ite is None:
+        return E_MOVI_UNMAPPED_INTERRUPT
+    if not is_mapped(ite.collection):
+        return E_MOVI_UNMAPPED_COLLECTION
+    collection = state.collections.get(dw2 & 0xFFFF)
+    if collection is None or collection.target == NOT_MAPPED:
+        return E_MOVI_UNMAPPED_COLLECTION
+    ite.collection = collection
+    invalidate(state)
+    ite.irq.target = vcpu_of(state, collection.target)
+    return 0
+
+
+def _movall(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """MOVALL (`vgic_its_cmd_handle_movall`): re-targets LPIs; the collections stay.
+
+    Linux 751f4641560b ("vgic-its: Fix MOVALL handling of source redistributor") (in v7.3): from
+    v6.10 on it moved the LPIs of every vCPU.
+    """
+    source = vcpu_of(state, dw2 >> 16 & U32)
+    target = vcpu_of(state, dw3 >> 16 & U32)
+    if source < 0 or target < 0:
+        return E_MOVALL_PROCNUM_OOR
+    if source == target:
+        return 0
+    every = not state.flags.movall_moves_source_only
+    for irq in state.lpis.values():
+        if every or irq.target == source:
+            irq.target = target
+    invalidate(state)
+    return 0
+
+
+def _discard(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """DISCARD (`vgic_its_cmd_handle_discard`). The pending state of a queued LPI survives it."""
+    event_id = dw1 & U32
+    device = state.by_id.get(dw0 >> 32)
+    ite = None if device is None else device.events.get(event_id)
+    if device is None or ite is None or ite.collection is None:
+        return E_DISCARD_UNMAPPED_INTERRUPT
+    if state.flags.discard_requires_mapped_collection and not is_mapped(ite.collection):
+        return E_DISCARD_UNMAPPED_INTERRUPT
+    invalidate(state)
+    free_event(state, device, event_id)
+    # Linux 7602ffd1d5e8 ("vgic-its: Clear ITE when DISCARD frees an ITE") (in v6.13).
+    if state.flags.discard_clears_ite:
+        gpa = device.itt + event_id * ENTRY_BYTES
+        return 0 if state.write_entry(effects.ITE, event_id, 0, gpa) else EFAULT
+    return 0
+
+
+def _clear(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """CLEAR (`vgic_its_cmd_handle_clear`). A queued LPI stays queued."""
+    ite = find_ite(state, dw0 >> 32, dw1 & U32)
+    if ite is None:
+        return E_CLEAR_UNMAPPED_INTERRUPT
+    ite.irq.pending = False
+    return 0
+
+
+def _int(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """INT (`vgic_its_cmd_handle_int`)."""
+    return trigger_msi(state, dw0 >> 32, dw1 & U32)
+
+
+def _inv(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """INV (`vgic_its_cmd_handle_inv`)."""
+    ite = find_ite(state, dw0 >> 32, dw1 & U32)
+    if ite is None:
+        return E_INV_UNMAPPED_INTERRUPT
+    return update_config(state, ite.irq, ANY_VCPU)
+
+
+def _invall(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """INVALL (`vgic_its_cmd_handle_invall`): all LPIs of the collection's vCPU."""
+    collection = state.collections.get(dw2 & 0xFFFF)
+    if collection is None or collection.target == NOT_MAPPED:
+        return E_INVALL_UNMAPPED_COLLECTION
+    invalidate_all_config(state, vcpu_of(state, collection.target))
+    return 0
+
+
+def _sync(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
+    """SYNC: nothing to wait for."""
+    return 0
+
+
+HANDLERS: Final[dict[int, Handler]] = {
+    0x01: _movi,
+    0x03: _int,
+    0x04: _clear,
+    0x05: _sync,
+    0x08: _mapd,
+    0x09: _mapc,
+    0x0A: _mapti,
+    0x0B: _mapti,
+    0x0C: _inv,
+    0x0D: _invall,
+    0x0E: _movall,
+    0x0F: _discard,
+}

@@ -1,0 +1,136 @@
+"""Devices, events and collections: where an entry would stand in guest RAM, and the kernel lists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from replay.model.kvm.cache import invalidate
+from replay.model.kvm.layout import (
+    DEVICE_ID_BITS,
+    ENTRIES_PER_PAGE,
+    ENTRY_BYTES,
+    INDIRECT,
+    L1_ADDRESS,
+    NOT_MAPPED,
+    VALID,
+    baser_address,
+    baser_bytes,
+)
+from replay.model.kvm.lpi import put_lpi
+from replay.model.kvm.state import Collection, Device
+
+if TYPE_CHECKING:
+    from replay.model.kvm.state import Ite, State
+
+
+def entry_gpa(state: State, baser: int, identifier: int) -> int | None:
+    """Return where a table entry stands, or None when it cannot (`vgic_its_check_id`).
+
+    The level-1 entry of a two-level table is read from guest RAM each time: the guest can change
+    what this answers at any moment.
+    """
+    if identifier >> DEVICE_ID_BITS:
+        return None
+    base = baser_address(baser)
+    if not state.flags.addresses_have_52_bits:
+        base &= 0xFFFF_FFFF_FFFF
+    if not baser & INDIRECT:
+        gpa = base + identifier * ENTRY_BYTES
+        if identifier * ENTRY_BYTES >= baser_bytes(baser):
+            return None
+    else:
+        page, index = divmod(identifier, ENTRIES_PER_PAGE)
+        if page * ENTRY_BYTES >= baser_bytes(baser):
+            return None
+        level1 = state.read64("l1", base + page * ENTRY_BYTES)
+        if level1 is None or not level1 & VALID:
+            return None
+        gpa = (level1 & L1_ADDRESS) + index * ENTRY_BYTES
+    return gpa if state.ram.backed(gpa) else None
+
+
+def event_fits(state: State, device: Device, event_id: int, *, check_ram: bool) -> bool:
+    """Say whether an EventID is one of the device's (`vgic_its_check_event_id`)."""
+    if event_id >> device.event_bits:
+        return False
+    return not check_ram or state.ram.backed(device.itt + event_id * ENTRY_BYTES)
+
+
+def vcpu_of(state: State, target: int) -> int:
+    """Return the index of the vCPU that a target number names, -1 for none.
+
+    The number is an index, and since Linux d455d366c451 ("vgic-its: Treat the collection target
+    address as a vcpu_id") (in v6.7) a vcpu_id.
+    """
+    if state.flags.target_is_vcpu_id:
+        return state.index_of_id.get(target, -1)
+    return target if target < len(state.vcpu_ids) else -1
+
+
+def find_ite(state: State, device_id: int, event_id: int) -> Ite | None:
+    """Find an event (`find_ite`)."""
+    device = state.by_id.get(device_id)
+    return None if device is None else device.events.get(event_id)
+
+
+def add_device(state: State, device_id: int, itt: int, event_bits: int) -> Device:
+    """Append a device to the list; nothing checks whether it is there already."""
+    device = Device(device_id, itt, event_bits)
+    state.devices.append(device)
+    state.by_id.setdefault(device_id, device)
+    return device
+
+
+def free_event(state: State, device: Device, event_id: int) -> None:
+    """Drop an event and its reference on the LPI (`its_free_ite`)."""
+    put_lpi(state, device.events.pop(event_id).irq)
+
+
+def free_device(state: State, device: Device) -> None:
+    """Drop a device with its events and the whole cache (`vgic_its_free_device`)."""
+    for ite in device.events.values():
+        put_lpi(state, ite.irq)
+    device.events = {}
+    invalidate(state)
+    state.devices.remove(device)
+    reindex_devices(state)
+
+
+def reindex_devices(state: State) -> None:
+    """Make `by_id` name the first device of each DeviceID again."""
+    state.by_id = {device.device_id: device for device in reversed(state.devices)}
+
+
+def free_devices(state: State) -> None:
+    """Drop all devices (`vgic_its_free_device_list`)."""
+    for device in list(state.devices):
+        free_device(state, device)
+
+
+def free_collection(state: State, icid: int) -> None:
+    """Drop a collection; its events stay, without one (`vgic_its_free_collection`)."""
+    collection = state.collections.pop(icid, None)
+    if collection is None:
+        return
+    for device in state.devices:
+        for ite in device.events.values():
+            if ite.collection is collection:
+                ite.collection = None
+
+
+def free_collections(state: State) -> None:
+    """Drop all collections (`vgic_its_free_collection_list`). The cache stays."""
+    for icid in list(state.collections):
+        free_collection(state, icid)
+
+
+def add_collection(state: State, icid: int) -> Collection:
+    """Append a collection that is mapped nowhere (`vgic_its_alloc_collection`)."""
+    collection = Collection(icid)
+    state.collections[icid] = collection
+    return collection
+
+
+def is_mapped(collection: Collection | None) -> bool:
+    """Say whether a collection exists and has a target."""
+    return collection is not None and collection.target != NOT_MAPPED
