@@ -7,17 +7,21 @@ ambiguous, not judged, or divergent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from replay.model import effects
+from replay.model.kvm.state import HostCrash
+from replay.targets.common import Answer
 from tracer import events as ev
 from tracer.events import NUMBER, Event
 from tracer.log.opening import AnyReader
 
 _REG_READ: Final = NUMBER["reg.read"]
-_GICR_READ: Final = NUMBER["gicr.read"]
+_ATTR_RESULT: Final = NUMBER["attr.result"]
+_LPI_LIVE: Final = NUMBER["lpi.live"]
+_PROBE: Final = NUMBER["probe"]
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 CONTEXT_EVENTS: Final = 5
@@ -43,11 +47,21 @@ class Model(Protocol):
     def read(self, event: Event) -> int | None:
         """Return what a reg.read should have given; None for a bad access."""
 
-    def gicr_read(self, event: Event) -> tuple[int | None, bool]:
-        """Return (what a gicr.read should have given, whether that is certain)."""
+    def errno(self) -> int:
+        """Return the errno of the last thing that was asked for."""
 
-    def learn_gicr(self, event: Event) -> None:
-        """Take a redistributor register over from a read."""
+    @property
+    def asks(self) -> Mapping[int, Callable[[Event], Answer | None]]:
+        """Kind of output that asks for itself -> what should have come."""
+
+    def learn(self, event: Event) -> None:
+        """Take over what was asked for and not certain."""
+
+    def live_rows(self) -> list[tuple[int, ...]] | None:
+        """Return the live LPIs as lpi.live has them, or None where there are no such objects."""
+
+    def violations(self) -> list[str]:
+        """Return the names of invariants that do not hold."""
 
 
 class Watcher(Protocol):
@@ -73,8 +87,8 @@ class Divergence:
     seq: int
     kind: str
     field: str
-    expected: int | str | None
-    got: int | str | None
+    expected: Any
+    got: Any
     before: list[tuple[int, Event]]
 
 
@@ -102,8 +116,17 @@ class Tally:
 class Engine:
     """Replays one trace on one model."""
 
-    def __init__(self, reader: AnyReader, model: Model, watcher: Watcher | None = None) -> None:
+    def __init__(
+        self,
+        reader: AnyReader,
+        model: Model,
+        watcher: Watcher | None = None,
+        *,
+        invariants: bool = False,
+    ) -> None:
+        """`invariants` are checked after every input and listed in `violated`."""
         self.reader = reader
+        self.invariants = invariants
         self.model = model
         self.watcher = watcher
         self.tally = Tally()
@@ -117,6 +140,10 @@ class Engine:
         self._output_seqs: list[int] = []
         self._recent: list[tuple[int, Event]] = []
         self._frame: tuple[int, tuple[Event, ...]] = (0, ())
+        self._asked = -1  # the last event that asked for itself
+        self._rows: list[tuple[int, ...]] | None = None  # of a listing that is being read
+        self.crash: tuple[int, str] | None = None  # where the host kernel died, and in what
+        self.violated: list[tuple[int, str]] = []
 
     def run(self, until: int | None = None) -> Tally:
         """Replay up to and with event `until` (all without it); stops before damage."""
@@ -132,7 +159,7 @@ class Engine:
 
     def _frames(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         for frame in self.reader:
-            if self.reader.status == "damaged":
+            if self.reader.status == "damaged" or self.crash:
                 return  # what stands behind damage follows from a state that nobody knows
             yield frame
 
@@ -144,6 +171,9 @@ class Engine:
             if kind < ev.FIRST_OUTPUT:
                 if self._input is not None:
                     self._settle()
+                    if self.crash:
+                        self.seq = seq - 1
+                        return  # nothing follows the death of the host
                 self._input = (seq, event)
             elif kind in expresses and self._input is not None and seq - event[2] == self._input[0]:
                 outputs.append(event)
@@ -182,13 +212,21 @@ class Engine:
             return
         if self.watcher:
             self.watcher.before_input(seq, event)
-        done = self.model.apply(event, self._outputs)
+        try:
+            done = self.model.apply(event, self._outputs)
+        except HostCrash as crash:
+            self.crash = (seq, crash.function)
+            self._outputs.clear()
+            self._output_seqs.clear()
+            return
         if done or self._outputs:
             self._compare(seq, event, done)
             self._outputs.clear()
             self._output_seqs.clear()
         if self.watcher:
             self.watcher.after_input(seq, event)
+        if self.invariants and len(self.violated) < MAX_LISTED:
+            self.violated += [(seq, name) for name in self.model.violations()]
 
     def _compare(self, seq: int, cause: Event, done: list[effects.Effect]) -> None:
         """Pair effects with outputs in order; each left over on either side is a divergence."""
@@ -229,9 +267,13 @@ class Engine:
         if kind == _REG_READ:
             self._settle()
             self._reg_read(seq, event)
-        elif kind == _GICR_READ:
+        elif kind in self.model.asks:
             self._settle()
-            self._gicr_read(seq, event)
+            self._ask(seq, event)
+        elif kind == _ATTR_RESULT and seq - event[2] == self._asked:
+            self._judge(seq, event, Answer("errno", self.model.errno(), event[3], certain=True))
+        elif kind == _LPI_LIVE and self._rows is not None:
+            self._live(seq, event)
         else:
             # The model cannot express it, or its cause is not the input before it: another CPU's
             # input, or one that the source does not tell.
@@ -248,23 +290,52 @@ class Engine:
             self._diverge(seq, event, "value", expected or 0, event[3])
         else:
             self.tally.matched += 1
+        self._asked = seq
         if self.watcher:
             self.watcher.output(seq, event, expected)
 
-    def _gicr_read(self, seq: int, event: Event) -> None:
-        expected, certain = self.model.gicr_read(event)
-        if expected is None:
+    def _ask(self, seq: int, event: Event) -> None:
+        answer = self.model.asks[event[0]](event)
+        self._asked = seq
+        if answer is None:
             self._unjudged(event)
             return
-        if expected == event[4]:
+        self._judge(seq, event, answer)
+        if self.watcher:
+            self.watcher.output(seq, event, answer.expected)
+
+    def _judge(self, seq: int, event: Event, answer: Answer) -> None:
+        if answer.expected == answer.got:
             self.tally.matched += 1
-        elif certain:
-            self._diverge(seq, event, "value", expected, event[4])
+        elif answer.certain:
+            self._diverge(seq, event, answer.field, answer.expected, answer.got)
         else:
             self.tally.learned += 1
-            self.model.learn_gicr(event)
+            self.model.learn(event)
+
+    def _live(self, seq: int, event: Event) -> None:
+        """One row of a listing: it must be among those that the model has left."""
+        rows = self._rows or []
+        row = event[3:]
+        if row in rows:
+            rows.remove(row)
+            self.tally.matched += 1
+        else:
+            same = next((each for each in rows if each[0] == row[0]), None)
+            self._diverge(seq, event, "row", str(same) if same else None, str(row))
+            if same:
+                rows.remove(same)
         if self.watcher:
-            self.watcher.output(seq, event, expected)
+            self.watcher.output(seq, event, None)
+
+    def _listing(self, seq: int, event: Event) -> None:
+        """A listing begins, or ends: then what the model has left is missing in the trace."""
+        if event[2] == 0:
+            self._rows = self.model.live_rows()
+            return
+        for row in self._rows or []:
+            self._diverge(seq, event, "row", str(row), None)
+        self._rows = None
 
     def _unjudged(self, event: Event) -> None:
         name = ev.kind_name(event[0])
@@ -276,6 +347,8 @@ class Engine:
         if kind in _LOSSES:
             self.lost += 1
             self.model.unsure()
+        elif kind == _PROBE:
+            self._listing(seq, event)
         elif kind not in ev.KINDS:
             self.unknown_others += 1
         if self.watcher:
@@ -283,9 +356,7 @@ class Engine:
 
     # -- divergences
 
-    def _diverge(
-        self, seq: int, event: Event, what: str, expected: int | str | None, got: int | str | None
-    ) -> None:
+    def _diverge(self, seq: int, event: Event, what: str, expected: Any, got: Any) -> None:
         self.tally.divergent += 1
         if len(self.tally.divergences) < MAX_LISTED:
             self.tally.divergences.append(

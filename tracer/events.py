@@ -334,7 +334,7 @@ class LpiLive(Kind):
     fields = (
         CAUSE,
         dec("intid"),
-        dec("target"),
+        signed("target"),
         hexa("flags"),
         dec("priority"),
         signed("queued", doc="the vCPU that it is queued on, or -1"),
@@ -350,7 +350,7 @@ class ItsLive(Kind):
         hexa("device_id"),
         hexa("event_id"),
         dec("intid"),
-        dec("target"),
+        signed("target"),
         dec("icid"),
     )
 

@@ -67,8 +67,12 @@ def _divergence(each: Divergence, model: str, source: str) -> dict[str, Any]:
     }
 
 
-def _value(value: int | str | None) -> str | None:
-    return hex(value) if isinstance(value, int) else value
+def _value(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return value.hex()
+    return hex(value) if isinstance(value, int) else str(value)
 
 
 def _print(tally: Tally, model: str, source: str) -> None:

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     output = options.output or _default_output(options.input)
     with open_input(options.input) as stream:
         lines = LineReader(stream, options.input)
-        start = lines.sniff()
+        start = lines.sniff(qemu_log.enough)
         if options.source is None and not qemu_log.recognise(start):
             raise SourceError(
                 f"{options.input}: this is no capture that itstrace knows; a QEMU trace log is made "

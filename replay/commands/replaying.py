@@ -7,7 +7,8 @@ from typing import Any
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, say
 from replay.engine import Engine
-from replay.profiles import find
+from replay.profiles import Profile, find
+from replay.targets.kvm_model import KvmModel
 from replay.targets.qemu_model import QemuModel
 from tracer import events as ev
 from tracer.errors import UsageError
@@ -23,7 +24,7 @@ def add_replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
 
 
-def make_model(header: Header, options: argparse.Namespace) -> QemuModel:
+def make_model(header: Header, options: argparse.Namespace) -> QemuModel | KvmModel:
     """Return the model for a trace.
 
     Raises:
@@ -37,6 +38,13 @@ def make_model(header: Header, options: argparse.Namespace) -> QemuModel:
         say(f"itstrace: {note}")
     if options.cpus is not None:
         header.cpus = options.cpus
+    return model_of(header, profile)
+
+
+def model_of(header: Header, profile: Profile) -> QemuModel | KvmModel:
+    """Return the model of a profile's family, for a VM such as the header tells."""
+    if profile.family == "kvm":
+        return KvmModel(header, profile)
     return QemuModel(header, profile)
 
 

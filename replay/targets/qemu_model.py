@@ -5,7 +5,7 @@ Counterpart: `replay.engine`, which hands over one input with the outputs that n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -13,10 +13,11 @@ import msgpack
 
 from replay.model import effects
 from replay.model.memory import GuestRam
-from replay.model.qemu import reset, view
+from replay.model.qemu import invariants, reset, view
 from replay.model.qemu.registers import READ
 from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
+from replay.targets.common import Answer, OutputWitness, canonical, mem_answer
 from tracer import events as ev
 from tracer.events import NUMBER, Event
 from tracer.log.header import Header
@@ -25,48 +26,6 @@ from tracer.log.header import Header
 EXPRESSES: Final = frozenset(
     (effects.COMMAND, effects.TABLE_READ, effects.TABLE_WRITE, effects.TABLE_FAULT)
 )
-
-
-class OutputWitness:
-    """What the trace shows of one input, for the steps that RAM does not tell."""
-
-    __slots__ = ("outputs",)
-
-    def __init__(self, outputs: Sequence[Event]) -> None:
-        self.outputs = outputs
-
-    def _find(self, at: int, kind: int, first: int, values: tuple[int, ...]) -> Event | None:
-        """Return the output at step `at`, or behind it, whose fields from `first` are `values`."""
-        end = first + len(values)
-        for output in self.outputs[at:]:
-            if output[0] == kind and output[first:end] == values:
-                return output
-        for output in self.outputs[:at]:  # a trace that lacks kinds of outputs has fewer steps
-            if output[0] == kind and output[first:end] == values:
-                return output
-        return None
-
-    def command(self, at: int, queue_offset: int) -> tuple[int, int, int, int] | None:
-        """Return the command fetched from `queue_offset`."""
-        output = self._find(at, effects.COMMAND, 3, (queue_offset,))
-        return None if output is None else output[4:8]
-
-    def entry(self, at: int, table: int, index: int, base: int) -> tuple[int, ...] | None:
-        """Return the entry read, when every field of it was shown."""
-        output = self._find(at, effects.TABLE_READ, 3, (table, index, base))
-        if output is None:
-            return None
-        entry = output[6 : 7 + len(ev.ENTRY_FIELDS[table])]
-        if len(entry) <= len(ev.ENTRY_FIELDS[table]) or None in entry:
-            return None
-        return entry
-
-    def fault(self, at: int, table: int, index: int) -> bool:
-        """Return whether the next step was seen to meet no memory."""
-        return any(
-            output[0] == effects.TABLE_FAULT and output[3:5] == (table, index)
-            for output in self.outputs[at : at + 1]
-        )
 
 
 class QemuModel:
@@ -93,8 +52,15 @@ class QemuModel:
             gicr_known=complete,
             reset_steps=reset_steps,
         )
+        self._watch()
+
+    def _watch(self) -> None:
         self._witness = OutputWitness(())
         self.vm.witness = self._witness
+        self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
+            NUMBER["gicr.read"]: self._gicr_read,
+            NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
+        }
 
     def fresh(self) -> QemuModel:
         """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
@@ -105,8 +71,7 @@ class QemuModel:
         other.vm = QemuVm(
             self.profile.choices, cpus=self._cpus, ram=ram, gicr_known=self.vm.gicr_known
         )
-        other._witness = OutputWitness(())
-        other.vm.witness = other._witness
+        other._watch()
         return other
 
     # -- inputs
@@ -139,16 +104,35 @@ class QemuModel:
         reader = READ.get((event[2], event[4] if len(event) > 4 else 8))
         return None if reader is None else reader(self.vm)
 
-    def gicr_read(self, event: Event) -> tuple[int | None, bool]:
-        """Return (what gicr.read `event` should have given or None, whether that is certain)."""
+    def errno(self) -> int:
+        """QEMU's registers know no errno."""
+        return 0
+
+    def _gicr_read(self, event: Event) -> Answer | None:
         fields = ev.fields_of(event)
         known = self.vm.gicr_known
-        return self.vm.gicr_read(fields["cpu"], fields["offset"], fields["size"]), known
+        value = self.vm.gicr_read(fields["cpu"], fields["offset"], fields["size"])
+        return None if value is None else Answer("value", value, event[4], certain=known)
 
-    def learn_gicr(self, event: Event) -> None:
-        """Take a redistributor register over from a read, where it was not known before."""
+    def learn(self, event: Event) -> None:
+        """Take a redistributor register, or guest RAM, over from what was read of it."""
         fields = ev.fields_of(event)
-        self.vm.gicr_write(fields["cpu"], fields["offset"], fields["value"], fields["size"])
+        if event[0] == NUMBER["gicr.read"]:
+            self.vm.gicr_write(fields["cpu"], fields["offset"], fields["value"], fields["size"])
+        else:
+            self.vm.mem_write(fields["gpa"], fields["data"])
+
+    def live_rows(self) -> list[tuple[int, ...]] | None:
+        """QEMU keeps no LPI objects."""
+        return None
+
+    def violations(self) -> list[str]:
+        """Return the names of invariants that do not hold."""
+        return list(invariants.violations(self.vm))
+
+    def structures(self) -> dict[str, Any]:
+        """QEMU keeps no mapping outside guest RAM."""
+        return {}
 
     # -- state
 
@@ -210,17 +194,9 @@ class QemuModel:
         words = [(hex(key), word) for key, word in sorted(vm.ram.words.items())]
         if vm.ram.complete:
             words = [item for item in words if item[1]]
-        whole = [_canonical(shown), _canonical(view.hidden(vm)), words]
+        whole = [canonical(shown), canonical(view.hidden(vm)), words]
         packed: bytes = msgpack.packb(whole, use_bin_type=True)
         return blake2b(packed, digest_size=16).hexdigest()
-
-
-def _canonical(value: Any) -> Any:
-    if isinstance(value, dict):
-        return [[key, _canonical(item)] for key, item in sorted(value.items())]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return hex(value)
-    return value
 
 
 def _device(device: dict[str, Any]) -> dict[str, Any]:

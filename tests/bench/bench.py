@@ -40,7 +40,7 @@ def import_log(log: bytes) -> bytes:
     """Return the trace of a log."""
     out = io.BytesIO()
     reader = LineReader(io.BytesIO(log), "bench")
-    writer = Writer(out, qemu_log.header(reader.sniff()), bound_ms=0)
+    writer = Writer(out, qemu_log.header(reader.sniff(qemu_log.enough)), bound_ms=0)
     source = qemu_log.QemuLog(reader)
     for event in source.events():
         writer.add(event)

@@ -22,7 +22,7 @@ def import_bytes(log: bytes) -> bytes:
     """Return the trace of a QEMU log."""
     lines = LineReader(io.BytesIO(log), "log")
     out = io.BytesIO()
-    writer = Writer(out, qemu_log.header(lines.sniff()), bound_ms=0)
+    writer = Writer(out, qemu_log.header(lines.sniff(qemu_log.enough)), bound_ms=0)
     for event in qemu_log.QemuLog(lines).events():
         writer.add(event)
     writer.close()

@@ -21,7 +21,7 @@ from tracer import events as ev
 from tracer.events import NUMBER, Event
 from tracer.its.commands import BY_NAME, encode, known_masks
 from tracer.its.registers import gicr_register
-from tracer.log.header import Header
+from tracer.log.header import MAX_CPUS, Header
 from tracer.sources.lines import LineReader
 from tracer.sources.qemu_formats import PATTERNS
 
@@ -35,14 +35,20 @@ _COMMAND, _RESET, _GAP = NUMBER["command"], NUMBER["reset"], NUMBER["source.gap"
 _READ, _WRITE, _FAULT = NUMBER["table.read"], NUMBER["table.write"], NUMBER["table.fault"]
 
 _MARK: Final = b"gicv3_its_"
+_WRITES: Final = (b"gicv3_its_write", b"gicv3_its_badwrite")
 _GICR_MARK: Final = b"gicv3_redist_"
 _RESET_LINE: Final = re.compile(
     rb"resettable_phase_hold_exec obj=0x[0-9a-f]+\(arm-gicv3-its\) method=[01]"
 )
 _RESET_MARK: Final = b"(arm-gicv3-its)"
-_STAMP: Final = re.compile(rb"([0-9]{1,10})@([0-9]{1,12})\.([0-9]{6}):")
+_STAMP: Final = re.compile(rb"(?m:^)(?:[0-9]{1,10})@([0-9]{1,10})\.([0-9]{6}):")
 # lookup_ite's message about a DeviceID has no newline: the next line begins right behind it.
-_GLUED: Final = re.compile(rb".*invalid command attributes: devid -?[0-9]+>=-?[0-9]+")
+_GLUED: Final = re.compile(
+    rb".*invalid command attributes: devid -?[0-9]+>=-?[0-9]+"
+    rb"(?:@([0-9]{1,10})\.([0-9]{6}):)?(?=gicv3_|resettable_)"
+)
+# A dt between any two times of this many seconds fits 64 bits.
+_MAX_SECONDS: Final = 9_000_000_000
 
 
 @dataclass(slots=True)
@@ -70,9 +76,15 @@ def recognise(start: bytes) -> bool:
     return _MARK in start or b"resettable_phase_hold_exec obj=" in start
 
 
+def enough(start: bytes) -> bool:
+    """Return whether a beginning tells all that `header` can guess."""
+    return _RESET_MARK in start or _MARK in start
+
+
 def header(start: bytes) -> Header:
     """Return what the beginning of a log tells; all of it beyond the source is guessed."""
-    cpus = len(set(re.findall(rb"hold_exec obj=(0x[0-9a-f]+)\([a-z0-9.-]*-arm-cpu\)", start)))
+    objects = set(re.findall(rb"hold_exec obj=(0x[0-9a-f]+)\([a-z0-9.-]*-arm-cpu\)", start))
+    cpus = len(objects) if len(objects) <= MAX_CPUS else 0
     newer = re.search(rb"\(arm-gicv3-its\) method=1", start) is not None
     guessed = ["implementation", "implementation_version", "profile", "reset.how", "its_bases"]
     if cpus:
@@ -85,7 +97,7 @@ def header(start: bytes) -> Header:
         profile="qemu-10.0.13" if newer else "qemu-7.2.22",
         its_bases=[0x8080000],
         cpus=cpus or None,
-        clock="realtime" if _STAMP.match(start) else "none",
+        clock="realtime" if _STAMP.search(start) else "none",
         guest_ram="observed",
         guessed=sorted(guessed),
     )
@@ -120,7 +132,8 @@ class QemuLog:
 
     def _take(self, line: bytes | None) -> None:
         if line is None:
-            self._gap("the line is longer than any line of QEMU's")
+            self.gap("the line is longer than any line of QEMU's")
+            self._orphan()
             return
         at = line.find(_MARK)
         if at < 0 and _RESET_MARK not in line and _GICR_MARK not in line:
@@ -132,23 +145,25 @@ class QemuLog:
             self._line(line.rstrip(b"\r"), at)
 
     def _finish(self) -> None:
-        if self._held:
-            count = len(self._held)
-            self._held.clear()
-            reason = f"{count} effects of a write whose own line is not in the log"
-            if not self.stats.cut_last_line:
-                self.stats.gap(self.stats.lines, reason)
-            self._emit(_GAP, None, reason)
+        self._lose_input()
+
+    def _lose_input(self) -> None:
+        """The input that is waited for will not come."""
+        if not self._held:
+            return
+        reason = f"{len(self._held)} effects of a write whose own line is not in the log"
+        if not self.stats.cut_last_line:
+            self.stats.gap(self.stats.lines, reason)
+        self._emit(_GAP, None, reason)
+        self._orphan()
 
     # -- one line
 
     def _line(self, line: bytes, at: int) -> None:
-        glued = _GLUED.match(line)
-        if glued:
-            line = line[glued.end() :]
-        stamp = _STAMP.match(line) or (_STAMP.search(line) if glued else None)
+        stamp = _GLUED.match(line) or _STAMP.match(line)
         if stamp:
-            self._time_ns = int(stamp[2]) * 10**9 + int(stamp[3]) * 1000
+            if stamp[1] and int(stamp[1]) <= _MAX_SECONDS:
+                self._time_ns = int(stamp[1]) * 10**9 + int(stamp[2]) * 1000
             line = line[stamp.end() :]
         name, _, text = line.partition(b" ")
         known = PATTERNS.get(name)
@@ -157,7 +172,9 @@ class QemuLog:
             return
         match = known[0].fullmatch(text)
         if match is None:
-            self._gap(f"this is not how QEMU prints {name.decode('ascii', 'replace')}")
+            self.gap(f"this is not how QEMU prints {name.decode('ascii', 'replace')}")
+            if name in _WRITES:
+                self._orphan()
             return
         self.stats.ours += 1
         _HANDLERS[name](self, *map(int, match.groups(), known[1]))
@@ -167,17 +184,27 @@ class QemuLog:
             self.stats.ours += 1
             self._reset()
         elif _RESET_MARK in line and b"resettable_phase_hold_exec" in line:
-            self._gap("a reset of the ITS, damaged")
+            self.gap("a reset of the ITS, damaged")
         elif at < 0 or name.endswith(b":"):
             # Another device's line, or QEMU's own message about a guest error in our functions.
             self.stats.skipped += 1
         else:
-            self._gap("an ITS event that this itstrace does not know, or a damaged line")
+            self.gap("an ITS event that this itstrace does not know, or a damaged line")
+            self._orphan()  # it may have been the write that they wait for
 
-    def _gap(self, reason: str) -> None:
+    def gap(self, reason: str) -> None:
+        """Note a line of ours that could not be understood."""
         self.stats.gap(self.stats.lines, reason)
         self._command = None
         self._emit(_GAP, self.stats.lines, reason)
+
+    def _orphan(self) -> None:
+        """What was held has lost its input: it is kept, with a cause that is not known."""
+        self._command = None
+        held, self._held = self._held, []
+        for time_ns, event in held:
+            event[2] = 0
+            self._emit_at(time_ns, event)
 
     def _emit(self, kind: int, *values: Any) -> None:
         self._emit_at(self._time_ns, [kind, 0, *values])
@@ -192,6 +219,7 @@ class QemuLog:
     # -- inputs, and outputs that are inputs' own
 
     def _reset(self) -> None:
+        self._lose_input()
         self._since_msi = 0
         how = ev.SYSTEM if self._resets or self._any else ev.POWER_ON
         self._resets += 1
@@ -222,7 +250,10 @@ class QemuLog:
 
     def gicr(self, kind: int, bad: int, cpu: int, offset: int, value: int, size: int) -> None:
         """gicv3_redist_*: only the LPI registers are of interest."""
+        self._any = True
         if gicr_register(offset):
+            # QEMU prints the affinity; its virt machine has clusters of 16 CPUs.
+            cpu = (cpu >> 8) * 16 + (cpu & 0xFF)
             self._emit(kind, cpu, offset, value, size, ev.GUEST, bad)
         else:
             self.stats.ours -= 1
@@ -236,29 +267,35 @@ class QemuLog:
             self._emit(kind, self._since_msi, *values)
             return
         if len(self._held) >= MAX_HELD_EVENTS:
-            self._held.clear()
-            self._gap(f"over {MAX_HELD_EVENTS} effects without a write: dropped")
+            self.gap(f"over {MAX_HELD_EVENTS} effects without a write")
+            self._orphan()
         self._held.append((self._time_ns, [kind, 0, 0, *values]))
 
     def process_command(self, index: int, opcode: int) -> None:
         """gicv3_its_process_command: the queue index and the opcode; fields come in a next line."""
         self._since_msi = 0
+        if opcode > 0xFF:
+            self.gap(f"an opcode has 8 bits, not {opcode:#x}")
+            return
         self.effect(_COMMAND, index * 32, opcode, 0, 0, 0, 0xFF, 0, 0, 0)
         self._command = self._held[-1][1]
 
-    def fields(self, name: str, values: dict[str, int], dw2_known: int = -1) -> None:
+    def fields(self, name: str, values: dict[str, int], dw2_known: int = -1, dw3: int = 0) -> None:
         """Fill the fields of command `name` into the command that was announced."""
         command, self._command = self._command, None
         if command is None or command[4] != BY_NAME[name].opcode:
-            self._gap(f"the fields of {name}, but no such command was announced")
+            self.gap(f"the fields of {name}, but no such command was announced")
             return
         try:
             command[4:8] = encode(name, **values)
         except ValueError as error:
-            self._gap(f"{name}: {error}")
+            self.gap(f"{name}: {error}")
             return
         command[8:12] = known_masks(name, *values)
         command[10] &= dw2_known
+        if dw3:
+            command[7] |= dw3
+            command[11] |= 0xFF
 
     def no_fields(self, *values: int) -> None:
         """SYNC, VSYNC, INVALL and unknown opcodes: their line tells nothing more."""
@@ -282,15 +319,18 @@ def _mapd(log: QemuLog, device_id: int, size: int, itt_addr: int, v: int) -> Non
 
 def _mapc(log: QemuLog, icid: int, rdbase: int, v: int) -> None:
     # RDbase is printed after it was cut to 16 bits, and as 0 when V=0.
-    if v:
+    if v and rdbase <= 0xFFFF:
         log.fields("MAPC", {"icid": icid, "rdbase": rdbase, "v": v}, ~(0xFFFF_FFFF << 32) | 1 << 63)
+    elif v:
+        log.gap(f"MAPC: RDbase is printed with 16 bits, not {rdbase:#x}")
     else:
         log.fields("MAPC", {"icid": icid, "v": v})
 
 
 def _vmapp(log: QemuLog, vpe_id: int, rdbase: int, v: int, vpt_addr: int, vpt_size: int) -> None:
     values = {"vpe_id": vpe_id, "rdbase": rdbase, "v": v, "vpt_addr": vpt_addr << 16}
-    log.fields("VMAPP", values | {"vpt_size": vpt_size})
+    # QEMU takes 8 bits for VPT_size, of which the architecture's first version has 5.
+    log.fields("VMAPP", values | {"vpt_size": vpt_size & 0x1F}, dw3=vpt_size & 0xFF)
 
 
 def _dte(kind: int, shift: int) -> Callable[..., None]:

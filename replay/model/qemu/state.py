@@ -79,4 +79,5 @@ class Redistributor:
 
 
 def values_of(item: TableDesc | Queue | Redistributor) -> tuple[int, ...]:
+    """Return the fields in order."""
     return tuple(getattr(item, f.name) for f in fields(item))

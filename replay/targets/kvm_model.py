@@ -1,0 +1,342 @@
+"""The model of KVM's in-kernel ITS as a target: input events become its calls.
+
+Counterparts: `replay.targets.qemu_model`, and `replay.engine`, which drives both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgpack
+
+from replay.model import effects
+from replay.model.kvm.flags import KvmFlags
+from replay.model.kvm.layout import CTRL_RESET, CTRL_RESTORE_TABLES, CTRL_SAVE_TABLES, GITS_TYPER
+from replay.model.kvm.vm import KvmVm
+from replay.model.memory import GuestRam
+from replay.profiles import Profile
+from replay.targets.common import Answer, OutputWitness, canonical, mem_answer
+from tracer import events as ev
+from tracer.events import NUMBER, Event, fields_of
+from tracer.log.header import Header
+
+EXPRESSES: Final = frozenset(
+    (
+        effects.COMMAND,
+        effects.MSI_RESULT,
+        effects.LPI,
+        effects.ATTR_RESULT,
+        effects.XLAT_HIT,
+        effects.XLAT_MISS,
+    )
+)
+_REGISTERS: Final = {
+    "GITS_CTLR": 0x0,
+    "GITS_IIDR": 0x4,
+    "GITS_TYPER": 0x8,
+    "GITS_CBASER": 0x80,
+    "GITS_CWRITER": 0x88,
+    "GITS_CREADR": 0x90,
+    **{f"GITS_BASER{index}": 0x100 + 8 * index for index in range(8)},
+    "GITS_PIDR2": 0xFFE8,
+}
+_GICR: Final = {"GICR_CTLR": 0x0, "GICR_PROPBASER": 0x70, "GICR_PENDBASER": 0x78}
+_SYSTEM_REGISTERS: Final = (0x0, 0x80, *range(0x100, 0x140, 8))  # of a VMM without CTRL_RESET
+
+
+class KvmModel:
+    """A VM with KVM's ITS that events can be applied to."""
+
+    expresses = EXPRESSES
+
+    def __init__(self, header: Header, profile: Profile) -> None:
+        slots = None if header.ram_ranges is None else [(b, s) for b, s in header.ram_ranges]
+        ram = GuestRam(slots, complete=header.guest_ram == "complete")
+        ids = header.mpidrs or list(range(header.cpus or 1))
+        self._set_up(profile, ids, ram)
+
+    def _set_up(self, profile: Profile, ids: Sequence[int], ram: GuestRam) -> None:
+        self.name = profile.name
+        self.profile = profile
+        self._ids = tuple(ids)
+        flags: KvmFlags = profile.choices
+        self.vm = KvmVm(flags, self._ids, ram)
+        self.effects: list[effects.Effect] = []
+        self.vm.effects = self.effects
+        self._witness = OutputWitness(())
+        self.vm.state.witness = self._witness
+        self._errno = 0
+        self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
+            NUMBER["gicr.read"]: self._gicr_read,
+            NUMBER["gicd.read"]: self._gicd_read,
+            NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
+        }
+
+    def fresh(self) -> KvmModel:
+        """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
+        other = object.__new__(KvmModel)
+        ram = GuestRam(self.vm.ram.slots, complete=self.vm.ram.complete)
+        ram.restore(self.vm.ram.snapshot())
+        other._set_up(self.profile, self._ids, ram)
+        return other
+
+    # -- inputs
+
+    def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]:
+        """Carry out an input; return its effects.
+
+        Raises:
+            HostCrash: the host kernel dies of it.
+        """
+        self.effects.clear()
+        self.vm.state.bound.clear()
+        self._witness.outputs = outputs
+        handler = _APPLY.get(event[0])
+        if handler is not None:
+            handler(self, fields_of(event))
+        return self.effects
+
+    @property
+    def bound(self) -> dict[int, str]:
+        """Effect index -> `assumed: why`, of the last input."""
+        return self.vm.state.bound
+
+    def unsure(self) -> None:
+        """Events were lost: nothing to forget, for KVM keeps its mappings in the kernel."""
+
+    def result(self, errno: int) -> None:
+        """Note the result of an attribute."""
+        self.effects.append((effects.ATTR_RESULT, errno))
+
+    # -- outputs that are asked for
+
+    def read(self, event: Event) -> int | None:
+        """Return what reg.read `event` should have given."""
+        fields = fields_of(event)
+        value, self._errno = self.vm.reg_read(
+            min(fields["origin"], 1), fields["offset"], fields["size"]
+        )
+        return value
+
+    def errno(self) -> int:
+        """Return the errno of the last thing that was asked for."""
+        return self._errno
+
+    def _gicr_read(self, event: Event) -> Answer | None:
+        fields = fields_of(event)
+        if fields["cpu"] >= len(self._ids):
+            return None
+        value, self._errno = self.vm.gicr_read(
+            min(fields["origin"], 1), fields["cpu"], fields["offset"], fields["size"]
+        )
+        return Answer("value", value, event[4], certain=True)
+
+    def _gicd_read(self, event: Event) -> Answer | None:
+        fields = fields_of(event)
+        value, self._errno = self.vm.gicd_read(
+            min(fields["origin"], 1), fields["offset"], fields["size"]
+        )
+        return Answer("value", value, event[3], certain=True)
+
+    def learn(self, event: Event) -> None:
+        """Take guest RAM over from what was read of it."""
+        if event[0] == NUMBER["mem.read"]:
+            self.vm.ram.store_bytes(event[3], event[4])
+
+    def live_rows(self) -> list[tuple[int, ...]] | None:
+        """Return the live LPIs as lpi.live has them, without cause."""
+        return [
+            (intid, target, int(flags, 2), priority, queued)
+            for intid, target, flags, priority, queued in self.vm.live_lpis()
+        ]
+
+    def violations(self) -> list[str]:
+        """Return the names of invariants that do not hold."""
+        return list(self.vm.violations())
+
+    # -- state
+
+    def registers(self) -> dict[str, int]:
+        """Return the ITS registers by name."""
+        vm = self.vm
+        return {
+            name: vm.reg_read(1, offset, 4 if offset < 8 or offset >= 0xFFD0 else 8)[0]
+            if offset != 8
+            else GITS_TYPER
+            for name, offset in _REGISTERS.items()
+        }
+
+    def structures(self) -> dict[str, Any]:
+        """Return what the kernel keeps in lists: mappings, cached translations, live LPIs."""
+        state = self.vm.state
+        events = {
+            (device.device_id, event_id): {
+                "intid": ite.irq.intid,
+                "icid": ite.collection.icid if ite.collection else None,
+            }
+            for device in state.devices
+            for event_id, ite in device.events.items()
+        }
+        return {
+            "devices": {
+                device.device_id: {"itt_addr": device.itt, "eventid_bits": device.event_bits}
+                for device in state.devices
+            },
+            "events": events,
+            "collections": {c.icid: c.target for c in state.collections.values()},
+            "translation_cache": {self._pair(key): irq.intid for key, irq in state.cache.items()},
+            "lpis": {
+                row[0]: {"pending": int(row[2][0]), "target": row[1], "queued": row[4]}
+                for row in self.vm.live_lpis()
+            },
+        }
+
+    def _pair(self, key: int) -> tuple[int, int]:
+        shift = self.vm.state.cache_shift
+        return key >> shift, key & (1 << shift) - 1
+
+    def components(self) -> dict[str, Any]:
+        """Return every component that a reset is judged by, by name."""
+        found: dict[str, Any] = dict(self.registers()) | self.structures()
+        for cpu in range(len(self._ids)):
+            for name, value in self._redistributor(cpu).items():
+                found[f"{name}[{cpu}]"] = value
+        return found
+
+    def _redistributor(self, cpu: int) -> dict[str, int]:
+        vm = self.vm
+        return {
+            name: vm.gicr_read(0, cpu, offset, 8 if offset else 4)[0]
+            for name, offset in _GICR.items()
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as JSON has it, digest included."""
+        parts = self.structures()
+        shown: dict[str, Any] = {
+            "its": {
+                "0": {
+                    "registers": {name: hex(v) for name, v in self.registers().items()},
+                    "devices": {
+                        hex(device_id): {
+                            "itt_addr": hex(device["itt_addr"]),
+                            "eventid_bits": device["eventid_bits"],
+                            "confirmed": True,
+                            "events": {
+                                hex(pair[1]): event | {"confirmed": True}
+                                for pair, event in sorted(parts["events"].items())
+                                if pair[0] == device_id
+                            },
+                        }
+                        for device_id, device in sorted(parts["devices"].items())
+                    },
+                    "collections": {
+                        str(icid): {
+                            "rdbase": None if target == 0xFFFF_FFFF else target,
+                            "confirmed": True,
+                        }
+                        for icid, target in sorted(parts["collections"].items())
+                    },
+                    "vpes": {},
+                    "translation_cache": [
+                        [hex(device), hex(event), intid]
+                        for (device, event), intid in sorted(parts["translation_cache"].items())
+                    ],
+                }
+            },
+            "redistributors": {
+                str(cpu): {name: hex(v) for name, v in self._redistributor(cpu).items()}
+                for cpu in range(len(self._ids))
+            },
+            "lpis": {
+                str(intid): {
+                    "pending": "set" if lpi["pending"] else "clear",
+                    "target": None if lpi["target"] < 0 else lpi["target"],
+                    "queued": None if lpi["queued"] < 0 else lpi["queued"],
+                }
+                for intid, lpi in sorted(parts["lpis"].items())
+            },
+        }
+        return shown | {"digest": self._digest()}
+
+    def _digest(self) -> str:
+        """BLAKE2b over sorted msgpack of everything that decides future answers."""
+        packed: bytes = msgpack.packb(canonical(dict(self.vm.snapshot())), use_bin_type=True)
+        return blake2b(packed, digest_size=16).hexdigest()
+
+
+# -- one function an input kind; `f` are the event's fields by name
+
+
+def _reg_write(model: KvmModel, f: dict[str, Any]) -> None:
+    origin = min(f["origin"], 1)
+    model.result(model.vm.reg_write(origin, f["offset"], f["size"], f["value"]))
+
+
+def _msi(model: KvmModel, f: dict[str, Any]) -> None:
+    model.effects.append((effects.MSI_RESULT, model.vm.signal_msi(f["device_id"], f["event_id"])))
+
+
+def _gicr_write(model: KvmModel, f: dict[str, Any]) -> None:
+    origin = min(f["origin"], 1)
+    model.result(model.vm.gicr_write(origin, f["cpu"], f["offset"], f["size"], f["value"]))
+
+
+def _gicd_write(model: KvmModel, f: dict[str, Any]) -> None:
+    origin = min(f["origin"], 1)
+    model.result(model.vm.gicd_write(origin, f["offset"], f["size"], f["value"]))
+
+
+def _mem_write(model: KvmModel, f: dict[str, Any]) -> None:
+    model.vm.ram.store_bytes(f["gpa"], f["data"])
+
+
+def _ram(model: KvmModel, f: dict[str, Any]) -> None:
+    change = model.vm.ram.add_slot if f["present"] else model.vm.ram.remove_slot
+    change(f["gpa"], f["size"])
+
+
+def _save(model: KvmModel, f: dict[str, Any]) -> None:
+    model.result(model.vm.ctrl(CTRL_SAVE_TABLES))
+
+
+def _save_pending(model: KvmModel, f: dict[str, Any]) -> None:
+    model.result(model.vm.save_pending())
+
+
+def _restore(model: KvmModel, f: dict[str, Any]) -> None:
+    model.result(model.vm.ctrl(CTRL_RESTORE_TABLES))
+
+
+def _attr_set(model: KvmModel, f: dict[str, Any]) -> None:
+    if f["device"] == 0 and f["group"] == 4:
+        model.result(model.vm.ctrl(f["attr"]))
+
+
+def _reset(model: KvmModel, f: dict[str, Any]) -> None:
+    how = f["how"]
+    if how == ev.POWER_ON:
+        model._set_up(model.profile, model._ids, model.vm.ram)
+    elif how == ev.REGISTER_FALLBACK:
+        # QEMU's arm_gicv3_its_kvm.c writes CTLR, CBASER and BASER0-7, in this order.
+        for offset in _SYSTEM_REGISTERS:
+            model.vm.reg_write(1, offset, 8, 0)
+    elif how != ev.REINIT:
+        model.result(model.vm.ctrl(CTRL_RESET))
+
+
+_APPLY: Final[dict[int, Callable[[KvmModel, dict[str, Any]], None]]] = {
+    NUMBER["reg.write"]: _reg_write,
+    NUMBER["msi"]: _msi,
+    NUMBER["gicr.write"]: _gicr_write,
+    NUMBER["gicd.write"]: _gicd_write,
+    NUMBER["attr.set"]: _attr_set,
+    NUMBER["mem.write"]: _mem_write,
+    NUMBER["ram"]: _ram,
+    NUMBER["reset"]: _reset,
+    NUMBER["save"]: _save,
+    NUMBER["save_pending"]: _save_pending,
+    NUMBER["restore"]: _restore,
+}
