@@ -49,12 +49,54 @@ QEMU_RESET: Final = (
     Clause(r"best vLPI\[\d+\]", "no vLPI is the best pending one", _GIC),
 )
 
-CONTRACTS: Final = {"qemu": QEMU_RESET}
+_KVM: Final = (
+    'Linux Documentation/virt/kvm/devices/arm-vgic-its.rst @1a931707ad4a, "ITS Reset State"'
+)
+_CACHED: Final = "devices|events|collections|translation_cache|lpis"
+
+KVM_CTRL_RESET: Final = (
+    Clause("GITS_CTLR", "Enabled is 0 and Quiescent is 1", _KVM, 1 << 31 | 1),
+    Clause("GITS_CBASER|GITS_CWRITER|GITS_CREADR", "CBASER, CWRITER and CREADR are 0", _KVM),
+    Clause("GITS_BASER[01]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),
+    Clause("GITS_IIDR", "the ABI revision is the one of creation", _KVM),
+    Clause(_CACHED, "there is no internally cached state", _KVM),
+    Clause(
+        r"GICR_(CTLR|PROPBASER|PENDBASER)\[\d+\]",
+        "a system reset writes the redistributors' LPI registers with their reset values",
+        "QEMU hw/intc/arm_gicv3_kvm.c, kvm_arm_gicv3_put",
+    ),
+)
+
+_FALLBACK: Final = (
+    "QEMU hw/intc/arm_gicv3_its_kvm.c @06b40d250ecf, reset hold, and Linux vgic-its.c"
+)
+
+KVM_REGISTER_FALLBACK: Final = (
+    Clause("GITS_CTLR", "Enabled is written 0", _FALLBACK, 1),
+    Clause("GITS_CBASER", "CBASER is written 0 and sanitised: Valid is 0", _FALLBACK, 1 << 63),
+    Clause("GITS_CWRITER|GITS_CREADR", "a CBASER write zeroes CREADR and CWRITER", _FALLBACK),
+    Clause("GITS_BASER[01]", "BASER is written 0 and sanitised: Valid is 0", _FALLBACK, 1 << 63),
+    Clause("GITS_IIDR", "IIDR is not written", _FALLBACK),
+    Clause(
+        "devices|events|collections|translation_cache",
+        "a BASER that becomes invalid frees the list of its table, CTLR 0 the cache",
+        "Linux 36d6961c2b48 (in v4.15), vgic_mmio_write_its_baser",
+    ),
+    Clause("lpis", "nothing is written that would retire a queued LPI", _FALLBACK, word=KEPT),
+)
+
+# (family, how) -> clauses; how None is every other reset of that family
+CONTRACTS: Final = {
+    ("qemu", None): QEMU_RESET,
+    ("kvm", None): KVM_CTRL_RESET,
+    ("kvm", "register_fallback"): KVM_REGISTER_FALLBACK,
+}
 
 
-def clause_for(family: str, component: str) -> Clause | None:
-    """Return the clause of `family`'s contract that speaks of `component`, or None."""
-    for clause in CONTRACTS[family]:
+def clause_for(family: str, how: str, component: str) -> Clause | None:
+    """Return the clause of a family's contract for a reset that speaks of `component`, or None."""
+    clauses = CONTRACTS.get((family, how)) or CONTRACTS[family, None]
+    for clause in clauses:
         if re.fullmatch(clause.component, component):
             return clause
     return None

@@ -70,8 +70,10 @@ class Watcher(Protocol):
     def before_input(self, seq: int, event: Event) -> None:
         """An input is about to be carried out."""
 
-    def after_input(self, seq: int, event: Event) -> None:
-        """It was."""
+    def after_input(
+        self, seq: int, event: Event, done: list[effects.Effect], outputs: Sequence[Event]
+    ) -> None:
+        """It was, with these effects on the model; the trace has these outputs of it."""
 
     def output(self, seq: int, event: Event, expected: int | None) -> None:
         """A register was read; `expected` is the model's answer."""
@@ -221,10 +223,10 @@ class Engine:
             return
         if done or self._outputs:
             self._compare(seq, event, done)
-            self._outputs.clear()
-            self._output_seqs.clear()
         if self.watcher:
-            self.watcher.after_input(seq, event)
+            self.watcher.after_input(seq, event, done, self._outputs)
+        self._outputs.clear()
+        self._output_seqs.clear()
         if self.invariants and len(self.violated) < MAX_LISTED:
             self.violated += [(seq, name) for name in self.model.violations()]
 

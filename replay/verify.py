@@ -8,12 +8,14 @@ shows something of the past; what only the model says is `suspected`. Words: doc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from replay.contracts import ALL_BITS, KEPT, Clause, clause_for
 from replay.engine import Engine, Model
+from replay.model import effects
+from replay.model.effects import Effect
 from tracer import events as ev
 from tracer.events import NUMBER, RESET_KINDS, Event
 from tracer.its.registers import gicr_register, its_register
@@ -25,6 +27,18 @@ _REG_READ: Final = NUMBER["reg.read"]
 _GICR_WRITE: Final = NUMBER["gicr.write"]
 _GICR_READ: Final = NUMBER["gicr.read"]
 _PROBE: Final = NUMBER["probe"]
+_MSI: Final = NUMBER["msi"]
+_SAVE: Final = NUMBER["save"]
+_RESTORE: Final = NUMBER["restore"]
+_LPI_LIVE: Final = NUMBER["lpi.live"]
+# Kind of output -> the list that it shows something of.
+_SHOWN_BY: Final = {
+    effects.MSI_RESULT: "events",
+    effects.LPI: "lpis",
+    effects.XLAT_HIT: "translation_cache",
+}
+# What SAVE_TABLES writes, of which a round trip brings back what was not unmapped since.
+_SAVED: Final = ("devices", "events", "collections")
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 MAX_OBSERVATIONS: Final = 16
 
@@ -54,6 +68,9 @@ class Verifiable(Model, Protocol):
 
     def registers(self) -> dict[str, int]:
         """Return the ITS registers by name."""
+
+    def structures(self) -> dict[str, Any]:
+        """Return what is kept outside guest RAM, by component and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,17 @@ class Component:
             return bool((self.fresh ^ self.replayed) & self.mask)
         return bool(self.fresh != self.replayed)
 
+    def unspoken(self) -> bool:
+        """Return whether bits differ, replayed or observed, that the clause does not bind."""
+        if not isinstance(self.fresh, int) or not isinstance(self.replayed, int):
+            return False
+        seen = any((each.value ^ self.fresh) & each.mask & ~self.mask for each in self.observed)
+        return seen or bool((self.replayed ^ self.fresh) & ~self.mask)
+
+    def bound_is_verified(self) -> bool:
+        """Return whether what the contract binds was observed, and is equal."""
+        return self.wrong is None and self._seen() == VERIFIED
+
     @property
     def blame(self) -> int | None:
         """The event that planted what is stale; None when nothing is, or no event wrote that."""
@@ -111,6 +139,8 @@ class Component:
         if self.replayed_differs() and self._seen() != VERIFIED:
             if self.clause:
                 return SUSPECTED
+            return STALE if strict else UNSPECIFIED
+        if self.unspoken():
             return STALE if strict else UNSPECIFIED
         return self._seen()
 
@@ -142,7 +172,7 @@ class ResetVerdict:
     @property
     def observed(self) -> int:
         """How many of those were observed whole, and equal."""
-        return sum(1 for each in self.spoken_of if each.status(strict=False) == VERIFIED)
+        return sum(1 for each in self.spoken_of if each.bound_is_verified())
 
     @property
     def word(self) -> str:
@@ -156,8 +186,33 @@ class ResetVerdict:
         return VERIFIED if self.observed == len(self.spoken_of) else EQUAL
 
 
+@dataclass(slots=True)
+class RoundTrip:
+    """One save and restore: what came back, against what was saved and not unmapped since."""
+
+    seq: int
+    saved_seq: int
+    came_back: dict[str, list[Any]]  # component -> keys that nobody expects
+    lost: dict[str, list[Any]]
+    errno: int
+    witness: int | None = None  # the event whose output showed it
+    blame: int | None = None
+
+    @property
+    def word(self) -> str:
+        """stale, suspected or equal."""
+        if self.witness is not None:
+            return STALE
+        return SUSPECTED if self.came_back or self.lost or self.errno else EQUAL
+
+
 class Verifier:
-    """Watches a replay and gathers a verdict for every reset."""
+    """Watches a replay and gathers a verdict for every reset and every round trip.
+
+    Where the model's reset leaves a list that a fresh device does not have, a fresh device runs
+    beside it from there on, given the same inputs: an output of the trace that differs from what
+    that one answers shows something of the past.
+    """
 
     def __init__(self, model: Verifiable, *, strict: bool = False) -> None:
         self.model = model
@@ -167,6 +222,12 @@ class Verifier:
         self._before: dict[str, Any] = {}
         self._open: dict[str, Component] = {}  # what a reset left and nothing has overwritten
         self._current: dict[str, Component] = {}
+        self._lists = model.structures()
+        self._key_writers: dict[tuple[str, Any], int] = {}
+        self._reference: Verifiable | None = None
+        self._listed = False  # whether the listing that is being read has a row
+        self.round_trips: list[RoundTrip] = []
+        self._saved: tuple[int, dict[str, Any]] | None = None
 
     # -- the engine's watcher
 
@@ -177,8 +238,19 @@ class Verifier:
         elif event[0] in (_REG_WRITE, _GICR_WRITE):
             self._before = dict(self.model.registers())
 
-    def after_input(self, seq: int, event: Event) -> None:
+    def after_input(
+        self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
+    ) -> None:
         """Open a verdict at a reset; elsewhere note what was written."""
+        if self._reference is not None and event[0] != _RESET:
+            self._beside(seq, event, outputs)
+        before, self._lists = self._lists, self.model.structures()
+        if before != self._lists:
+            self._lists_changed(seq, before)
+        if event[0] in (_SAVE, _RESTORE, _RESET):
+            self._round_trip(seq, event, done, before)
+        elif self.round_trips and outputs:
+            self._witness_round_trip(event, outputs, seq)
         if event[0] == _RESET:
             self._reset(seq, event)
         elif event[0] == _REG_WRITE:
@@ -191,7 +263,10 @@ class Verifier:
 
     def output(self, seq: int, event: Event, expected: int | None) -> None:
         """Take a register read as evidence."""
-        if event[0] == _REG_READ:
+        if event[0] == _LPI_LIVE:
+            self._listed = True
+            self._live_row(seq, event)
+        elif event[0] == _REG_READ:
             self._observe(seq, its_register(event[2]), "", event[2], event[3:], expected)
         elif event[0] == _GICR_READ:
             at = f"[{event[2]}]"
@@ -201,12 +276,15 @@ class Verifier:
 
     def _reset(self, seq: int, event: Event) -> None:
         how = RESET_KINDS[event[2]]
-        fresh, replayed = self.model.fresh().components(), self.model.components()
+        device = self.model.fresh()
+        fresh, replayed = device.components(), self.model.components()
+        kept = any(fresh.get(name) != item for name, item in self._lists.items())
+        self._reference = device if kept else None
         family = self.model.profile.family
         components = [
             Component(
                 name, fresh[name], replayed[name], self._before.get(name),
-                _width(name), clause_for(family, name), self._writers.get(name),
+                _width(name), clause_for(family, how, name), self._writers.get(name),
             )
             for name in fresh
         ]  # fmt: skip
@@ -217,9 +295,107 @@ class Verifier:
         self._current = {each.name: each for each in components}
         self._open = dict(self._current)
 
+    # -- lists that are kept outside guest RAM
+
+    def _lists_changed(self, seq: int, before: dict[str, Any]) -> None:
+        """Note who wrote which key; what a list shows is no longer the reset's."""
+        for name, now in self._lists.items():
+            was = before.get(name, {})
+            if now == was:
+                continue
+            self._writers[name] = (seq, None)
+            self._open.pop(name, None)
+            for key, value in now.items():
+                if was.get(key) != value:
+                    self._key_writers[name, key] = seq
+
+    def _beside(self, seq: int, event: Event, outputs: Sequence[Event]) -> None:
+        """Give the fresh device the same input; what the trace has otherwise is of the past."""
+        assert self._reference is not None
+        answers = list(self._reference.apply(event, outputs))
+        for kind, name in _SHOWN_BY.items():
+            seen = [output[3:] for output in outputs if output[0] == kind]
+            want = [answer[1:] for answer in answers if answer[0] == kind]
+            if seen and seen != want and name in self._current:
+                self._list_is_stale(name, seq)
+
+    def _list_is_stale(self, name: str, seq: int, key: Any = None) -> None:
+        component = self._current[name]
+        if component.wrong is None:
+            component.wrong = Observation(seq, 0, 0)
+            component.observed.append(component.wrong)
+            planted = self._key_writers.get((name, key))
+            if planted is not None:
+                component.writer = (planted, None)
+
+    def _live_row(self, seq: int, event: Event) -> None:
+        """A row of debugfs: a fresh device would not have it, or not so."""
+        component = self._current.get("lpis")
+        if component is None:
+            return
+        wanted = self._reference.live_rows() if self._reference else self.model.live_rows()
+        if event[3:] not in (wanted or []) and self._reference is not None:
+            self._list_is_stale("lpis", seq, event[3])
+
+    def _round_trip(
+        self, seq: int, event: Event, done: list[Effect], before: dict[str, Any]
+    ) -> None:
+        errno = next((effect[1] for effect in done if effect[0] == effects.ATTR_RESULT), 0)
+        if event[0] == _SAVE:
+            self._saved = None if errno else (seq, {name: before[name] for name in _SAVED})
+        elif self._saved is None or not before:
+            return
+        elif event[0] == _RESET:
+            saved_seq, saved = self._saved
+            self._saved = (
+                saved_seq,
+                {
+                    name: {key: item for key, item in was.items() if before[name].get(key) == item}
+                    for name, was in saved.items()
+                },
+            )
+        else:
+            self.round_trips.append(self._compare_round_trip(seq, errno))
+
+    def _compare_round_trip(self, seq: int, errno: int) -> RoundTrip:
+        assert self._saved is not None
+        saved_seq, saved = self._saved
+        came_back, lost = {}, {}
+        for name, want in saved.items():
+            now = self._lists[name]
+            extra = sorted(key for key in now if now[key] != want.get(key))
+            gone = sorted(key for key in want if key not in now)
+            if extra:
+                came_back[name] = extra
+            if gone:
+                lost[name] = gone
+        trip = RoundTrip(seq, saved_seq, came_back, lost, errno)
+        for name, keys in came_back.items():
+            trip.blame = trip.blame or self._key_writers.get((name, keys[0]))
+        return trip
+
+    def _witness_round_trip(self, event: Event, outputs: Sequence[Event], seq: int) -> None:
+        """An MSI that is delivered through a mapping that should not have come back shows it."""
+        trip = self.round_trips[-1]
+        if event[0] != _MSI or trip.witness is not None:
+            return
+        pair = (event[2], event[3])
+        delivered = any(each[0] == effects.MSI_RESULT and each[3] == 1 for each in outputs)
+        blocked = any(each[0] == effects.MSI_RESULT and each[3] == 0 for each in outputs)
+        if (delivered and pair in trip.came_back.get("events", ())) or (
+            blocked and pair in trip.lost.get("events", ())
+        ):
+            trip.witness = seq
+
     def note(self, seq: int, event: Event) -> None:
         """After a loss nothing is evidence for what went before; a probe may have perturbed."""
         if event[0] == _PROBE:
+            if event[2] == 0:
+                self._listed = False
+            elif not self._listed and "lpis" in self._open and self.model.live_rows() is not None:
+                # A listing that is empty: no LPI lives.
+                self._open["lpis"].observed.append(Observation(seq, 0, 0))
+                self._open["lpis"].shown = ALL_BITS
             if self.resets and len(event) > 3 and event[3]:
                 self.resets[-1].perturbed = True
         elif event[0] in _LOSSES:
@@ -328,9 +504,9 @@ _GICR_WIDTHS: Final = _widths(gicr_register, 0x100)
 
 def verify(
     reader: AnyReader, model: Verifiable, *, strict: bool = False
-) -> tuple[list[ResetVerdict], Engine]:
-    """Replay a trace and return a verdict for each of its resets."""
+) -> tuple[Verifier, Engine]:
+    """Replay a trace and return its verdicts."""
     verifier = Verifier(model, strict=strict)
     engine = Engine(reader, model, verifier)
     engine.run()
-    return verifier.resets, engine
+    return verifier, engine

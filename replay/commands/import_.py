@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from replay.commands.common import EXIT_LOST, number, progress, say
 from tracer.errors import SourceError, UsageError
+from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_input
 from tracer.log.stream import Writer
-from tracer.sources import qemu_log
+from tracer.sources import qemu_log, vectors
 from tracer.sources.lines import LineReader
 
 MAX_GAPS_SHOWN = 5
@@ -22,7 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="the capture; - for standard input; gzip is recognised")
     parser.add_argument("-o", "--output", help="the trace (default: INPUT with .itstrace)")
     parser.add_argument("--force", action="store_true", help="overwrite the output")
-    parser.add_argument("--from", dest="source", choices=(qemu_log.NAME,), help="what wrote it")
+    parser.add_argument(
+        "--from", dest="source", choices=(qemu_log.NAME, vectors.NAME), help="what wrote it"
+    )
+    parser.add_argument("--life", help="the seed of the life, of operation vectors")
     parser.add_argument("--profile", help="the implementation, if known better than guessed")
     parser.add_argument("--cpus", type=int, help="the number of CPUs")
     parser.add_argument("--its-base", type=number, help="the address of the ITS")
@@ -40,18 +46,44 @@ def run(options: argparse.Namespace) -> int:
     output = options.output or _default_output(options.input)
     with open_input(options.input) as stream:
         lines = LineReader(stream, options.input)
-        start = lines.sniff(qemu_log.enough)
-        if options.source is None and not qemu_log.recognise(start):
-            raise SourceError(
-                f"{options.input}: this is no capture that itstrace knows; a QEMU trace log is made "
-                "with -trace 'gicv3_its_*' -trace resettable_phase_hold_exec -D FILE"
-            )
-        header = _header(start, options)
+        start = lines.sniff(lambda start: qemu_log.enough(start) or vectors.recognise(start))
+        source = options.source or _recognise(start, options.input)
+        if source == vectors.NAME:
+            return _import_life(lines, output, options)
         log = qemu_log.QemuLog(lines)
+        header = _given(qemu_log.header(start), options)
         with create_output(output, force=options.force) as out:
-            writer = _write(out, header, log, output, options)
+            writer = _write(out, header, log.events(), output, options)
     _report(log.stats, options.input, output, writer)
     return EXIT_LOST if log.stats.gap_count else 0
+
+
+def _recognise(start: bytes, path: str) -> str:
+    if qemu_log.recognise(start):
+        return qemu_log.NAME
+    if vectors.recognise(start):
+        return vectors.NAME
+    raise SourceError(
+        f"{path}: this is no capture that itstrace knows; a QEMU trace log is made with "
+        "-trace 'gicv3_its_*' -trace resettable_phase_hold_exec -D FILE"
+    )
+
+
+def _import_life(lines: LineReader, output: str, options: argparse.Namespace) -> int:
+    """Import one life of a file of vectors."""
+    profile = options.profile or vectors.profile_of(options.input)
+    if profile is None:
+        raise UsageError("the file's name does not say what answered: give --profile")
+    life = vectors.Life(options.input, options.life, profile)
+    events = life.events(lines)
+    first = next(events, None)
+    header = life.header
+    if header is None or first is None:
+        raise SourceError(f"{options.input}: the life is empty")
+    with create_output(output, force=options.force) as out:
+        writer = _write(out, _given(header, options), chain((first,), events), output, options)
+    say(f"{output}: {writer.next_seq} events of the life with seed {life.seed}")
+    return 0
 
 
 def _default_output(path: str) -> str:
@@ -60,8 +92,8 @@ def _default_output(path: str) -> str:
     return str(Path(path.removesuffix(".gz")).with_suffix(".itstrace"))
 
 
-def _header(start: bytes, options: argparse.Namespace) -> Header:
-    header = qemu_log.header(start)
+def _given(header: Header, options: argparse.Namespace) -> Header:
+    """Return the header with what the command line knows better."""
     given = {
         "profile": options.profile,
         "cpus": options.cpus,
@@ -86,7 +118,11 @@ def _range(text: str) -> list[int]:
 
 
 def _write(
-    out: object, header: Header, log: qemu_log.QemuLog, output: str, options: argparse.Namespace
+    out: object,
+    header: Header,
+    events: Iterable[Event],
+    output: str,
+    options: argparse.Namespace,
 ) -> Writer:
     writer = Writer(
         out,  # type: ignore[arg-type]
@@ -99,7 +135,7 @@ def _write(
     )
     try:
         add = writer.add
-        for event in progress(log.events(), "events", every=lambda: writer.next_seq):
+        for event in progress(events, "events", every=lambda: writer.next_seq):
             add(event)
     except BaseException:
         writer.abandon()

@@ -21,6 +21,7 @@ from replay.verify import (
     VERIFIED,
     Component,
     ResetVerdict,
+    RoundTrip,
     verify,
 )
 from tracer.log.opening import open_trace
@@ -46,20 +47,29 @@ def run(options: argparse.Namespace) -> int:
     """Print a verdict for each reset; 1 for a stale or suspected component."""
     with open_trace(options.trace) as reader:
         model = make_model(reader.header, options)
-        resets, engine = verify(reader, model, strict=options.strict == "bits")
+        verifier, engine = verify(reader, model, strict=options.strict == "bits")
+        resets, trips = verifier.resets, verifier.round_trips
         if options.json:
             answer = {
                 "schema": "itstrace.verdict/1",
                 "profile": model.name,
                 "checks": ["state", "evidence"],
                 "resets": [_reset(each) for each in resets],
+                "round_trips": [_trip(each) for each in trips],
+                "crash": engine.crash and {"seq": engine.crash[0], "function": engine.crash[1]},
             }
             print_json(answer | json_caveats(reader, engine))
         else:
             _print(resets, options)
+            for trip in trips:
+                _print_trip(trip)
+            if engine.crash:
+                print(paint(f"event {engine.crash[0]}: the host dies in {engine.crash[1]}", "red"))
             for sentence in caveats(reader, engine):
                 say(sentence)
-        code = exit_code(reader, engine, finding=any(each.word in FINDINGS for each in resets))
+        words = {each.word for each in resets} | {each.word for each in trips}
+        finding = bool(words & set(FINDINGS)) or engine.crash is not None
+        code = exit_code(reader, engine, finding=finding)
     unproven = not resets or any(each.word == UNPROVEN for each in resets)
     if code == 0 and options.require_proof and unproven:
         return EXIT_CANNOT_JUDGE
@@ -78,6 +88,35 @@ def _reset(verdict: ResetVerdict) -> dict[str, Any]:
         "lossy": verdict.lossy,
         "components": [_component(each, verdict) for each in verdict.components],
     }
+
+
+def _trip(each: RoundTrip) -> dict[str, Any]:
+    return {
+        "seq": each.seq,
+        "saved_seq": each.saved_seq,
+        "verdict": each.word,
+        "errno": each.errno,
+        "came_back": {name: [_key(key) for key in keys] for name, keys in each.came_back.items()},
+        "lost": {name: [_key(key) for key in keys] for name, keys in each.lost.items()},
+        "witness": each.witness,
+        "blame": None if each.blame is None else {"seq": each.blame},
+    }
+
+
+def _print_trip(each: RoundTrip) -> None:
+    print(
+        f"round trip: saved at event {each.saved_seq}, restored at {each.seq}: "
+        f"{paint(each.word, _COLOUR.get(each.word, 'yellow'))}"
+    )
+    if each.errno:
+        print(f"  the restore failed with {each.errno}")
+    for word, found in (("came back", each.came_back), ("lost", each.lost)):
+        for name, keys in found.items():
+            print(f"  {name} {word}: {', '.join(_key(key) for key in keys)}")
+    if each.witness is not None:
+        print(f"  shown by event {each.witness}")
+    if each.blame is not None:
+        print(f"  written by event {each.blame}")
 
 
 def _component(each: Component, verdict: ResetVerdict) -> dict[str, Any]:

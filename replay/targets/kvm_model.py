@@ -54,7 +54,11 @@ class KvmModel:
     def __init__(self, header: Header, profile: Profile) -> None:
         slots = None if header.ram_ranges is None else [(b, s) for b, s in header.ram_ranges]
         ram = GuestRam(slots, complete=header.guest_ram == "complete")
-        ids = header.mpidrs or list(range(header.cpus or 1))
+        affinities = header.mpidrs or [
+            vcpu_id & 15 | vcpu_id >> 4 << 8 for vcpu_id in range(header.cpus or 1)
+        ]
+        # KVM's default MPIDR of a vcpu_id: 16 of them share an Aff1.
+        ids = [affinity & 0xF | (affinity >> 8 & 0xFF) << 4 for affinity in affinities]
         self._set_up(profile, ids, ram)
 
     def _set_up(self, profile: Profile, ids: Sequence[int], ram: GuestRam) -> None:
@@ -126,12 +130,14 @@ class KvmModel:
 
     def _gicr_read(self, event: Event) -> Answer | None:
         fields = fields_of(event)
-        if fields["cpu"] >= len(self._ids):
-            return None
         value, self._errno = self.vm.gicr_read(
-            min(fields["origin"], 1), fields["cpu"], fields["offset"], fields["size"]
+            min(fields["origin"], 1), self._cpu(fields["cpu"]), fields["offset"], fields["size"]
         )
         return Answer("value", value, event[4], certain=True)
+
+    def _cpu(self, cpu: int) -> int:
+        """Return a CPU's index, -1 for one that this VM does not have."""
+        return cpu if cpu < len(self._ids) else -1
 
     def _gicd_read(self, event: Event) -> Answer | None:
         fields = fields_of(event)
@@ -281,7 +287,8 @@ def _msi(model: KvmModel, f: dict[str, Any]) -> None:
 
 def _gicr_write(model: KvmModel, f: dict[str, Any]) -> None:
     origin = min(f["origin"], 1)
-    model.result(model.vm.gicr_write(origin, f["cpu"], f["offset"], f["size"], f["value"]))
+    cpu = model._cpu(f["cpu"])
+    model.result(model.vm.gicr_write(origin, cpu, f["offset"], f["size"], f["value"]))
 
 
 def _gicd_write(model: KvmModel, f: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ def test_the_last_state_is_what_qemu_wrote_after_the_last_reset(name):
 )
 def test_each_reset_is_equal_in_what_linux_reads_and_no_more_is_claimed(name, kinds):
     reader = open_capture(name)
-    resets, _ = verify(reader, QemuModel(reader.header, find(reader.header.profile)[0]))
+    resets = verify(reader, QemuModel(reader.header, find(reader.header.profile)[0]))[0].resets
     assert [each.how for each in resets] == kinds
     for each in resets:
         statuses = each.statuses()
@@ -117,7 +117,7 @@ def test_each_reset_is_equal_in_what_linux_reads_and_no_more_is_claimed(name, ki
 
 def test_kvm_unit_tests_read_more_and_more_is_verified():
     reader = open_capture("qemu-7.2.22-kvm-unit-tests-its-trigger.log")
-    resets, _ = verify(reader, QemuModel(reader.header, find(reader.header.profile)[0]))
+    resets = verify(reader, QemuModel(reader.header, find(reader.header.profile)[0]))[0].resets
     words = resets[0].statuses()
     assert [each.how for each in resets] == ["power_on"]
     assert resets[0].word == "equal"

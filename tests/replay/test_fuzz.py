@@ -61,7 +61,7 @@ def test_a_mutated_log_never_meets_a_bug(seed):
     assert tally.outputs >= tally.divergent
     assert len(state["digest"]) == 32
     reader = Reader(io.BytesIO(trace))
-    resets, _ = verify(reader, QemuModel(reader.header, profile))
+    resets = verify(reader, QemuModel(reader.header, profile))[0].resets
     assert all(each.word in ("stale", "suspected", "equal", "unproven") for each in resets)
     again = QemuModel(reader.header, profile)
     Engine(Reader(io.BytesIO(trace)), again).run()

@@ -76,8 +76,8 @@ def probed(**wrong):
 def judge(text, steps=reset.STEPS, strict=False):
     reader = TextReader(io.StringIO(text), "life")
     model = QemuModel(reader.header, PROFILE, reset_steps=steps)
-    resets, engine = verify(reader, model, strict=strict)
-    return resets[-1], engine
+    verifier, engine = verify(reader, model, strict=strict)
+    return verifier.resets[-1], engine
 
 
 def test_a_reset_of_which_every_register_was_read_is_equal_in_all_of_them():
@@ -229,7 +229,7 @@ def test_a_capture_with_one_read_changed_to_its_old_value_is_stale(name, offset,
     assert old != first[1]
     changed = log[: first.start(1)] + old + log[first.end(1) :]
     reader = Reader(io.BytesIO(import_bytes(changed.encode())))
-    before, verdict = verify(reader, QemuModel(reader.header, PROFILE))[0]
+    before, verdict = verify(reader, QemuModel(reader.header, PROFILE))[0].resets
     stale = [each for each in verdict.components if each.status(strict=False) == "stale"]
     assert before.word == "equal"
     assert verdict.word == "stale"
