@@ -17,6 +17,7 @@ VERBS: Final = {
     "info": ("info", "what a trace holds, and in which state the file is"),
     "show": ("show", "print events, decoded, filtered, as text or JSON"),
     "state": ("state", "the ITS at any event of a trace"),
+    "corpus": ("corpus", "run traces against what their manifests say they show"),
     "demo": ("demo", "import a real capture and verify its resets"),
     "completion": ("completion", "a completion script for your shell"),
 }

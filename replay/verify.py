@@ -245,12 +245,12 @@ class Verifier:
         if self._reference is not None and event[0] != _RESET:
             self._beside(seq, event, outputs)
         before, self._lists = self._lists, self.model.structures()
-        if before != self._lists:
-            self._lists_changed(seq, before)
         if event[0] in (_SAVE, _RESTORE, _RESET):
             self._round_trip(seq, event, done, before)
         elif self.round_trips and outputs:
             self._witness_round_trip(event, outputs, seq)
+        if before != self._lists:
+            self._lists_changed(seq, before)
         if event[0] == _RESET:
             self._reset(seq, event)
         elif event[0] == _REG_WRITE:

@@ -23,22 +23,35 @@ _CLASSES = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judg
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_replay_options(parser)
+    parser.add_argument(
+        "--invariants", action="store_true", help="check the model's state after every input"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print how the outputs were classed; 1 when one diverges."""
     with open_trace(options.trace) as reader:
         model = make_model(reader.header, options)
-        engine = Engine(reader, model)
+        engine = Engine(reader, model, invariants=options.invariants)
         tally = engine.run()
         source = reader.header.source or "trace"
         if options.json:
-            print_json(_answer(tally, model.name, source) | json_caveats(reader, engine))
+            extra = {
+                "crash": engine.crash and {"seq": engine.crash[0], "function": engine.crash[1]},
+                "violated": [{"seq": seq, "invariant": name} for seq, name in engine.violated],
+            }
+            answer = _answer(tally, model.name, source) | extra
+            print_json(answer | json_caveats(reader, engine))
         else:
             _print(tally, model.name, source)
+            if engine.crash:
+                print(paint(f"event {engine.crash[0]}: the host dies in {engine.crash[1]}", "red"))
+            for seq, name in engine.violated:
+                print(paint(f"event {seq}: {name.replace('_', ' ')} does not hold", "red"))
             for sentence in caveats(reader, engine):
                 say(sentence)
-        return exit_code(reader, engine, finding=bool(tally.divergent))
+        finding = bool(tally.divergent or engine.crash or engine.violated)
+        return exit_code(reader, engine, finding=finding)
 
 
 def _answer(tally: Tally, model: str, source: str) -> dict[str, Any]:

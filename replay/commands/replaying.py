@@ -7,7 +7,8 @@ from typing import Any
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, say
 from replay.engine import Engine
-from replay.profiles import Profile, find
+from replay.judge import model_of, with_flags
+from replay.profiles import find
 from replay.targets.kvm_model import KvmModel
 from replay.targets.qemu_model import QemuModel
 from tracer import events as ev
@@ -21,11 +22,14 @@ def add_replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trace", help="a trace, in either form; - for standard input")
     parser.add_argument("--profile", help="replay as this implementation, not as the header says")
     parser.add_argument("--cpus", type=int, help="the number of CPUs, if the header has none")
+    parser.add_argument(
+        "--flag", action="append", type=_flag, metavar="NAME=VALUE", help="one behaviour flag"
+    )
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
 
 
 def make_model(header: Header, options: argparse.Namespace) -> QemuModel | KvmModel:
-    """Return the model for a trace.
+    """Return the model for a trace: the header's profile and flags, or those given.
 
     Raises:
         UsageError: neither the header nor --profile says which.
@@ -38,14 +42,20 @@ def make_model(header: Header, options: argparse.Namespace) -> QemuModel | KvmMo
         say(f"itstrace: {note}")
     if options.cpus is not None:
         header.cpus = options.cpus
-    return model_of(header, profile)
+    flags = {} if options.profile else {key: value[0] for key, value in header.flags.items()}
+    return model_of(header, with_flags(profile, flags | dict(options.flag or ())))
 
 
-def model_of(header: Header, profile: Profile) -> QemuModel | KvmModel:
-    """Return the model of a profile's family, for a VM such as the header tells."""
-    if profile.family == "kvm":
-        return KvmModel(header, profile)
-    return QemuModel(header, profile)
+def _flag(text: str) -> tuple[str, bool | int]:
+    name, _, value = text.partition("=")
+    if value in ("true", "false"):
+        return name, value == "true"
+    try:
+        return name, int(value, 0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be NAME=true, false or a number"
+        ) from error
 
 
 def caveats(reader: AnyReader, engine: Engine) -> list[str]:

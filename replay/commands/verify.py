@@ -18,6 +18,7 @@ from replay.verify import (
     STALE,
     SUSPECTED,
     UNPROVEN,
+    UNSPECIFIED,
     VERIFIED,
     Component,
     ResetVerdict,
@@ -187,13 +188,15 @@ def _print_component(each: Component, verdict: ResetVerdict) -> None:
         f"  {each.name:18} fresh {_short(each.fresh):>18}  observed {seen:<26} "
         f"{paint(status, _COLOUR.get(status, 'dim'))}"
     )
-    if status not in (STALE, SUSPECTED, "unspecified", "kept"):
+    if status not in (STALE, SUSPECTED, UNSPECIFIED, "kept"):
         return
     if status == SUSPECTED:
         print(f"    the model says {_short(each.replayed)}; nothing observed says otherwise")
     if each.blame is not None:
         print(f"    written by event {each.blame}")
-    if each.clause:
+    if status == UNSPECIFIED:
+        print("    no clause of the contract speaks of the bits that differ")
+    elif each.clause:
         print(f"    {clean(each.clause.says)} [{each.clause.source}]")
 
 

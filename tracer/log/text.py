@@ -18,6 +18,7 @@ from typing import Any, Final, TextIO
 
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace
 from tracer.events import KINDS, NUMBER, REQUIRED, Event, Field, fields_of, kind_name, trim
+from tracer.its import commands
 from tracer.log import format as fmt
 from tracer.log.codec import PayloadError, check_events, fits
 from tracer.log.header import Header
@@ -27,6 +28,7 @@ SUFFIX: Final = ".its.txt"
 _FIRST: Final = "# itstrace: "
 _EVENTS_PER_BLOCK: Final = 1024
 _TOKEN: Final = re.compile(r'([a-z_0-9.]+)=("(?:[^"\\]|\\.)*"|\S+)\s*')
+_CALL: Final = re.compile(r"([A-Za-z0-9]+)\(([a-z0-9_=,xA-F]{0,2000})\)")
 _MAX_LINE: Final = 4 << 20
 
 
@@ -39,10 +41,39 @@ def format_value(field: Field, value: Any) -> str:
     if field.form == "hex":
         return hex(value)
     if field.form == "bytes":
-        return value.hex() or '""'
+        return _format_bytes(value)
     if field.form == "text":
         return json.dumps(value)
     return str(value)
+
+
+def _format_bytes(data: bytes) -> str:
+    """Hex digits; a command that has nothing beside its fields as `MAPD(device_id=0x1,...)`."""
+    if len(data) == commands.COMMAND_SIZE_BYTES:
+        raw = int.from_bytes(data, "little")
+        spec = commands.BY_OPCODE.get(raw & 0xFF)
+        if spec and not raw & spec.layout.reserved_:
+            fields = [field for field in spec.layout.fields_ if field.attr != "opcode"]
+            shown = ",".join(f"{each.attr}={each.get(raw):#x}" for each in fields if each.get(raw))
+            return f"{spec.name}({shown})"
+    return data.hex() or '""'
+
+
+def _parse_bytes(text: str) -> bytes:
+    """Hex digits, a command, or `u64(0x..,0x..)`; ValueError for anything else."""
+    if text == '""':
+        return b""
+    match = _CALL.fullmatch(text)
+    if not match:
+        return bytes.fromhex(text)
+    arguments = [each for each in match[2].split(",") if each]
+    if match[1] == "u64":
+        return b"".join(int(each, 0).to_bytes(8, "little") for each in arguments)
+    if match[1] not in commands.BY_NAME:
+        raise ValueError
+    pairs = [each.split("=") for each in arguments]
+    words = commands.encode(match[1], **{name: int(value, 0) for name, value in pairs})
+    return b"".join(word.to_bytes(8, "little") for word in words)
 
 
 def format_event(seq: int, event: Event) -> str:
@@ -253,11 +284,11 @@ def _parse_value(field: Field, text: str) -> Any:
         if isinstance(field.form, tuple):
             return field.form.index(text)
         if field.form == "bytes":
-            return b"" if text == '""' else bytes.fromhex(text)
+            return _parse_bytes(text)
         if field.form == "text":
             return json.loads(text)
         return int(text, 0) if len(text) <= 40 else REQUIRED
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, OverflowError, TypeError):
         return REQUIRED
 
 

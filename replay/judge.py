@@ -1,0 +1,117 @@
+"""One word for a whole trace, and the signatures of what was found: what a manifest expects.
+
+A signature names a bug so that another run can be recognised as the same one: identifiers are
+generalised (`device`, not `device 0x8`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from replay.engine import Engine
+from replay.profiles import FLAGS, Profile
+from replay.targets.kvm_model import KvmModel
+from replay.targets.qemu_model import QemuModel
+from replay.verify import FINDINGS, STALE, SUSPECTED, Verifier
+from tracer.errors import UsageError
+from tracer.log.header import Header
+from tracer.log.opening import AnyReader
+
+CRASH: Final = "crash"
+DIVERGENT: Final = "divergent"
+INVARIANT: Final = "invariant"
+WORDS: Final = (
+    CRASH, STALE, SUSPECTED, DIVERGENT, INVARIANT, "verified", "equal", "unproven",
+)  # fmt: skip
+_GENERAL: Final = {
+    "devices": "device",
+    "events": "event",
+    "collections": "collection",
+    "lpis": "lpi",
+    "vpes": "vpe",
+    "translation_cache": "translation",
+}
+
+
+@dataclass(slots=True)
+class Judgement:
+    """What was found in one trace on one profile."""
+
+    word: str
+    signatures: list[str]
+    verifier: Verifier
+    engine: Engine
+
+
+def model_of(header: Header, profile: Profile) -> QemuModel | KvmModel:
+    """Return the model of a profile's family, for a VM such as the header tells."""
+    if profile.family == "kvm":
+        return KvmModel(header, profile)
+    return QemuModel(header, profile)
+
+
+def with_flags(profile: Profile, flags: dict[str, Any]) -> Profile:
+    """Return the profile with these behaviour flags.
+
+    Raises:
+        UsageError: there is no such flag, or the value is not of its kind.
+    """
+    known = {row.name for row in FLAGS[profile.family]}
+    for name, value in flags.items():
+        if name not in known:
+            raise UsageError(f"{profile.family} has no behaviour flag {name!r:.60}")
+        if type(value) is not type(getattr(profile.choices, name)):
+            raise UsageError(f"flag {name} must not be {value!r:.40}")
+    if not flags:
+        return profile
+    return replace(profile, choices=replace(profile.choices, **flags))
+
+
+def judge(reader: AnyReader, profile: Profile, *, strict: bool = False) -> Judgement:
+    """Replay a trace with all checks on and return its word and signatures."""
+    model = model_of(reader.header, profile)
+    verifier = Verifier(model, strict=strict)
+    engine = Engine(reader, model, verifier, invariants=True)
+    engine.run()
+    signatures = _signatures(verifier, engine)
+    return Judgement(_word(verifier, engine), signatures, verifier, engine)
+
+
+def _word(verifier: Verifier, engine: Engine) -> str:
+    if engine.crash:
+        return CRASH
+    words = {each.word for each in verifier.resets} | {each.word for each in verifier.round_trips}
+    for word in FINDINGS:
+        if word in words:
+            return word
+    if engine.tally.divergent:
+        return DIVERGENT
+    if engine.violated:
+        return INVARIANT
+    if verifier.resets:
+        return max((each.word for each in verifier.resets), key=WORDS.index)
+    return "equal" if engine.tally.outputs or verifier.round_trips else "unproven"
+
+
+def _signatures(verifier: Verifier, engine: Engine) -> list[str]:
+    found = []
+    if engine.crash:
+        found.append(f"crash:{engine.crash[1]}")
+    for reset in verifier.resets:
+        for name, status in reset.statuses().items():
+            if status in FINDINGS:
+                found.append(f"{status}:{reset.how}:{generalised(name)}")
+    for trip in verifier.round_trips:
+        if trip.word in FINDINGS:
+            names = [*trip.came_back, *trip.lost] or ["errno"]
+            found += [f"{trip.word}:restore:{generalised(name)}" for name in names]
+    found += [f"divergent:{each.kind}:{each.field}" for each in engine.tally.divergences]
+    found += [f"invariant:{name}" for _, name in engine.violated]
+    return list(dict.fromkeys(found))
+
+
+def generalised(component: str) -> str:
+    """Return a component's name without identifiers."""
+    return _GENERAL.get(component, re.sub(r"\[\d+\]$", "", component))

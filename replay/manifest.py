@@ -1,0 +1,107 @@
+"""A manifest: what a trace must show. `NAME.toml` beside `NAME.itstrace` or `NAME.its.txt`.
+
+    shows = "a device that was unmapped comes back from a save and restore"
+    sources = ["Linux e9649129d33d"]
+    profile = "linux-6.1.192"
+    expect = "equal"
+
+    [buggy]
+    flags = { mapd_unmap_clears_dte = false }
+    expect = "suspected"
+    signature = "suspected:restore:device"
+
+The tables `buggy` and `fixed` are variants of the profile by their flags.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from replay.judge import WORDS
+from tracer.errors import UsageError
+from tracer.log.text import SUFFIX
+
+TRACE_SUFFIXES: Final = (".itstrace", SUFFIX)
+MAX_MANIFEST_BYTES: Final = 65_536
+VARIANTS: Final = ("buggy", "fixed")
+_KEYS: Final = {
+    "shows": str, "sources": list, "profile": str, "target": str, "expect": str,
+    "signature": str, "strict": bool, "reason": str, "source": str, "digest": str, "bug": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """A word, and a signature when it is a finding, under some flags."""
+
+    name: str
+    expect: str
+    signature: str | None = None
+    flags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a trace must show, under its profile and under the variants."""
+
+    path: Path
+    values: dict[str, Any]
+    expectations: tuple[Expectation, ...]
+
+    @property
+    def profile(self) -> str | None:
+        """The profile to replay on; None: as the trace's header says."""
+        value = self.values.get("profile")
+        return None if value is None else str(value)
+
+    @property
+    def flags(self) -> set[str]:
+        """The behaviour flags that the variants speak of."""
+        return {name for each in self.expectations for name in each.flags}
+
+
+def manifest_path(trace: Path) -> Path:
+    """Return where a trace's manifest is."""
+    name = trace.name
+    for suffix in TRACE_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return trace.with_name(name + ".toml")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        UsageError: it cannot be read, or says something that no manifest says.
+    """
+    try:
+        with path.open("rb") as stream:
+            values = tomllib.loads(stream.read(MAX_MANIFEST_BYTES).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    variants = {name: values.pop(name) for name in VARIANTS if name in values}
+    for key, value in values.items():
+        if key not in _KEYS or not isinstance(value, _KEYS[key]):
+            raise UsageError(f"{path}: {key} = {value!r:.60} is not for a manifest")
+    found = []
+    if "expect" in values:
+        found.append(_expectation(path, "as it is", values))
+    for name, variant in variants.items():
+        if not isinstance(variant, dict) or not isinstance(variant.get("flags"), dict):
+            raise UsageError(f"{path}: [{name}] must have flags = {{ ... }}")
+        found.append(_expectation(path, name, variant))
+    if not found:
+        raise UsageError(f"{path}: expect must say what the trace shows")
+    return Manifest(path, values, tuple(found))
+
+
+def _expectation(path: Path, name: str, values: dict[str, Any]) -> Expectation:
+    expect, signature = values.get("expect"), values.get("signature")
+    if expect not in WORDS:
+        raise UsageError(f"{path}: expect must be one of {', '.join(WORDS)}, not {expect!r:.40}")
+    if signature is not None and not isinstance(signature, str):
+        raise UsageError(f"{path}: signature must be a text")
+    return Expectation(name, expect, signature, dict(values.get("flags", {})))
