@@ -108,7 +108,7 @@ def matrix(traces: list[Path]) -> dict[str, tuple[list[str], dict[str, dict[str,
         with open_trace(str(trace)) as reader:
             own = find(manifest.profile or reader.header.profile or "")[0]
         columns = [each for each in PROFILES.values() if _comparable(own, each)]
-        names, rows = tables.setdefault(_family(own), ([profile.name for profile in columns], {}))
+        table = tables.setdefault(_family(own), ([profile.name for profile in columns], {}))
         row: dict[str, Cell] = {}
         for profile in columns:
             with open_trace(str(trace)) as reader:
