@@ -18,6 +18,7 @@ VERBS: Final = {
     "show": ("show", "print events, decoded, filtered, as text or JSON"),
     "state": ("state", "the ITS at any event of a trace"),
     "corpus": ("corpus", "run traces against what their manifests say they show"),
+    "fingerprint": ("fingerprint", "short lives that tell an image's behaviour flags"),
     "demo": ("demo", "import a real capture and verify its resets"),
     "completion": ("completion", "a completion script for your shell"),
 }
