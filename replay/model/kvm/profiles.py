@@ -7,7 +7,7 @@ No other module may ask for a profile's name or a version.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 from replay.model.kvm.flags import KvmFlags
@@ -150,24 +150,12 @@ ASSUMED: Final[dict[str, frozenset[str]]] = {
         _NEEDS_TWO_ITSES | _HIDDEN_WHERE_FAILED_RESTORE_FREES | _HIDDEN_WHERE_SAVE_CRASHES
     ),
     "linux-6.1.192": _NEEDS_TWO_ITSES | _HIDDEN_WHERE_FAILED_RESTORE_FREES,
-    # Only 60 lives without unmapped collections and restores were recorded on it. The rest is what
-    # 6.12.117 has, less what Debian's changelog says came after 6.12.107.
-    "linux-6.12.107": frozenset(field.name for field in fields(KvmFlags))
-    - {
-        "ctrl_reset_supported",
-        "baser_change_frees_list",
-        "movall_moves_source_only",
-        "disable_lpis_retires_queued",
-        "disable_lpis_clears_pending_latch",
-        "save_pending_rereads_each_table",
-        "enable_lpis_visits_every_lpi",
-        "mapd_unmap_clears_dte",
-        "discard_clears_ite",
-        "save_zeroes_ite_without_collection",
-        "save_skips_unreachable_devices",
-        "lpis_are_group1",
-        "gic_implementation_revision",
-    },
+    "linux-6.12.107": (
+        _NEEDS_TWO_ITSES
+        | _HIDDEN_WHERE_FAILED_RESTORE_FREES
+        | _HIDDEN_WHERE_SAVE_CRASHES
+        | {"debugfs_hides_intids_above_16_bits"}
+    ),
     "linux-6.12.117": (
         _NEEDS_TWO_ITSES
         | _HIDDEN_WHERE_FAILED_RESTORE_FREES
