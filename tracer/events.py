@@ -362,7 +362,7 @@ class Loss(Kind):
     """The recorder lost events here."""
 
     name = "loss"
-    fields = (dec("count", None), Field("reason", "text"))
+    fields = (Field("reason", "text"), dec("count", None))
 
 
 class Marker(Kind):
@@ -383,7 +383,7 @@ class SourceGap(Kind):
     """The source said something of ours that could not be understood."""
 
     name = "source.gap"
-    fields = (dec("line", None), Field("reason", "text"))
+    fields = (Field("reason", "text"), dec("line", None))
 
 
 class Probe(Kind):

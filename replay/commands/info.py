@@ -41,7 +41,7 @@ class _Count:
             elif kind in _BAD_AT and len(event) > _BAD_AT[kind] and event[_BAD_AT[kind]]:
                 self.bad += 1
             elif kind == NUMBER["loss"]:
-                self.lost += event[2] or 1
+                self.lost += (event[3] if len(event) > 3 else None) or 1
             elif kind == NUMBER["source.gap"]:
                 self.lost += 1
 

@@ -672,7 +672,7 @@ def test_a_damaged_reset_line_is_a_gap() -> None:
     stats = transcript("""
         resettable_phase_hold_exec obj=0x5591(arm-gicv3-its) metho
 
-        0 +0 source.gap line=1 reason="a reset of the ITS, damaged"
+        0 +0 source.gap reason="a reset of the ITS, damaged" line=1
         """)
     assert stats.gaps == [(1, "a reset of the ITS, damaged")]
 
@@ -784,7 +784,7 @@ def test_an_its_event_of_a_newer_qemu_is_a_gap() -> None:
         gicv3_its_cmd_vsgi GICv3 ITS: command VSGI vPEID 0x5
 
         0 +0 reg.read offset=0x90 value=0x0 size=4
-        1 +0 source.gap line=2 reason="an ITS event that this itstrace does not know, or a damaged line"
+        1 +0 source.gap reason="an ITS event that this itstrace does not know, or a damaged line" line=2
         """)
     assert stats.gap_count == 1
 
@@ -812,7 +812,7 @@ def test_a_damaged_line_is_a_gap_with_its_number(line: str) -> None:
     stats = transcript(
         f"{good}\n{line}\n{good}\n\n"
         "0 +0 reg.read offset=0x4 value=0x43b size=4\n"
-        f'1 +0 source.gap line=2 reason="this is not how QEMU prints {name}"\n'
+        f'1 +0 source.gap reason="this is not how QEMU prints {name}" line=2\n'
         "2 +0 reg.read offset=0x4 value=0x43b size=4"
     )
     assert stats.gaps == [(2, f"this is not how QEMU prints {name}")]
@@ -822,8 +822,8 @@ def test_a_damaged_line_is_a_gap_with_its_number(line: str) -> None:
 def test_a_line_with_bytes_that_are_no_text_is_a_gap() -> None:
     events, stats = imported(b"gicv3_its_\xff\xfe GICv3\ngicv3_its_read \xff\n")
     assert shown(events) == [
-        '0 +0 source.gap line=1 reason="an ITS event that this itstrace does not know, or a damaged line"',
-        '1 +0 source.gap line=2 reason="this is not how QEMU prints gicv3_its_read"',
+        '0 +0 source.gap reason="an ITS event that this itstrace does not know, or a damaged line" line=1',
+        '1 +0 source.gap reason="this is not how QEMU prints gicv3_its_read" line=2',
     ]
     assert stats.gap_count == 2
 
@@ -835,8 +835,8 @@ def test_fields_without_their_command_are_a_gap() -> None:
         gicv3_its_cmd_int GICv3 ITS: command INT DeviceID 0x2 EventID 0x14
         gicv3_its_write GICv3 ITS write: offset 0x88 data 0x20 size 8
 
-        0 +0 source.gap line=1 reason="the fields of INT, but no such command was announced"
-        1 +0 source.gap line=3 reason="the fields of INT, but no such command was announced"
+        0 +0 source.gap reason="the fields of INT, but no such command was announced" line=1
+        1 +0 source.gap reason="the fields of INT, but no such command was announced" line=3
         2 +0 reg.write offset=0x88 value=0x20
         3 +0 command cause=1 queue_offset=0x0 dw0=0x4 dw1=0x0 dw2=0x0 dw3=0x0 known0=0xff known1=0x0 known2=0x0 known3=0x0
         """)
@@ -848,7 +848,7 @@ def test_fields_that_no_command_can_hold_are_a_gap() -> None:
         gicv3_its_cmd_mapd GICv3 ITS: command MAPD DeviceID 0x2 Size 0x20 ITT_addr 0x0 V 1
         gicv3_its_write GICv3 ITS write: offset 0x88 data 0x20 size 8
 
-        0 +0 source.gap line=2 reason="MAPD: Size must fit bits 68:64, not 0x20"
+        0 +0 source.gap reason="MAPD: Size must fit bits 68:64, not 0x20" line=2
         1 +0 reg.write offset=0x88 value=0x20
         2 +0 command cause=1 queue_offset=0x0 dw0=0x8 dw1=0x0 dw2=0x0 dw3=0x0 known0=0xff known1=0x0 known2=0x0 known3=0x0
         """)
@@ -916,7 +916,7 @@ def test_more_effects_than_a_queue_can_have_lose_their_cause_with_a_gap(
     stats = transcript(
         f"{line}\n{line}\n{line}\n{line}\n"
         "gicv3_its_write GICv3 ITS write: offset 0x88 data 0x20 size 8\n\n"
-        '0 +0 source.gap line=4 reason="over 3 effects without a write"\n'
+        '0 +0 source.gap reason="over 3 effects without a write" line=4\n'
         "1 +0 table.fault cause=0 table=cte index=0x3 base=0x0\n"
         "2 +0 table.fault cause=0 table=cte index=0x3 base=0x0\n"
         "3 +0 table.fault cause=0 table=cte index=0x3 base=0x0\n"
@@ -932,7 +932,7 @@ def test_an_over_long_line_is_a_gap() -> None:
         events, stats = imported(read + b"gicv3_its_" + b"x" * size + b"\n" + read)
         assert shown(events) == [
             "0 +0 reg.read offset=0x4 value=0x43b size=4",
-            '1 +0 source.gap line=2 reason="the line is longer than any line of QEMU\'s"',
+            '1 +0 source.gap reason="the line is longer than any line of QEMU\'s" line=2',
             "2 +0 reg.read offset=0x4 value=0x43b size=4",
         ]
         assert (stats.lines, stats.gap_count) == (3, 1)

@@ -7,17 +7,18 @@ leaves this module.
 
 from __future__ import annotations
 
+import re
 import sys
 import zlib
 from array import array
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final
 
 import msgpack
 
-from tracer.events import KINDS, REQUIRED, Event, Field
+from tracer.events import KINDS, REQUIRED, Event, Field, kind_name
 from tracer.log import format as fmt
 
 if sys.version_info >= (3, 14):
@@ -69,6 +70,7 @@ def _unzstd(stored: bytes, raw_size: int) -> bytes:
         raise PayloadError(f"zstd: {error}") from error
 
 
+_KIND: Final = itemgetter(0)
 # autoreset packer: one per process, used under the writer's lock or from one thread only
 _PACKER: Final = msgpack.Packer(use_bin_type=True)
 
@@ -79,6 +81,21 @@ def pack_events(first_seq: int, events: list[Event]) -> bytes:
     return payload
 
 
+_SIZED: Final = frozenset(
+    kind
+    for kind, cls in KINDS.items()
+    if any(field.form in ("bytes", "text") for field in cls.fields)
+)
+
+
+def check_sizes(events: Sequence[Event]) -> None:
+    """Check what a writer can get wrong without a packer's noticing; PayloadError names it."""
+    if not _SIZED.isdisjoint(map(_KIND, events)):
+        for at, event in enumerate(events):
+            if event[0] in _SIZED:
+                _check_one(event, at)
+
+
 def pack_map(value: dict[str, Any]) -> bytes:
     """Return the payload of a header, index or end frame."""
     payload: bytes = msgpack.packb(value, use_bin_type=True)
@@ -86,11 +103,72 @@ def pack_map(value: dict[str, Any]) -> bytes:
 
 
 def unpack_map(raw: bytes) -> dict[str, Any]:
-    """Return the map of a header, index or end frame."""
-    value = _unpack(raw, max_map_len=fmt.MAX_HEADER_ITEMS)
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise PayloadError("payload must be a map with text keys")
+    """Return the map of a header, index or end frame: texts, numbers, lists and maps of these."""
+    try:
+        value = msgpack.unpackb(
+            raw,
+            strict_map_key=True,
+            max_map_len=fmt.MAX_HEADER_ITEMS,
+            max_array_len=fmt.MAX_HEADER_ITEMS,
+            max_str_len=fmt.MAX_TEXT_BYTES,
+            max_bin_len=0,
+            max_ext_len=0,
+            ext_hook=_no_extension,
+        )
+    except _MSGPACK_ERRORS as error:
+        raise PayloadError(f"msgpack: {error}") from error
+    if not isinstance(value, dict):
+        raise PayloadError("payload must be a map")
+    check_plain(value)
     return value
+
+
+def check_plain(value: Any) -> None:
+    """Check that `value` is what a header may hold; PayloadError when it is not."""
+    level = [value]
+    for _ in range(fmt.MAX_HEADER_NESTING):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                if not all(isinstance(key, str) and _NAME.fullmatch(key) for key in item):
+                    raise PayloadError("a key must be a name of letters, digits, _ . and -")
+                below += item.values()
+            elif isinstance(item, list | tuple):
+                below += item
+            elif not _is_scalar(item):
+                raise PayloadError(f"a value must be a text or a number, not {brief(item)}")
+        if not below:
+            return
+        level = below
+    raise PayloadError(f"values must not be nested over {fmt.MAX_HEADER_NESTING} deep")
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+
+def _is_scalar(item: object) -> bool:
+    if isinstance(item, str):
+        return _is_text(item)
+    if type(item) is int:
+        return -(2**63) <= item < 2**64
+    return item is None or isinstance(item, bool | float)
+
+
+def _is_text(text: str) -> bool:
+    """Return whether a text can be written: no lone surrogate, not too long."""
+    try:
+        return len(text.encode()) <= fmt.MAX_TEXT_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def _no_extension(code: int, data: bytes) -> Any:
+    raise ValueError(f"extension type {code}")
+
+
+_MSGPACK_ERRORS: Final = (
+    ValueError, TypeError, RecursionError, OverflowError, msgpack.exceptions.UnpackException,
+)  # fmt: skip
 
 
 def unpack_events(raw: bytes) -> tuple[int, tuple[Event, ...]]:
@@ -99,14 +177,12 @@ def unpack_events(raw: bytes) -> tuple[int, tuple[Event, ...]]:
     Raises:
         PayloadError: the payload is not what a writer of any version writes.
     """
-    value = _unpack(raw, max_map_len=0)
-    if type(value) is not tuple or len(value) != 2:
-        raise PayloadError("payload must be [first sequence number, events]")
-    first_seq, events = value
+    try:
+        first_seq, events = _unpack_events(raw)
+    except _MSGPACK_ERRORS as error:
+        raise PayloadError(f"msgpack: {error or type(error).__name__}") from error
     if type(first_seq) is not int or not 0 <= first_seq < fmt.MAX_SEQ:
         raise PayloadError("first sequence number must be a small integer")
-    if type(events) is not tuple or not events or len(events) > fmt.MAX_EVENTS_PER_FRAME:
-        raise PayloadError(f"events must be an array of 1 to {fmt.MAX_EVENTS_PER_FRAME}")
     check_events(events)
     if b"\xc2" in raw or b"\xc3" in raw:  # msgpack's booleans, which pass for numbers
         for at, event in enumerate(events):
@@ -114,26 +190,32 @@ def unpack_events(raw: bytes) -> tuple[int, tuple[Event, ...]]:
     return first_seq, events
 
 
-def _unpack(raw: bytes, max_map_len: int) -> Any:
-    try:
-        return msgpack.unpackb(
-            raw,
-            use_list=False,
-            raw=False,
-            strict_map_key=True,
-            max_map_len=max_map_len,
-            max_array_len=fmt.MAX_EVENTS_PER_FRAME,
-            max_str_len=fmt.MAX_TEXT_BYTES,
-            max_bin_len=fmt.MAX_EVENT_BYTES,
-            max_ext_len=0,
-        )
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise PayloadError(f"msgpack: {error}") from error
-    except msgpack.exceptions.UnpackException as error:
-        raise PayloadError(f"msgpack: {error or type(error).__name__}") from error
+def _unpack_events(raw: bytes) -> tuple[Any, tuple[Event, ...]]:
+    """Unpack event by event, so that no array inside one can claim more than an event may have."""
+    unpacker = msgpack.Unpacker(
+        use_list=False,
+        raw=False,
+        max_buffer_size=fmt.MAX_FRAME_RAW_BYTES,
+        max_array_len=fmt.MAX_EVENT_FIELDS,
+        max_map_len=0,
+        max_str_len=fmt.MAX_TEXT_BYTES,
+        max_bin_len=fmt.MAX_EVENT_BYTES,
+        max_ext_len=0,
+        ext_hook=_no_extension,
+    )
+    unpacker.feed(raw)
+    if unpacker.read_array_header() != 2:
+        raise PayloadError("payload must be [first sequence number, events]")
+    first_seq = unpacker.unpack()
+    count = unpacker.read_array_header()
+    if not 1 <= count <= fmt.MAX_EVENTS_PER_FRAME:
+        raise PayloadError(f"events must be an array of 1 to {fmt.MAX_EVENTS_PER_FRAME}")
+    events = tuple(islice(unpacker, count))
+    if len(events) != count or unpacker.tell() != len(raw):
+        raise PayloadError(f"payload must hold {count} events and nothing else")
+    return first_seq, events
 
 
-_KIND: Final = itemgetter(0)
 _TIME: Final = itemgetter(1)
 
 
@@ -146,7 +228,7 @@ def check_events(events: Sequence[Event]) -> None:
     """
     try:
         shapes = set(zip(map(_KIND, events), map(len, events), strict=True))
-        if shapes <= _PLAIN_SHAPES:
+        if shapes <= _PLAIN_SHAPES and set(map(type, events)) == {tuple}:
             _fits_unsigned(events)
             if _known_names(events, shapes):
                 return
@@ -219,16 +301,51 @@ def _check_one(event: object, at: int) -> None:
     if type(kind) is not int or type(dt_ns) is not int or not 0 <= kind <= 255:
         raise PayloadError(f"event {at} of its frame must begin with a kind and a time")
     cls = KINDS.get(kind)
-    if cls is None:
-        return
-    values = event[2:]
-    if len(values) < _required(cls.fields):
-        raise PayloadError(f"event {at} of its frame ({cls.name}) lacks fields")
-    for field, value in zip(cls.fields, values, strict=False):
+    fields = cls.fields if cls else ()
+    name = kind_name(kind)
+    if len(event) - 2 < _required(fields):
+        raise PayloadError(f"event {at} of its frame ({name}) lacks fields")
+    for field, value in zip(fields, event[2:], strict=False):
         if not fits(field, value):
             raise PayloadError(
-                f"event {at} of its frame ({cls.name}): {field.name} must not be {value!r:.40}"
+                f"event {at} of its frame ({name}): {field.name} must not be {brief(value)}"
             )
+    for value in event[2 + len(fields) :]:
+        if not _fits_unknown(value):
+            raise PayloadError(f"event {at} of its frame ({name}): {brief(value)} is in no event")
+
+
+def _fits_unknown(value: object) -> bool:
+    """Return whether a field that this version does not know holds what any version may write."""
+    level = [value]
+    for _ in range(fmt.MAX_NESTING + 1):
+        below: list[object] = []
+        for item in level:
+            if type(item) is tuple:
+                if len(item) > fmt.MAX_EVENT_FIELDS:
+                    return False
+                below += item
+            elif not _is_event_scalar(item):
+                return False
+        if not below:
+            return True
+        level = below
+    return False
+
+
+def _is_event_scalar(item: object) -> bool:
+    if type(item) is int:
+        return -(2**63) <= item < 2**64
+    if type(item) is str:
+        return _is_text(item)
+    return item is None or (type(item) is bytes and len(item) <= fmt.MAX_EVENT_BYTES)
+
+
+def brief(value: object) -> str:
+    """Return a value for a message: short, and never by walking into a container."""
+    if isinstance(value, list | tuple | dict):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value!r:.40}"
 
 
 def fits(field: Field, value: object) -> bool:
@@ -237,9 +354,9 @@ def fits(field: Field, value: object) -> bool:
     if value is None:
         return field.default is None
     if form == "bytes":
-        return type(value) is bytes
+        return type(value) is bytes and len(value) <= fmt.MAX_EVENT_BYTES
     if form == "text":
-        return type(value) is str
+        return type(value) is str and _is_text(value)
     if type(value) is not int:
         return False
     if form == "int":

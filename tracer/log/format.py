@@ -27,8 +27,8 @@ CODEC_ZSTD: Final = 2
 CODEC_NAMES: Final = {"none": CODEC_NONE, "zlib": CODEC_ZLIB, "zstd": CODEC_ZSTD}
 
 # Limits, checked before anything of that size is allocated.
-MAX_FRAME_STORED_BYTES: Final = 8 << 20
-MAX_FRAME_RAW_BYTES: Final = 8 << 20
+MAX_FRAME_STORED_BYTES: Final = 2 << 20
+MAX_FRAME_RAW_BYTES: Final = 2 << 20
 MAX_HEADER_RAW_BYTES: Final = 1 << 20
 MAX_EVENTS_PER_FRAME: Final = 65_536
 MAX_EVENT_FIELDS: Final = 64
@@ -36,6 +36,9 @@ MAX_EVENT_BYTES: Final = 1 << 20
 MAX_TEXT_BYTES: Final = 65_536
 MAX_HEADER_ITEMS: Final = 65_536
 MAX_NESTING: Final = 4
+MAX_HEADER_NESTING: Final = 8
+MAX_INDEX_ENTRIES: Final = 32_768
+MAX_PROBLEMS_LISTED: Final = 1000
 ZSTD_WINDOW_LOG_MAX: Final = 23
 # Sequence numbers and their sum with a frame's events stay below this.
 MAX_SEQ: Final = 1 << 62

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError
+from tracer.log.codec import PayloadError, brief
 
 RECORDER: Final = "itstrace"
 
@@ -58,14 +58,10 @@ class Header:
             if key not in _TYPES:
                 header.extra[key] = item
             elif not _TYPES[key](item):
-                raise PayloadError(f"header: {key} must not be {item!r:.60}")
+                raise PayloadError(f"header: {key} must not be {brief(item)}")
             else:
-                setattr(header, key, _lists(item))
+                setattr(header, key, item)
         return header
-
-
-def _lists(item: Any) -> Any:
-    return [_lists(each) for each in item] if isinstance(item, tuple) else item
 
 
 def _text(item: object) -> bool:

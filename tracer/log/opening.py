@@ -40,8 +40,7 @@ def open_trace(path: str) -> Iterator[AnyReader]:
     with open_input(path) as stream:
         buffered = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 16)
         if path.endswith(SUFFIX) or buffered.peek(11)[:11] == b"# itstrace:":
-            text = io.TextIOWrapper(buffered, encoding="utf-8", newline="\n")
-            yield TextReader(text, path)
+            yield TextReader(cast(BinaryIO, buffered), path)
         else:
             yield Reader(cast(BinaryIO, buffered), path)
 

@@ -13,13 +13,16 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NoReturn
 
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace, WriteError
 from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.codec import (
     PayloadError,
+    brief,
+    check_plain,
+    check_sizes,
     compress,
     decompress,
     pack_events,
@@ -66,13 +69,34 @@ class Writer:
         self._next_seq = header.first_seq
         self._time_ns = 0
         self._index: list[tuple[int, int, int]] = []
+        self._index_step = 1
+        self._frames = 0
         self._failed: WriteError | None = None
         self._offset = 0
         self._chain = _link(b"", _PREAMBLE_AND_CHAIN)
+        head = self._checked_header(header)
         self._write(_PREAMBLE_AND_CHAIN)
-        self._frame(fmt.HEADER, pack_map(header.to_map()), fmt.CODEC_NONE)
+        self._frame(fmt.HEADER, head, fmt.CODEC_NONE)
         self._stop = threading.Event()
         self._watcher = self._watch(bound_ms) if bound_ms else None
+
+    def _checked_header(self, header: Header) -> bytes:
+        """Return the header's payload; WriteError for one that no reader would take."""
+        values = header.to_map()
+        try:
+            check_plain(values)
+            Header.from_map(values)
+            if values["version"] != fmt.VERSION:
+                raise PayloadError(f"header: version must be {fmt.VERSION}")
+        except PayloadError as error:
+            raise WriteError(f"{self._name}: {error}; nothing was written") from error
+        payload = pack_map(values)
+        if len(payload) > fmt.MAX_HEADER_RAW_BYTES:
+            raise WriteError(
+                f"{self._name}: the header must be at most {fmt.MAX_HEADER_RAW_BYTES} bytes; "
+                "nothing was written"
+            )
+        return payload
 
     def _watch(self, bound_ms: int) -> threading.Thread:
         def watch() -> None:
@@ -92,7 +116,13 @@ class Writer:
         return self._next_seq + len(self._events)
 
     def add(self, event: Event) -> None:
-        """Append one event tuple `(kind, dt_ns, field, ...)`."""
+        """Append one event tuple `(kind, dt_ns, field, ...)`.
+
+        Raises:
+            WriteError: the file cannot be written, now or when the watcher last tried.
+        """
+        if self._failed:
+            raise self._failed
         events = self._events
         events.append(event)
         if len(events) >= self._bound_events:
@@ -104,24 +134,48 @@ class Writer:
             if self._failed:
                 raise self._failed
             # The list stays the same object, so an `add` on another thread is never lost.
-            count = len(self._events)
-            if count:
-                self._event_frames(self._events[:count])
-                del self._events[:count]
+            left = size = len(self._events)
+            while left:
+                if self._event_frame(self._events[:size]):
+                    left -= size
+                    size = left
+                else:
+                    size //= 2
 
-    def _event_frames(self, events: list[Event]) -> None:
-        payload = pack_events(self._next_seq, events)
+    def _event_frame(self, events: list[Event]) -> bool:
+        """Write `events` as one frame and let go of them; False when they are too many for one."""
+        try:
+            check_sizes(events)
+            payload = pack_events(self._next_seq, events)
+        except (PayloadError, OverflowError, TypeError, ValueError) as error:
+            if len(events) > 1:
+                return False
+            self._refuse(str(error), error)
         if len(payload) > fmt.MAX_FRAME_RAW_BYTES:
-            if len(events) == 1:
-                raise WriteError(f"{self._name}: event {self._next_seq} is too large for a frame")
-            half = len(events) // 2
-            self._event_frames(events[:half])
-            self._event_frames(events[half:])
-            return
-        self._index.append((self._offset, self._next_seq, self._time_ns))
+            if len(events) > 1:
+                return False
+            self._refuse(f"it is too large for a frame: {len(payload)} bytes", None)
+        self._note_frame()
         self._frame(fmt.EVENTS, payload, self._codec)
+        del self._events[: len(events)]
         self._next_seq += len(events)
         self._time_ns += sum(event[1] for event in events)
+        return True
+
+    def _refuse(self, why: str, cause: Exception | None) -> NoReturn:
+        """Drop the first event that is kept back: no reader would take it."""
+        del self._events[:1]
+        raise WriteError(f"{self._name}: event {self._next_seq} was not written: {why}") from cause
+
+    def _note_frame(self) -> None:
+        """Note every n-th event frame in the index, n so that the index stays small."""
+        if self._frames % self._index_step == 0:
+            time_ns = min(max(self._time_ns, -(2**63)), 2**64 - 1)
+            self._index.append((self._offset, self._next_seq, time_ns))
+            if len(self._index) >= fmt.MAX_INDEX_ENTRIES:
+                del self._index[1::2]
+                self._index_step *= 2
+        self._frames += 1
 
     def _frame(self, kind: int, raw: bytes, codec: int) -> None:
         stored = compress(raw, codec)
@@ -231,7 +285,10 @@ class Reader:
     def __init__(self, stream: BinaryIO, name: str = "trace") -> None:
         self.name = name
         self.problems: list[Problem] = []
+        self.problem_count = 0
         self.ended = False
+        self._wasted = 0  # bytes of payloads that were read in vain, looking for a way on
+        self._before = b""  # the chain before the last whole frame
         self.events = 0
         self.next_seq = 0
         self.unknown_frames = 0
@@ -294,9 +351,11 @@ class Reader:
                 return
             frame = self._next_frame()
             if isinstance(frame, Problem):
-                self.problems.append(frame)
-                if frame.kind == "cut" or not self._resync():
+                if not self._resync():
+                    self._problem(frame.offset, frame.what, frame.kind)
                     return
+                # Whole frames stand behind it, so this was no cut tail.
+                self._problem(frame.offset, frame.what, "damaged")
                 continue
             if self.ended:
                 self._problem(start, "frames after the end frame", "damaged")
@@ -324,6 +383,7 @@ class Reader:
             return Problem(start, "the last frame is cut off", "cut")
         stored = frame[fmt.FRAME_HEAD_SIZE_BYTES : -fmt.CRC.size]
         if fmt.CRC.unpack(frame[-fmt.CRC.size :])[0] != zlib.crc32(stored):
+            self._wasted += size
             return Problem(start, "the payload of this frame is damaged", "damaged")
         if self._anchored and chain != self.chain:
             # The frame itself is whole, so it is read; what stood before it is not what was
@@ -338,6 +398,7 @@ class Reader:
         except PayloadError as error:
             return Problem(start, str(error), "damaged")
         source.skip(size)
+        self._before = chain
         self.chain = _link(chain, frame)
         self._anchored = True
         self.last_good_offset = source.offset
@@ -347,6 +408,14 @@ class Reader:
         if fmt.SYNC.startswith(head[: len(fmt.SYNC)]):
             return Problem(start, "the last frame is cut off", "cut")
         return Problem(start, "bytes that begin no frame", "damaged")
+
+    def _claimed(self) -> int:
+        """Return the size of the frame that the head here claims, or 1 for no head."""
+        head = self._source.peek(fmt.FRAME_HEAD_SIZE_BYTES)
+        if len(head) < fmt.FRAME_HEAD_SIZE_BYTES or not head.startswith(fmt.SYNC):
+            return 1
+        stored_size: int = fmt.FRAME.unpack_from(head)[4]
+        return fmt.FRAME_HEAD_SIZE_BYTES + min(stored_size, fmt.MAX_FRAME_STORED_BYTES)
 
     def _content(self, start: int, kind: int, raw: bytes) -> tuple[int, tuple[Event, ...]] | None:
         try:
@@ -379,17 +448,23 @@ class Reader:
     def _end_frame(self, start: int, raw: bytes) -> None:
         end = unpack_map(raw)
         if end.get("events") != self.next_seq and self.status != "damaged":
-            self._problem(start, f"the end counts {end.get('events')} events", "damaged")
+            self._problem(start, f"the end counts {brief(end.get('events'))} events", "damaged")
+        if end.get("digest") != self._before.hex():
+            self._problem(start, "the end names another digest", "damaged")
         self.ended = True
 
     def _problem(self, offset: int, what: str, kind: str) -> None:
-        self.problems.append(Problem(offset, what, kind))
+        self.problem_count += 1
+        if len(self.problems) < fmt.MAX_PROBLEMS_LISTED:
+            self.problems.append(Problem(offset, what, kind))
 
     def _resync(self) -> bool:
         """Go on at the next frame whose head is whole; False when there is none."""
         source = self._source
         source.peek(1)
-        source.skip(1)
+        # Heads may claim what others claim, too: after some reading in vain, trust their sizes.
+        tired = self._wasted > 4 * source.offset + (16 << 20)
+        source.skip(self._claimed() if tired else 1)
         self._anchored = False
         while source.find(fmt.SYNC):
             head = source.peek(fmt.FRAME_HEAD_SIZE_BYTES)

@@ -14,13 +14,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, TextIO
+from typing import Any, BinaryIO, Final, TextIO
 
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace
-from tracer.events import KINDS, NUMBER, REQUIRED, Event, Field, fields_of, kind_name, trim
+from tracer.events import (
+    KINDS,
+    NUMBER,
+    REQUIRED,
+    Event,
+    Field,
+    Kind,
+    fields_of,
+    kind_name,
+    trim,
+)
 from tracer.its import commands
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, check_events, fits
+from tracer.log.codec import PayloadError, check_events, check_plain, fits
 from tracer.log.header import Header
 from tracer.log.stream import Problem
 
@@ -113,7 +123,7 @@ class TextReader:
         NotATrace, NewerTrace, DamagedTrace: the last names the line and what it should be.
     """
 
-    def __init__(self, stream: TextIO, name: str = "trace") -> None:
+    def __init__(self, stream: TextIO | BinaryIO, name: str = "trace") -> None:
         self.name = name
         self.problems: list[Problem] = []
         self.events = 0
@@ -135,16 +145,16 @@ class TextReader:
         return error
 
     def _next_line(self) -> str | None:
-        try:
-            line = self._stream.readline(_MAX_LINE)
-        except UnicodeDecodeError as error:
-            raise self._wrong("text must be UTF-8") from error
+        line = self._stream.readline(_MAX_LINE)
         if not line:
             return None
         self._line_number += 1
         if len(line) >= _MAX_LINE:
             raise self._wrong(f"a line must be shorter than {_MAX_LINE} characters")
-        return line.strip()
+        try:
+            return (line.decode() if isinstance(line, bytes) else line).strip()
+        except UnicodeDecodeError as error:
+            raise self._wrong("text must be UTF-8") from error
 
     def _header(self) -> Header:
         first = self._next_line() or ""
@@ -156,6 +166,7 @@ class TextReader:
         if int(version) > fmt.VERSION:
             raise NewerTrace(self.name, 0, f"format version {version}: use a newer itstrace")
         values: dict[str, Any] = {}
+        lines: dict[str, int] = {}
         while (line := self._next_line()) is not None:
             if line.startswith("##") or not line:
                 continue
@@ -165,11 +176,24 @@ class TextReader:
             key, colon, text = line[1:].partition(":")
             if not colon:
                 raise self._wrong("a header line must be `# key: value`; a comment begins with ##")
+            lines[key.strip()] = self._line_number
             values[key.strip()] = self._json(text)
-        try:
-            return Header.from_map(values)
-        except PayloadError as error:
-            raise self._wrong(str(error)) from error
+        return self._checked(values, lines)
+
+    def _checked(self, values: dict[str, Any], lines: dict[str, int]) -> Header:
+        """Return the header; an error names the line of the key that is wrong."""
+        at = self._line_number
+        for key, value in values.items():
+            self._line_number = lines[key]
+            try:
+                check_plain({key: value})
+                Header.from_map({key: value})
+            except PayloadError as error:
+                raise self._wrong(str(error)) from error
+            if key == "version" and value != fmt.VERSION:
+                raise self._wrong(f"version must be {fmt.VERSION}, as the first line says")
+        self._line_number = at
+        return Header.from_map(values)
 
     def _json(self, text: str) -> Any:
         try:
@@ -203,15 +227,13 @@ class TextReader:
             raise self._wrong("an event must be `SEQ +DT kind key=value ...`")
         if parts[0] not in (".", str(seq)):
             raise self._wrong(f"the sequence number must be {seq}, or . for the next one")
-        if not re.fullmatch(r"[+-][0-9]{1,18}", parts[1]):
+        if not re.fullmatch(r"[+-][0-9]{1,20}", parts[1]):
             raise self._wrong(
                 f"the time must be +NANOSECONDS or -NANOSECONDS, not {parts[1]!r:.30}"
             )
         kind, dt_ns = self._kind(parts[2]), int(parts[1])
         tokens = self._tokens(parts[3] if len(parts) > 3 else "")
-        event = (
-            self._known(kind, dt_ns, tokens) if kind in KINDS else (kind, dt_ns, *tokens.values())
-        )
+        event = self._known(kind, dt_ns, tokens)
         try:
             check_events((event,))
         except PayloadError as error:
@@ -241,19 +263,25 @@ class TextReader:
         return found
 
     def _unknown(self, text: str) -> Any:
-        return _thaw(self._json(self._json(text)) if text.startswith('"') else self._json(text))
+        try:
+            return _thaw(self._json(self._json(text)) if text.startswith('"') else self._json(text))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._wrong(f"{text!r:.40} is not the value of a field") from error
 
     def _known(self, kind: int, dt_ns: int, tokens: dict[str, Any]) -> Event:
-        cls = KINDS[kind]
+        cls = KINDS.get(kind, Kind)
+        name = kind_name(kind)
         event: list[Any] = [kind, dt_ns]
         for field in cls.fields:
             text = tokens.pop(field.name, None)
             if text is None and field.default is REQUIRED:
-                raise self._wrong(f"{cls.name} needs {field.name}")
-            event.append(field.default if text is None else self._value(cls.name, field, text))
-        extra = [tokens.pop(key) for key in list(tokens) if key.startswith("field.")]
+                raise self._wrong(f"{name} needs {field.name}")
+            event.append(field.default if text is None else self._value(name, field, text))
+        extra: list[Any] = []
+        while (key := f"field.{len(cls.fields) + len(extra)}") in tokens:
+            extra.append(tokens.pop(key))
         if tokens:
-            raise self._wrong(f"{cls.name} has no field {', '.join(tokens)}")
+            raise self._wrong(f"{name} has no field {', '.join(tokens)}")
         return (*event, *extra) if extra else trim(event, cls)
 
     def _value(self, kind: str, field: Field, text: str) -> Any:
@@ -267,9 +295,13 @@ def _without_comment(line: str) -> str:
     """Cut a trailing `##` comment that is not inside a quoted string."""
     if "##" not in line:
         return line
-    quoted = False
+    quoted = escaped = False
     for at, char in enumerate(line):
-        if char == '"' and line[at - 1] != "\\":
+        if escaped:
+            escaped = False
+        elif char == "\\" and quoted:
+            escaped = True
+        elif char == '"':
             quoted = not quoted
         elif char == "#" and not quoted and line.startswith("##", at):
             return line[:at].rstrip()

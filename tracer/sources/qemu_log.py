@@ -154,7 +154,7 @@ class QemuLog:
         reason = f"{len(self._held)} effects of a write whose own line is not in the log"
         if not self.stats.cut_last_line:
             self.stats.gap(self.stats.lines, reason)
-        self._emit(_GAP, None, reason)
+        self._emit(_GAP, reason)
         self._orphan()
 
     # -- one line
@@ -196,7 +196,7 @@ class QemuLog:
         """Note a line of ours that could not be understood."""
         self.stats.gap(self.stats.lines, reason)
         self._command = None
-        self._emit(_GAP, self.stats.lines, reason)
+        self._emit(_GAP, reason, self.stats.lines)
 
     def _orphan(self) -> None:
         """What was held has lost its input: it is kept, with a cause that is not known."""
