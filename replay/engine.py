@@ -24,6 +24,7 @@ _LPI_LIVE: Final = NUMBER["lpi.live"]
 _PROBE: Final = NUMBER["probe"]
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
+_KNOWN: Final = frozenset(ev.KINDS)
 CONTEXT_EVENTS: Final = 5
 MAX_LISTED: Final = 100
 
@@ -33,13 +34,10 @@ class Model(Protocol):
 
     name: str
     expresses: frozenset[int]
+    bound: dict[int, str]  # effect index -> `learned` or `assumed: why`, of the last input
 
     def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]:
         """Carry out an input, given the outputs that name it; return its effects."""
-
-    @property
-    def bound(self) -> dict[int, str]:
-        """Effect index -> `learned` or `assumed: why`, of the last input."""
 
     def unsure(self) -> None:
         """Events were lost: nothing known of guest RAM is certain any more."""
@@ -209,7 +207,7 @@ class Engine:
             return
         seq, event = self._input
         self._input = None
-        if event[0] not in ev.KINDS:
+        if event[0] not in _KNOWN:
             self.unknown_inputs[event[0]] = self.unknown_inputs.get(event[0], 0) + 1
             return
         if self.watcher:
@@ -221,36 +219,47 @@ class Engine:
             self._outputs.clear()
             self._output_seqs.clear()
             return
-        if done or self._outputs:
+        outputs = self._outputs
+        if done or outputs:
             self._compare(seq, event, done)
         if self.watcher:
-            self.watcher.after_input(seq, event, done, self._outputs)
-        self._outputs.clear()
-        self._output_seqs.clear()
+            self.watcher.after_input(seq, event, done, outputs)
+        if outputs:
+            outputs.clear()
+            self._output_seqs.clear()
         if self.invariants and len(self.violated) < MAX_LISTED:
             self.violated += [(seq, name) for name in self.model.violations()]
 
     def _compare(self, seq: int, cause: Event, done: list[effects.Effect]) -> None:
         """Pair effects with outputs in order; each left over on either side is a divergence."""
         tally, bound, seen = self.tally, self.model.bound, self._seen_kinds
-        at = 0
+        at = matched = 0
+        count = len(done)
         for out_seq, output in zip(self._output_seqs, self._outputs, strict=True):
             kind = output[0]
-            seen.add(kind)
-            while at < len(done) and done[at][0] != kind and done[at][0] not in seen:
+            if at < count and (effect := done[at])[0] == kind and output[3:] == effect[1:]:
+                seen.add(kind)
+                if at in bound:
+                    self._bound(out_seq, bound[at])
+                else:
+                    matched += 1
                 at += 1
-            if at == len(done) or done[at][0] != kind:
+                continue
+            seen.add(kind)
+            while at < count and done[at][0] != kind and done[at][0] not in seen:
+                at += 1
+            if at == count or done[at][0] != kind:
                 self._diverge(out_seq, output, "output", None, ev.kind_name(kind))
                 continue
-            effect = done[at]
-            wrong = None if output[3:] == effect[1:] else _difference(effect, output)
+            wrong = _difference(done[at], output)
             if wrong:
                 self._diverge(out_seq, output, *wrong)
             elif at in bound:
                 self._bound(out_seq, bound[at])
             else:
-                tally.matched += 1
+                matched += 1
             at += 1
+        tally.matched += matched
         for effect in done[at:]:
             if effect[0] in seen:
                 self._diverge(seq, cause, "output", ev.kind_name(effect[0]), None)

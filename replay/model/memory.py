@@ -109,8 +109,7 @@ class GuestRam:
             key = gpa >> 2
             get = self.words.get
             return get(key, 0) | get(key + 1, 0) << 32
-        low = self.load32(gpa)
-        high = self.load32(gpa + 4)
+        low, high = self.load32(gpa), self.load32(gpa + 4)
         return None if low is None or high is None else low | high << 32
 
     def store8(self, gpa: int, value: int) -> None:

@@ -69,6 +69,7 @@ class KvmModel:
         self.vm = KvmVm(flags, self._ids, ram)
         self.effects: list[effects.Effect] = []
         self.vm.effects = self.effects
+        self.bound = self.vm.state.bound  # effect index -> `assumed: why`, of the last input
         self._witness = OutputWitness(())
         self.vm.state.witness = self._witness
         self._errno = 0
@@ -101,11 +102,6 @@ class KvmModel:
         if handler is not None:
             handler(self, fields_of(event))
         return self.effects
-
-    @property
-    def bound(self) -> dict[int, str]:
-        """Effect index -> `assumed: why`, of the last input."""
-        return self.vm.state.bound
 
     def unsure(self) -> None:
         """Events were lost: nothing to forget, for KVM keeps its mappings in the kernel."""

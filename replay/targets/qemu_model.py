@@ -14,7 +14,7 @@ import msgpack
 from replay.model import effects
 from replay.model.memory import GuestRam
 from replay.model.qemu import invariants, reset, view
-from replay.model.qemu.registers import READ
+from replay.model.qemu.registers import READ, WRITE
 from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
 from replay.targets.common import Answer, OutputWitness, canonical, mem_answer
@@ -55,6 +55,7 @@ class QemuModel:
         self._watch()
 
     def _watch(self) -> None:
+        self.bound = self.vm.bound  # effect index -> `learned` or `assumed: why`, of the last input
         self._witness = OutputWitness(())
         self.vm.witness = self._witness
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
@@ -87,11 +88,6 @@ class QemuModel:
         if handler is not None:
             handler(vm, event)
         return vm.effects
-
-    @property
-    def bound(self) -> dict[int, str]:
-        """Effect index -> `learned` or `assumed: why`, of the last input."""
-        return self.vm.bound
 
     def unsure(self) -> None:
         """Events were lost: nothing that was known of guest RAM is certain any more."""
@@ -216,7 +212,9 @@ def _mapping(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reg_write(vm: QemuVm, event: Event) -> None:
-    vm.reg_write(event[2], event[3], event[4] if len(event) > 4 else 8)
+    writer = WRITE.get((event[2], event[4] if len(event) > 4 else 8))
+    if writer is not None:
+        writer(vm, event[3])
 
 
 def _msi(vm: QemuVm, event: Event) -> None:

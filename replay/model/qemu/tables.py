@@ -184,15 +184,16 @@ def _reachable(vm: QemuVm, at: int, size: int) -> bool:
 
 def _load(vm: QemuVm, at: int, size: int, table: int, index: int, base: int, since: int) -> int:
     """Return the entry of `size` bytes at `at`, bound from the witness where RAM does not tell."""
-    ram = vm.ram
+    if vm.confirmed.get(at, -1) >= since:  # the common case in observed RAM: three words are there
+        words, key = vm.ram.words, at >> 2
+        raw = words[key] | words[key + 1] << 32
+        return raw if size == 8 else raw | words[key + 2] << 64
     if not _reachable(vm, at, size):
         raise Fault
-    raw = _known(vm, at, size)
-    if ram.complete:
-        return raw or 0
-    if raw is not None and vm.confirmed.get(at, -1) >= since:
-        return raw
-    return _bind(vm, at, size, raw, table, index, base)
+    known = _known(vm, at, size)
+    if vm.ram.complete:
+        return known or 0
+    return _bind(vm, at, size, known, table, index, base)
 
 
 def _known(vm: QemuVm, at: int, size: int) -> int | None:
