@@ -184,10 +184,13 @@ def _reachable(vm: QemuVm, at: int, size: int) -> bool:
 
 def _load(vm: QemuVm, at: int, size: int, table: int, index: int, base: int, since: int) -> int:
     """Return the entry of `size` bytes at `at`, bound from the witness where RAM does not tell."""
-    if vm.confirmed.get(at, -1) >= since:  # the common case in observed RAM: three words are there
+    if vm.confirmed.get(at, -1) >= since:  # the common case in observed RAM
         words, key = vm.ram.words, at >> 2
-        raw = words[key] | words[key + 1] << 32
-        return raw if size == 8 else raw | words[key + 2] << 64
+        try:
+            raw = words[key] | words[key + 1] << 32
+            return raw if size == 8 else raw | words[key + 2] << 64
+        except KeyError:
+            pass  # a write of guest RAM showed the beginning only
     if not _reachable(vm, at, size):
         raise Fault
     known = _known(vm, at, size)

@@ -105,9 +105,7 @@ class QemuVm:
         """Store guest RAM; what it covers is then confirmed."""
         self.ram.store_bytes(gpa, data)
         if not self.ram.complete:
-            for at in range(
-                gpa + 3 & ~3, gpa + len(data) - 11, 4
-            ):  # the longest entry has 12 bytes
+            for at in range(gpa + 3 & ~3, gpa + len(data) - 3, 4):
                 self.confirmed[at] = self.clock
 
     def reset(self) -> None:
