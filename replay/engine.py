@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from replay.model import effects
 from replay.model.kvm.state import HostCrash
 from replay.targets.common import Answer
-from tracer import events as ev
+from tracer import events as ev, oplog
 from tracer.events import NUMBER, Event
 from tracer.log.opening import AnyReader
 
@@ -147,15 +147,21 @@ class Engine:
 
     def run(self, until: int | None = None) -> Tally:
         """Replay up to and with event `until` (all without it); stops before damage."""
+        messages = oplog.get("replay", trace=self.reader.name, model=self.model.name)
+        messages.info("replay begins", until=until)
+        self._replay(until)
+        messages.info("replay ends", seq=self.seq, outputs=self.tally.outputs, lost=self.lost)
+        return self.tally
+
+    def _replay(self, until: int | None) -> None:
         for first_seq, events in self._frames():
             self._recent = self._before(first_seq)
             self._frame = (first_seq, events)
             if until is not None and first_seq + len(events) > until + 1:
                 self._run_until(first_seq, events, until)
-                return self.tally
+                return
             self._run_frame(first_seq, events)
         self._settle()
-        return self.tally
 
     def _frames(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         for frame in self.reader:

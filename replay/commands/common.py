@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from replay.cli import EXIT_BUG, EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE
+from tracer import oplog
 from tracer.errors import TracerError
 
 EXIT_FINDING: Final = 1
@@ -46,6 +47,7 @@ def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
         parser = build_parser(verb, entry[1])
         module.configure(parser)
         options = parser.parse_args(argv)
+        oplog.configure(options.log_level)
         code: int = module.run(options)
         sys.stdout.flush()
         return code

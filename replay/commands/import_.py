@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from replay.commands.common import EXIT_LOST, number, progress, say
+from tracer import oplog
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
 from tracer.log import format as fmt
@@ -51,11 +52,15 @@ def run(options: argparse.Namespace) -> int:
         if source == vectors.NAME:
             return _import_life(lines, output, options)
         log = qemu_log.QemuLog(lines)
+        messages = oplog.get(source, input=options.input, output=output)
+        messages.info("import begins", sniffed_bytes=len(start))
         header = _given(qemu_log.header(start), options)
         with create_output(output, force=options.force) as out:
             writer = _write(out, header, log.events(), output, options)
-    _report(log.stats, options.input, output, writer)
-    return EXIT_LOST if log.stats.gap_count else 0
+    stats = log.stats
+    messages.info("import ends", events=writer.next_seq, lines=stats.lines, gaps=stats.gap_count)
+    _report(stats, options.input, output, writer)
+    return EXIT_LOST if stats.gap_count else 0
 
 
 def _recognise(start: bytes, path: str) -> str:

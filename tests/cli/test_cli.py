@@ -373,3 +373,16 @@ def test_the_readme_shows_what_the_demo_prints(capsys):
     readme = Path(TRACES.parent, "README.md").read_text()
     for line in shown:
         assert line in readme
+
+
+def test_operational_messages_are_json_lines_when_asked_for(tmp_path):
+    command = [sys.executable, "-m", "replay.cli", "import", str(CAPTURE), "-o"]
+    for level, count in (("info", 2), ("warning", 0)):
+        done = subprocess.run(
+            [*command, str(tmp_path / f"{level}.itstrace"), "--log-level", level],
+            cwd=TRACES.parent, capture_output=True, check=True, text=True,
+        )  # fmt: skip
+        lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        assert len(lines) == count
+        assert [each["event"] for each in lines] == ["import begins", "import ends"][:count]
+        assert all(each["source"] == "qemu-log" for each in lines)
