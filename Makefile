@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types imports check bench big pythons clean
+.PHONY: demo test lint types imports check bench big mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,10 @@ bench: $(VENV)/dev
 
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py
+
+# Every one-line fault of tests/mutants/catalogue.py must be killed by a test.
+mutants: $(VENV)/dev
+	$(BIN)/python tests/mutants/run.py
 
 # The state digests on every Python from 3.12 on that is here (PYTHONS names others).
 PYTHONS ?= $(foreach v,3.12 3.13 3.14,$(firstword $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python) $(shell command -v python$(v))))

@@ -8,6 +8,7 @@ ambiguous, not judged, or divergent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -149,7 +150,8 @@ class Engine:
         """Replay up to and with event `until` (all without it); stops before damage."""
         messages = oplog.get("replay", trace=self.reader.name, model=self.model.name)
         messages.info("replay begins", until=until)
-        self._replay(until)
+        with suppress(HostCrash):  # nothing follows the death of the host
+            self._replay(until)
         messages.info("replay ends", seq=self.seq, outputs=self.tally.outputs, lost=self.lost)
         return self.tally
 
@@ -165,7 +167,7 @@ class Engine:
 
     def _frames(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         for frame in self.reader:
-            if self.reader.status == "damaged" or self.crash:
+            if self.reader.status == "damaged":
                 return  # what stands behind damage follows from a state that nobody knows
             yield frame
 
@@ -177,9 +179,6 @@ class Engine:
             if kind < ev.FIRST_OUTPUT:
                 if self._input is not None:
                     self._settle()
-                    if self.crash:
-                        self.seq = seq - 1
-                        return  # nothing follows the death of the host
                 self._input = (seq, event)
             elif kind in expresses and self._input is not None and seq - event[2] == self._input[0]:
                 outputs.append(event)
@@ -222,9 +221,8 @@ class Engine:
             done = self.model.apply(event, self._outputs)
         except HostCrash as crash:
             self.crash = (seq, crash.function)
-            self._outputs.clear()
-            self._output_seqs.clear()
-            return
+            self.seq = seq
+            raise
         outputs = self._outputs
         if done or outputs:
             self._compare(seq, event, done)

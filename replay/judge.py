@@ -14,7 +14,8 @@ from replay.engine import Engine
 from replay.profiles import FLAGS, Profile
 from replay.targets.kvm_model import KvmModel
 from replay.targets.qemu_model import QemuModel
-from replay.verify import FINDINGS, STALE, SUSPECTED, Verifier
+from replay.verdict import FINDINGS, STALE, SUSPECTED
+from replay.verify import Verifier
 from tracer.errors import UsageError
 from tracer.log.header import Header
 from tracer.log.opening import AnyReader

@@ -9,13 +9,13 @@ shows something of the past; what only the model says is `suspected`. Words: doc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from replay.contracts import ALL_BITS, KEPT, Clause, clause_for
+from replay.contracts import ALL_BITS, clause_for
 from replay.engine import Engine, Model
 from replay.model import effects
 from replay.model.effects import Effect
+from replay.verdict import Component, Observation, ResetVerdict, RoundTrip
 from tracer import events as ev
 from tracer.events import NUMBER, RESET_KINDS, Event
 from tracer.its.registers import gicr_register, its_register
@@ -42,16 +42,6 @@ _SAVED: Final = ("devices", "events", "collections")
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 MAX_OBSERVATIONS: Final = 16
 
-# Words for a component and for the whole, worst first.
-STALE: Final = "stale"
-SUSPECTED: Final = "suspected"
-UNSPECIFIED: Final = "unspecified"
-KEPT_WORD: Final = "kept"
-VERIFIED: Final = "verified"
-UNPROVEN: Final = "unproven"
-EQUAL: Final = "equal"
-FINDINGS: Final = (STALE, SUSPECTED)
-
 
 class Verifiable(Model, Protocol):
     """What the verifier needs of a model target beyond replay."""
@@ -73,139 +63,6 @@ class Verifiable(Model, Protocol):
         """Return what is kept outside guest RAM, by component and key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A value seen at `seq`; only the bits of `mask` were shown."""
-
-    seq: int
-    value: int
-    mask: int
-
-
-@dataclass(slots=True)
-class Component:
-    """One register or structure, as it came out of a reset."""
-
-    name: str
-    fresh: Any
-    replayed: Any
-    before: Any
-    width: int
-    clause: Clause | None
-    writer: tuple[int, Any] | None  # the last event that wrote it before the reset, and what
-    observed: list[Observation] = field(default_factory=list)
-    shown: int = 0  # bits observed and equal to a fresh device
-    wrong: Observation | None = None
-
-    @property
-    def mask(self) -> int:
-        """The bits that count: the clause's, within the register."""
-        return (self.clause.mask if self.clause else ALL_BITS) & (1 << self.width) - 1
-
-    def replayed_differs(self) -> bool:
-        """Return whether the model came out of the reset different from fresh."""
-        if isinstance(self.fresh, int) and isinstance(self.replayed, int):
-            return bool((self.fresh ^ self.replayed) & self.mask)
-        return bool(self.fresh != self.replayed)
-
-    def unspoken(self) -> bool:
-        """Return whether bits differ, replayed or observed, that the clause does not bind."""
-        if not isinstance(self.fresh, int) or not isinstance(self.replayed, int):
-            return False
-        seen = any((each.value ^ self.fresh) & each.mask & ~self.mask for each in self.observed)
-        return seen or bool((self.replayed ^ self.fresh) & ~self.mask)
-
-    def bound_is_verified(self) -> bool:
-        """Return whether what the contract binds was observed, and is equal."""
-        return self.wrong is None and self._seen() == VERIFIED
-
-    @property
-    def blame(self) -> int | None:
-        """The event that planted what is stale; None when nothing is, or no event wrote that."""
-        if self.writer is None:
-            return None
-        seq, value = self.writer
-        if self.wrong:
-            same = isinstance(value, int) and not (value ^ self.wrong.value) & self.wrong.mask
-            return seq if same else None
-        return seq if self.replayed_differs() else None
-
-    def status(self, *, strict: bool) -> str:
-        """Return this component's word."""
-        if self.clause is not None and self.clause.word == KEPT:
-            return KEPT_WORD if self.wrong or self.replayed_differs() else self._seen()
-        if self.wrong:
-            return STALE if self.clause or strict else UNSPECIFIED
-        if self.replayed_differs() and self._seen() != VERIFIED:
-            if self.clause:
-                return SUSPECTED
-            return STALE if strict else UNSPECIFIED
-        if self.unspoken():
-            return STALE if strict else UNSPECIFIED
-        return self._seen()
-
-    def _seen(self) -> str:
-        return VERIFIED if self.observed and not self.mask & ~self.shown else UNPROVEN
-
-
-@dataclass(slots=True)
-class ResetVerdict:
-    """One reset: its components, and what is to be said of the whole."""
-
-    seq: int
-    how: str
-    unit: str
-    components: list[Component]
-    perturbed: bool = False
-    lossy: bool = False
-    strict: bool = False
-
-    def statuses(self) -> dict[str, str]:
-        """Return component name -> word."""
-        return {each.name: each.status(strict=self.strict) for each in self.components}
-
-    @property
-    def spoken_of(self) -> list[Component]:
-        """The components that the contract binds."""
-        return [each for each in self.components if each.clause and each.clause.word != KEPT]
-
-    @property
-    def observed(self) -> int:
-        """How many of those were observed whole, and equal."""
-        return sum(1 for each in self.spoken_of if each.bound_is_verified())
-
-    @property
-    def word(self) -> str:
-        """The whole: stale, suspected, verified, equal or unproven."""
-        statuses = set(self.statuses().values())
-        for word in FINDINGS:
-            if word in statuses:
-                return word
-        if not self.observed:
-            return UNPROVEN
-        return VERIFIED if self.observed == len(self.spoken_of) else EQUAL
-
-
-@dataclass(slots=True)
-class RoundTrip:
-    """One save and restore: what came back, against what was saved and not unmapped since."""
-
-    seq: int
-    saved_seq: int
-    came_back: dict[str, list[Any]]  # component -> keys that nobody expects
-    lost: dict[str, list[Any]]
-    errno: int
-    witness: int | None = None  # the event whose output showed it
-    blame: int | None = None
-
-    @property
-    def word(self) -> str:
-        """stale, suspected or equal."""
-        if self.witness is not None:
-            return STALE
-        return SUSPECTED if self.came_back or self.lost or self.errno else EQUAL
-
-
 class Verifier:
     """Watches a replay and gathers a verdict for every reset and every round trip.
 
@@ -224,6 +81,7 @@ class Verifier:
         self._current: dict[str, Component] = {}
         self._lists = model.structures()
         self._key_writers: dict[tuple[str, Any], int] = {}
+        self._planted: dict[tuple[str, Any], int] = {}  # the same, as of the last reset
         self._reference: Verifiable | None = None
         self._listed = False  # whether the listing that is being read has a row
         self.round_trips: list[RoundTrip] = []
@@ -280,6 +138,7 @@ class Verifier:
         fresh, replayed = device.components(), self.model.components()
         kept = any(fresh.get(name) != item for name, item in self._lists.items())
         self._reference = device if kept else None
+        self._planted = dict(self._key_writers)
         family = self.model.profile.family
         components = [
             Component(
@@ -317,16 +176,16 @@ class Verifier:
             seen = [output[3:] for output in outputs if output[0] == kind]
             want = [answer[1:] for answer in answers if answer[0] == kind]
             if seen and seen != want and name in self._current:
-                self._list_is_stale(name, seq)
+                key = (event[2], event[3]) if event[0] == _MSI else None
+                self._list_is_stale(name, seq, key)
 
     def _list_is_stale(self, name: str, seq: int, key: Any = None) -> None:
         component = self._current[name]
         if component.wrong is None:
             component.wrong = Observation(seq, 0, 0)
             component.observed.append(component.wrong)
-            planted = self._key_writers.get((name, key))
-            if planted is not None:
-                component.writer = (planted, None)
+            planted = self._planted.get((name, key))
+            component.writer = None if planted is None else (planted, None)
 
     def _live_row(self, seq: int, event: Event) -> None:
         """A row of debugfs: a fresh device would not have it, or not so."""

@@ -13,7 +13,7 @@ from replay.commands.replaying import (
     json_caveats,
     make_model,
 )
-from replay.verify import (
+from replay.verdict import (
     FINDINGS,
     STALE,
     SUSPECTED,
@@ -23,8 +23,8 @@ from replay.verify import (
     Component,
     ResetVerdict,
     RoundTrip,
-    verify,
 )
+from replay.verify import verify
 from tracer.log.opening import open_trace
 
 _COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 VECTORS: Final = "vectors"
 TEST_VERIFY: Final = "tests/replay/test_verify.py"
+TEST_KVM: Final = "tests/replay/test_kvm_verify.py"
 
 TOPICS: Final = (
     "INT", "CLEAR", "INV", "INVALL", "MOVI", "MOVALL", "DISCARD", "MAPD", "MAPC", "MAPTI",
@@ -64,6 +65,7 @@ _QPROFILE: Final = _QEMU + "profile.py"
 
 _CONTRACTS: Final = "replay/contracts.py"
 _VERIFY: Final = "replay/verify.py"
+_VERDICT: Final = "replay/verdict.py"
 
 # fmt: off
 KVM: Final = (
@@ -626,23 +628,23 @@ CONTRACTS: Final = (
           TEST_VERIFY, "the last clauses are not looked at"),
 )
 VERDICTS: Final = (
-    Fault("verify.component.mask", _VERIFY, "return (self.clause.mask if self.clause else ALL_BITS) & (1 << self.width) - 1", "return (self.clause.mask if self.clause else ALL_BITS) & (1 << self.width // 2) - 1",
+    Fault("verify.component.mask", _VERDICT, "return (self.clause.mask if self.clause else ALL_BITS) & (1 << self.width) - 1", "return (self.clause.mask if self.clause else ALL_BITS) & (1 << self.width // 2) - 1",
           TEST_VERIFY, "half of each register counts"),
-    Fault("verify.component.state_never_differs", _VERIFY, "return bool((self.fresh ^ self.replayed) & self.mask)", "return False",
+    Fault("verify.component.state_never_differs", _VERDICT, "return bool((self.fresh ^ self.replayed) & self.mask)", "return False",
           TEST_VERIFY, "check 1 finds nothing in registers"),
-    Fault("verify.component.lists_never_differ", _VERIFY, "return bool(self.fresh != self.replayed)", "return False",
+    Fault("verify.component.lists_never_differ", _VERDICT, "return bool(self.fresh != self.replayed)", "return False",
           TEST_VERIFY, "check 1 finds nothing in lists"),
-    Fault("verify.component.seen_alike", _VERIFY, "return VERIFIED if self.observed and not self.mask & ~self.shown else UNPROVEN", "return VERIFIED if self.observed else UNPROVEN",
+    Fault("verify.component.seen_alike", _VERDICT, "return VERIFIED if self.observed and not self.mask & ~self.shown else UNPROVEN", "return VERIFIED if self.observed else UNPROVEN",
           TEST_VERIFY, "half a register is the register"),
-    Fault("verify.component.never_stale", _VERIFY, "return STALE if self.clause or strict else UNSPECIFIED", "return STALE if strict else UNSPECIFIED",
+    Fault("verify.component.never_stale", _VERDICT, "return STALE if self.clause or strict else UNSPECIFIED", "return STALE if strict else UNSPECIFIED",
           TEST_VERIFY, "what a clause binds is unspecified"),
-    Fault("verify.component.model_wins", _VERIFY, "if self.replayed_differs() and self._seen() != VERIFIED:", "if self.replayed_differs():",
+    Fault("verify.component.model_wins", _VERDICT, "if self.replayed_differs() and self._seen() != VERIFIED:", "if self.replayed_differs():",
           TEST_VERIFY, "the model overrules an observation"),
-    Fault("verify.component.not_suspected", _VERIFY, "                return SUSPECTED", "                return UNPROVEN",
+    Fault("verify.component.not_suspected", _VERDICT, "                return SUSPECTED", "                return UNPROVEN",
           TEST_VERIFY, "what only the model says is not said"),
-    Fault("verify.blame.anybody", _VERIFY, "same = isinstance(value, int) and not (value ^ self.wrong.value) & self.wrong.mask", "same = True",
+    Fault("verify.blame.anybody", _VERDICT, "same = isinstance(value, int) and not (value ^ self.wrong.value) & self.wrong.mask", "same = True",
           TEST_VERIFY, "the last writer is blamed for what it did not write"),
-    Fault("verify.blame.nobody", _VERIFY, "return seq if self.replayed_differs() else None", "return None",
+    Fault("verify.blame.nobody", _VERDICT, "return seq if self.replayed_differs() else None", "return None",
           TEST_VERIFY, "nobody is blamed for what the model kept"),
     Fault("verify.blame.first_writer", _VERIFY, "self._writers[name] = (seq, value)", "self._writers.setdefault(name, (seq, value))",
           TEST_VERIFY, "the first writer is blamed, not the last"),
@@ -650,15 +652,15 @@ VERDICTS: Final = (
           TEST_VERIFY, "a component forgets who wrote it"),
     Fault("verify.blame.same_value", _VERIFY, "if name in after and not (after[name] ^ wanted) & mask & ~row.read_only:", "if False:",
           TEST_VERIFY, "a write of the same value is no write"),
-    Fault("verify.whole.findings", _VERIFY, "FINDINGS: Final = (STALE, SUSPECTED)", "FINDINGS: Final = (STALE,)",
+    Fault("verify.whole.findings", _VERDICT, "FINDINGS: Final = (STALE, SUSPECTED)", "FINDINGS: Final = (STALE,)",
           TEST_VERIFY, "a suspected component leaves the whole alone"),
-    Fault("verify.whole.worst_wins", _VERIFY, "FINDINGS: Final = (STALE, SUSPECTED)", "FINDINGS: Final = (SUSPECTED,)",
+    Fault("verify.whole.worst_wins", _VERDICT, "FINDINGS: Final = (STALE, SUSPECTED)", "FINDINGS: Final = (SUSPECTED,)",
           TEST_VERIFY, "a stale component leaves the whole alone"),
-    Fault("verify.whole.unproven", _VERIFY, "        if not self.observed:", "        if False:",
+    Fault("verify.whole.unproven", _VERDICT, "        if not self.observed:", "        if False:",
           TEST_VERIFY, "without any observation it is equal all the same"),
-    Fault("verify.whole.verified", _VERIFY, "return VERIFIED if self.observed == len(self.spoken_of) else EQUAL", "return VERIFIED",
+    Fault("verify.whole.verified", _VERDICT, "return VERIFIED if self.observed == len(self.spoken_of) else EQUAL", "return VERIFIED",
           TEST_VERIFY, "it is verified although something was not observed"),
-    Fault("verify.whole.observed", _VERIFY, "return sum(1 for each in self.spoken_of if each.bound_is_verified())", "return sum(1 for each in self.spoken_of if each.observed or not each.shown)",
+    Fault("verify.whole.observed", _VERDICT, "return sum(1 for each in self.spoken_of if each.bound_is_verified())", "return sum(1 for each in self.spoken_of if each.observed or not each.shown)",
           TEST_VERIFY, "unproven components are counted"),
     Fault("verify.fresh.itself", _VERIFY, "fresh, replayed = device.components(), self.model.components()", "fresh, replayed = self.model.components(), self.model.components()",
           TEST_VERIFY, "the device is compared with itself"),
@@ -686,6 +688,34 @@ VERDICTS: Final = (
           TEST_VERIFY, "a loss is not said"),
     Fault("verify.probe.unsaid", _VERIFY, "self.resets[-1].perturbed = True", "pass",
           TEST_VERIFY, "a probe that perturbs is not said"),
+    Fault("verify.kvm.baser_unbound", _CONTRACTS, 'Clause("GITS_BASER[01]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),', 'Clause("GITS_BASER[2]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),',
+          TEST_KVM, "CTRL_RESET says nothing of BASER0 and 1"),
+    Fault("verify.kvm.baser_all_bits", _CONTRACTS, 'have Valid 0", _KVM, 1 << 63),', 'have Valid 0", _KVM),',
+          TEST_KVM, "F5 is red on every correct kernel"),
+    Fault("verify.kvm.lpis_unbound", _CONTRACTS, '_CACHED: Final = "devices|events|collections|translation_cache|lpis"', '_CACHED: Final = "devices|events|collections|translation_cache"',
+          TEST_KVM, "F1: an LPI that outlives its mapping is not cached state"),
+    Fault("verify.kvm.fallback_lpis", _CONTRACTS, 'that would retire a queued LPI", _FALLBACK, word=KEPT),', 'that would retire a queued LPI", _FALLBACK),',
+          TEST_KVM, "the fallback is blamed for what it never promised"),
+    Fault("verify.kvm.fallback_contract", _CONTRACTS, 'clauses = CONTRACTS.get((family, how)) or CONTRACTS[family, None]', 'clauses = CONTRACTS[family, None]',
+          TEST_KVM, "every reset is judged as a CTRL_RESET"),
+    Fault("verify.trip.came_back", _VERIFY, '            if extra:', '            if False:',
+          TEST_KVM, "nothing ever comes back (K17)"),
+    Fault("verify.trip.lost", _VERIFY, '            if gone:', '            if False:',
+          TEST_KVM, "nothing is ever lost"),
+    Fault("verify.trip.witness", _VERIFY, '            trip.witness = seq', '            pass',
+          TEST_KVM, "a delivered MSI shows nothing"),
+    Fault("verify.trip.blame_nobody", _VERIFY, '            trip.blame = trip.blame or self._key_writers.get((name, keys[0]))', '            pass',
+          TEST_KVM, "nobody mapped what came back"),
+    Fault("verify.lists.beside", _VERIFY, '            if seen and seen != want and name in self._current:', '            if False:',
+          TEST_KVM, "outputs say nothing of lists"),
+    Fault("verify.lists.live_row", _VERIFY, '            self._list_is_stale("lpis", seq, event[3])', '            pass',
+          TEST_KVM, "a listing says nothing"),
+    Fault("verify.lists.empty_listing", _VERIFY, '                self._open["lpis"].shown = ALL_BITS', '                pass',
+          TEST_KVM, "an empty listing is no evidence"),
+    Fault("verify.lists.blame_later", _VERIFY, '            planted = self._planted.get((name, key))', '            planted = self._key_writers.get((name, key))',
+          TEST_KVM, "what was mapped after the reset is blamed"),
+    Fault("verify.component.unspoken", _VERDICT, '        if self.unspoken():', '        if False:',
+          TEST_KVM, "bits of which no clause speaks are verified"),
 )
 # fmt: on
 

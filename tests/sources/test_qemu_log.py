@@ -963,8 +963,10 @@ def test_a_last_line_cut_in_the_middle_of_a_queue() -> None:
     )
     assert shown(events) == [
         '0 +0 source.gap reason="1 effects of a write whose own line is not in the log"',
-        "1 +0 command cause=0 queue_offset=0x0 dw0=0x5 dw1=0x0 dw2=0x0 dw3=0x0 known0=0xff "
-        "known1=0x0 known2=0x0 known3=0x0",
+        (
+            "1 +0 command cause=0 queue_offset=0x0 dw0=0x5 dw1=0x0 dw2=0x0 dw3=0x0 known0=0xff "
+            "known1=0x0 known2=0x0 known3=0x0"
+        ),
     ]
     assert (stats.cut_last_line, stats.gap_count) == (True, 0)
 
