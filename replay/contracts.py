@@ -85,11 +85,17 @@ KVM_REGISTER_FALLBACK: Final = (
     Clause("lpis", "nothing is written that would retire a queued LPI", _FALLBACK, word=KEPT),
 )
 
+# Xen makes a domain's ITS with the domain and frees it with it (xen/arch/arm/vgic-v3-its.c,
+# vgic_v3_its_init_domain and vgic_v3_its_free_domain, as read for its profile): it has no reset,
+# and promises nothing of one.
+XEN_RESET: Final[tuple[Clause, ...]] = ()
+
 # (family, how) -> clauses; how None is every other reset of that family
 CONTRACTS: Final = {
     ("qemu", None): QEMU_RESET,
     ("kvm", None): KVM_CTRL_RESET,
     ("kvm", "register_fallback"): KVM_REGISTER_FALLBACK,
+    ("xen", None): XEN_RESET,
 }
 
 

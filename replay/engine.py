@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from replay.model import effects
-from replay.model.kvm.state import HostCrash
+from replay.model.effects import HostCrash
 from replay.targets.common import Answer
 from tracer import events as ev, oplog
 from tracer.events import NUMBER, Event

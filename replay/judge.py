@@ -14,6 +14,7 @@ from replay.engine import Engine
 from replay.profiles import FLAGS, Profile
 from replay.targets.kvm_model import KvmModel
 from replay.targets.qemu_model import QemuModel
+from replay.targets.xen_model import XenModel
 from replay.verdict import FINDINGS, STALE, SUSPECTED
 from replay.verify import Verifier
 from tracer.errors import UsageError
@@ -28,6 +29,7 @@ WORDS: Final = (
 )  # fmt: skip
 _GENERAL: Final = {
     "devices": "device",
+    "host_devices": "host_device",
     "events": "event",
     "collections": "collection",
     "lpis": "lpi",
@@ -46,11 +48,13 @@ class Judgement:
     engine: Engine
 
 
-def model_of(header: Header, profile: Profile) -> QemuModel | KvmModel:
+AnyModel = QemuModel | KvmModel | XenModel
+_MODELS: Final[dict[str, type[AnyModel]]] = {"qemu": QemuModel, "kvm": KvmModel, "xen": XenModel}
+
+
+def model_of(header: Header, profile: Profile) -> AnyModel:
     """Return the model of a profile's family, for a VM such as the header tells."""
-    if profile.family == "kvm":
-        return KvmModel(header, profile)
-    return QemuModel(header, profile)
+    return _MODELS[profile.family](header, profile)
 
 
 def with_flags(profile: Profile, flags: dict[str, Any]) -> Profile:

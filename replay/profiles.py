@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from replay.model.kvm import flags as kvm_flags, profiles as kvm_profiles
 from replay.model.qemu import profile as qemu
+from replay.model.xen import profile as xen
 from tracer.errors import UsageError
 
 
@@ -35,7 +36,11 @@ class Profile:
 
 
 # family -> its table of behaviour flags
-FLAGS: Final[dict[str, tuple[Any, ...]]] = {"qemu": qemu.FLAGS, "kvm": kvm_flags.FLAGS}
+FLAGS: Final[dict[str, tuple[Any, ...]]] = {
+    "qemu": qemu.FLAGS,
+    "kvm": kvm_flags.FLAGS,
+    "xen": xen.FLAGS,
+}
 
 PROFILES: Final = {
     profile.name: profile
@@ -55,6 +60,7 @@ PROFILES: Final = {
             )
             for name, choices in kvm_profiles.PROFILES.items()
         ),
+        Profile("xen-4.20", "xen", xen.XEN_4_20, "read"),
     )
 }  # fmt: skip
 

@@ -7,10 +7,8 @@ from typing import Any
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, say
 from replay.engine import Engine
-from replay.judge import model_of, with_flags
+from replay.judge import AnyModel, model_of, with_flags
 from replay.profiles import find
-from replay.targets.kvm_model import KvmModel
-from replay.targets.qemu_model import QemuModel
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.log.header import Header
@@ -28,7 +26,7 @@ def add_replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
 
 
-def make_model(header: Header, options: argparse.Namespace) -> QemuModel | KvmModel:
+def make_model(header: Header, options: argparse.Namespace) -> AnyModel:
     """Return the model for a trace: the header's profile and flags, or those given.
 
     Raises:

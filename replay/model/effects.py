@@ -28,3 +28,15 @@ L1: Final = 4
 
 GUEST: Final = 0
 VMM: Final = 1
+
+
+class HostCrash(Exception):
+    """The host (its kernel, or its hypervisor) would have died here.
+
+    Attributes:
+        function: the function that a call trace would name.
+    """
+
+    def __init__(self, function: str) -> None:
+        super().__init__(f"the host dies in {function}")
+        self.function = function

@@ -29,16 +29,7 @@ class Witness(Protocol):
         """Return the command that was fetched at this step, unknown bits zero."""
 
 
-class HostCrash(Exception):
-    """The host kernel would have died here.
-
-    Attributes:
-        function: the kernel function that a call trace would name.
-    """
-
-    def __init__(self, function: str) -> None:
-        super().__init__(f"the host kernel dies in {function}")
-        self.function = function
+HostCrash = effects.HostCrash  # what a family's host dies of is told in one way
 
 
 class VgicIrq:

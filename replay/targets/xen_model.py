@@ -1,0 +1,232 @@
+"""The model of Xen's ITS as a target: input events become its calls, outputs its witness.
+
+Counterparts: `replay.targets.qemu_model`, and `replay.engine`, which drives both. Xen shows no
+table access, so that of a step only its command and the LPI that came of it can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgpack
+
+from replay.model import effects
+from replay.model.memory import GuestRam
+from replay.model.xen import invariants, view
+from replay.model.xen.vm import XenVm
+from replay.profiles import Profile
+from replay.targets.common import Answer, OutputWitness, canonical, mem_answer
+from tracer import events as ev
+from tracer.events import NUMBER, Event, fields_of
+from tracer.log.header import Header
+
+EXPRESSES: Final = frozenset((effects.COMMAND, effects.LPI))
+
+
+class XenModel:
+    """A domain with Xen's ITS that events can be applied to."""
+
+    expresses = EXPRESSES
+
+    def __init__(self, header: Header, profile: Profile) -> None:
+        complete = header.guest_ram == "complete"
+        slots = None if header.ram_ranges is None else [(b, s) for b, s in header.ram_ranges]
+        ram = GuestRam(slots, complete=complete)
+        self._set_up(profile, header.cpus or 1, ram, gicr_known=complete)
+
+    def _set_up(self, profile: Profile, cpus: int, ram: GuestRam, *, gicr_known: bool) -> None:
+        self.name = profile.name
+        self.profile = profile
+        self.vm = XenVm(profile.choices, cpus=cpus, ram=ram, gicr_known=gicr_known)
+        self._witness = OutputWitness(())
+        self.vm.witness = self._witness
+        self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
+            NUMBER["gicr.read"]: self._gicr_read,
+            NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
+        }
+
+    def fresh(self) -> XenModel:
+        """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
+        vm = self.vm
+        other = object.__new__(XenModel)
+        ram = GuestRam(vm.ram.slots, complete=vm.ram.complete)
+        ram.restore(vm.ram.snapshot())
+        other._set_up(self.profile, vm.cpus, ram, gicr_known=vm.gicr_known)
+        return other
+
+    # -- inputs
+
+    def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]:
+        """Carry out an input; return its effects. `bound` then says what was not known.
+
+        Raises:
+            HostCrash: the hypervisor dies of it.
+        """
+        vm = self.vm
+        vm.effects.clear()
+        vm.bound.clear()
+        self._witness.outputs = outputs
+        handler = _APPLY.get(event[0])
+        if handler is not None:
+            handler(vm, fields_of(event))
+        return vm.effects
+
+    @property
+    def bound(self) -> dict[int, str]:
+        """Effect index -> `assumed: why`, of the last input."""
+        return self.vm.bound
+
+    def unsure(self) -> None:
+        """Events were lost: nothing that was known of guest RAM is certain any more."""
+        self.vm.hand_over()
+
+    # -- outputs that are asked for
+
+    def read(self, event: Event) -> int | None:
+        """Return what reg.read `event` should have given; None where the guest gets a fault."""
+        return self.vm.reg_read(event[2], event[4] if len(event) > 4 else 8)
+
+    def errno(self) -> int:
+        """Xen's registers know no errno."""
+        return 0
+
+    def _gicr_read(self, event: Event) -> Answer | None:
+        fields = fields_of(event)
+        value = self.vm.gicr_read(fields["cpu"], fields["offset"], fields["size"])
+        known = self.vm.gicr_known
+        return None if value is None else Answer("value", value, event[4], certain=known)
+
+    def learn(self, event: Event) -> None:
+        """Take a redistributor register, or guest RAM, over from what was read of it."""
+        fields = fields_of(event)
+        if event[0] == NUMBER["gicr.read"]:
+            self.vm.gicr_write(fields["cpu"], fields["offset"], fields["value"], fields["size"])
+        else:
+            self.vm.mem_write(fields["gpa"], fields["data"])
+
+    def live_rows(self) -> list[tuple[int, ...]] | None:
+        """Xen lists its live LPIs nowhere."""
+        return None
+
+    def violations(self) -> list[str]:
+        """Return the names of invariants that do not hold."""
+        return list(invariants.violations(self.vm))
+
+    # -- state
+
+    def registers(self) -> dict[str, int]:
+        """Return the ITS registers by name."""
+        return view.registers(self.vm)
+
+    def structures(self) -> dict[str, Any]:
+        """Return what is kept outside guest RAM: host devices and live LPIs."""
+        return {"host_devices": view.host_devices(self.vm), "lpis": view.lpis(self.vm)}
+
+    def components(self) -> dict[str, Any]:
+        """Return every component that a reset is judged by, by name."""
+        vm = self.vm
+        devices = view.devices(vm)
+        found: dict[str, Any] = dict(view.registers(vm))
+        found["devices"] = {key: _mapping(item) for key, item in devices.items()}
+        found["events"] = {
+            (device_id, event_id): _mapping(event)
+            for device_id, device in devices.items()
+            for event_id, event in device["events"].items()
+        }
+        found["collections"] = {
+            key: _mapping(item) for key, item in view.collections(vm, devices).items()
+        }
+        found |= self.structures()
+        for cpu in range(vm.cpus):
+            for name, place in view.GICR.items():
+                found[f"{name}[{cpu}]"] = vm.gicr_read(cpu, *place)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as JSON has it, digest included."""
+        vm = self.vm
+        devices = view.devices(vm)
+        shown: dict[str, Any] = {
+            "its": {
+                "0": {
+                    "registers": {name: hex(v) for name, v in view.registers(vm).items()},
+                    "devices": {hex(k): _device(v) for k, v in sorted(devices.items())},
+                    "collections": {
+                        str(k): v for k, v in sorted(view.collections(vm, devices).items())
+                    },
+                    "vpes": {},
+                    "translation_cache": [],
+                    "host_devices": {
+                        hex(k): {"events": v["events"], "lpis": _keyed(v["lpis"])}
+                        for k, v in view.host_devices(vm).items()
+                    },
+                }
+            },
+            "redistributors": {
+                str(cpu): {name: None if v is None else hex(v) for name, v in registers.items()}
+                for cpu, registers in view.redistributors(vm).items()
+            },
+            "lpis": {str(intid): entry for intid, entry in view.lpis(vm).items()},
+        }
+        return shown | {"digest": self._digest(shown)}
+
+    def _digest(self, shown: dict[str, Any]) -> str:
+        """BLAKE2b over sorted msgpack of what is told, what is hidden, and all known RAM."""
+        whole = [canonical(shown), canonical(self.vm.snapshot())]
+        packed: bytes = msgpack.packb(whole, use_bin_type=True)
+        return blake2b(packed, digest_size=16).hexdigest()
+
+
+def _device(device: dict[str, Any]) -> dict[str, Any]:
+    return device | {"itt_addr": hex(device["itt_addr"]), "events": _keyed(device["events"])}
+
+
+def _keyed(items: dict[int, Any]) -> dict[str, Any]:
+    return {hex(key): item for key, item in sorted(items.items())}
+
+
+def _mapping(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if key not in ("confirmed", "events")}
+
+
+# -- one function an input kind; `f` are the event's fields by name
+
+
+def _reg_write(vm: XenVm, f: dict[str, Any]) -> None:
+    vm.reg_write(f["offset"], f["value"], f["size"])
+
+
+def _msi(vm: XenVm, f: dict[str, Any]) -> None:
+    vm.msi(f["device_id"], f["event_id"])
+
+
+def _gicr_write(vm: XenVm, f: dict[str, Any]) -> None:
+    vm.gicr_write(f["cpu"], f["offset"], f["value"], f["size"])
+
+
+def _mem_write(vm: XenVm, f: dict[str, Any]) -> None:
+    vm.mem_write(f["gpa"], f["data"])
+
+
+def _ram(vm: XenVm, f: dict[str, Any]) -> None:
+    change = vm.ram.add_slot if f["present"] else vm.ram.remove_slot
+    change(f["gpa"], f["size"])
+
+
+def _reset(vm: XenVm, f: dict[str, Any]) -> None:
+    if f["how"] == ev.REINIT:  # a new kernel in the same domain: nothing is told to Xen
+        vm.hand_over()
+    else:
+        vm.reset()
+
+
+_APPLY: Final[dict[int, Callable[[XenVm, dict[str, Any]], None]]] = {
+    NUMBER["reg.write"]: _reg_write,
+    NUMBER["msi"]: _msi,
+    NUMBER["gicr.write"]: _gicr_write,
+    NUMBER["mem.write"]: _mem_write,
+    NUMBER["ram"]: _ram,
+    NUMBER["reset"]: _reset,
+}
