@@ -40,6 +40,7 @@ class XenModel:
         self.name = profile.name
         self.profile = profile
         self.vm = XenVm(profile.choices, cpus=cpus, ram=ram, gicr_known=gicr_known)
+        self.bound = self.vm.bound  # effect index -> `assumed: why`, of the last input
         self._witness = OutputWitness(())
         self.vm.witness = self._witness
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
@@ -72,11 +73,6 @@ class XenModel:
         if handler is not None:
             handler(vm, fields_of(event))
         return vm.effects
-
-    @property
-    def bound(self) -> dict[int, str]:
-        """Effect index -> `assumed: why`, of the last input."""
-        return self.vm.bound
 
     def unsure(self) -> None:
         """Events were lost: nothing that was known of guest RAM is certain any more."""
