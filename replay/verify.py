@@ -8,7 +8,7 @@ shows something of the past; what only the model says is `suspected`. Words: doc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from replay.contracts import ALL_BITS, clause_for
@@ -39,6 +39,8 @@ _SHOWN_BY: Final = {
 }
 # What SAVE_TABLES writes, of which a round trip brings back what was not unmapped since.
 _SAVED: Final = ("devices", "events", "collections")
+_MAPD: Final = 0x08
+_MAP_EVENT: Final = (0x0A, 0x0B, 0x0F)  # MAPTI, MAPI, DISCARD
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 MAX_OBSERVATIONS: Final = 16
 
@@ -85,6 +87,8 @@ class Verifier:
         self._reference: Verifiable | None = None
         self._listed = False  # whether the listing that is being read has a row
         self.round_trips: list[RoundTrip] = []
+        self._trip: RoundTrip | None = None  # the one whose events MSIs still speak of
+        self._remapped: set[Any] = set()  # devices and events that commands named since
         self._saved: tuple[int, dict[str, Any]] | None = None
 
     # -- the engine's watcher
@@ -105,8 +109,9 @@ class Verifier:
         before, self._lists = self._lists, self.model.structures()
         if event[0] in (_SAVE, _RESTORE, _RESET):
             self._round_trip(seq, event, done, before)
-        elif self.round_trips and outputs:
-            self._witness_round_trip(event, outputs, seq)
+        elif self._trip is not None:
+            self._witness_round_trip(self._trip, event, outputs, seq)
+            self._remapped |= set(_mapped_by(done))
         if before != self._lists:
             self._lists_changed(seq, before)
         if event[0] == _RESET:
@@ -200,6 +205,8 @@ class Verifier:
         self, seq: int, event: Event, done: list[Effect], before: dict[str, Any]
     ) -> None:
         errno = next((effect[1] for effect in done if effect[0] == effects.ATTR_RESULT), 0)
+        if event[0] == _RESET:
+            self._trip = None  # an MSI behind it says nothing of what was restored before
         if event[0] == _SAVE:
             # A family that keeps its mappings in guest RAM has no lists to save.
             listed = not errno and before.keys() >= set(_SAVED)
@@ -216,7 +223,9 @@ class Verifier:
                 },
             )
         else:
-            self.round_trips.append(self._compare_round_trip(seq, errno))
+            self._trip = self._compare_round_trip(seq, errno)
+            self._remapped.clear()
+            self.round_trips.append(self._trip)
 
     def _compare_round_trip(self, seq: int, errno: int) -> RoundTrip:
         assert self._saved is not None
@@ -235,12 +244,15 @@ class Verifier:
             trip.blame = trip.blame or self._key_writers.get((name, keys[0]))
         return trip
 
-    def _witness_round_trip(self, event: Event, outputs: Sequence[Event], seq: int) -> None:
+    def _witness_round_trip(
+        self, trip: RoundTrip, event: Event, outputs: Sequence[Event], seq: int
+    ) -> None:
         """An MSI that is delivered through a mapping that should not have come back shows it."""
-        trip = self.round_trips[-1]
         if event[0] != _MSI or trip.witness is not None:
             return
         pair = (event[2], event[3])
+        if pair in self._remapped or event[2] in self._remapped:
+            return
         delivered = any(each[0] == effects.MSI_RESULT and each[3] == 1 for each in outputs)
         blocked = any(each[0] == effects.MSI_RESULT and each[3] == 0 for each in outputs)
         if (delivered and pair in trip.came_back.get("events", ())) or (
@@ -330,6 +342,17 @@ class Verifier:
             if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:
                 component.wrong = seen
                 component.observed.append(seen)
+
+
+def _mapped_by(done: list[Effect]) -> Iterator[int | tuple[int, int]]:
+    """Yield the devices, and (device, event), that commands among these effects map or unmap."""
+    for effect in done:
+        if effect[0] == effects.COMMAND:
+            opcode, device_id = effect[2] & 0xFF, effect[2] >> 32
+            if opcode == _MAPD:
+                yield device_id
+            elif opcode in _MAP_EVENT:
+                yield device_id, effect[3] & 0xFFFF_FFFF
 
 
 def _placed(value: int, shift_bytes: int, size: int, width_bytes: int) -> tuple[int, int]:
