@@ -61,6 +61,11 @@ def find_traces(paths: Iterable[str]) -> list[Path]:
     return found
 
 
+def trace_name(trace: Path) -> str:
+    """Return a trace's file name without the suffix that says its form."""
+    return manifest_path(trace).stem
+
+
 def unused_manifests(paths: Iterable[str], traces: list[Path]) -> list[Path]:
     """Return manifests in the folders among `paths` that belong to no trace."""
     used = {manifest_path(trace) for trace in traces}
@@ -114,7 +119,7 @@ def matrix(traces: list[Path]) -> dict[str, tuple[list[str], dict[str, dict[str,
             with open_trace(str(trace)) as reader:
                 word = judge(reader, profile, strict=bool(manifest.values.get("strict"))).word
             row[profile.name] = Cell(word, _basis(profile, manifest.flags))
-        table[1][trace.name.partition(".")[0]] = row
+        table[1][trace_name(trace)] = row
     return tables
 
 

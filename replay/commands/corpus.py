@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 
 from replay.commands.common import paint, print_json, progress
-from replay.corpus import Cell, Result, find_traces, matrix, run_trace, unused_manifests
+from replay.corpus import (
+    Cell,
+    Result,
+    find_traces,
+    matrix,
+    run_trace,
+    trace_name,
+    unused_manifests,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +60,7 @@ def _json(each: Result) -> dict[str, object]:
 
 
 def _print(each: Result) -> None:
-    name = each.trace.name.partition(".")[0]
+    name = trace_name(each.trace)
     if each.passed:
         print(f"{paint('ok', 'green'):6} {name:44} {each.variant:9} {each.got}")
         return
