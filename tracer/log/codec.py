@@ -11,14 +11,14 @@ import re
 import sys
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final
 
 import msgpack
 
-from tracer.events import KINDS, REQUIRED, Event, Field, kind_name
+from tracer.events import KINDS, LAST_KIND, REQUIRED, Event, Field, kind_name
 from tracer.log import format as fmt
 
 if sys.version_info >= (3, 14):
@@ -91,9 +91,9 @@ _SIZED: Final = frozenset(
 def check_sizes(events: Sequence[Event]) -> None:
     """Check what a writer can get wrong without a packer's noticing; PayloadError names it."""
     if not _SIZED.isdisjoint(map(_KIND, events)):
-        for at, event in enumerate(events):
+        for event in events:
             if event[0] in _SIZED:
-                _check_one(event, at)
+                check_event(event)
 
 
 def pack_map(value: dict[str, Any]) -> bytes:
@@ -103,40 +103,53 @@ def pack_map(value: dict[str, Any]) -> bytes:
 
 
 def unpack_map(raw: bytes) -> dict[str, Any]:
-    """Return the map of a header, index or end frame: texts, numbers, lists and maps of these."""
+    """Return the map of a header, index or end frame."""
     try:
+        _skip(raw)
         value = msgpack.unpackb(
             raw,
             strict_map_key=True,
             max_map_len=fmt.MAX_HEADER_ITEMS,
             max_array_len=fmt.MAX_HEADER_ITEMS,
             max_str_len=fmt.MAX_TEXT_BYTES,
-            max_bin_len=0,
+            max_bin_len=fmt.MAX_TEXT_BYTES,
             max_ext_len=0,
             ext_hook=_no_extension,
         )
     except _MSGPACK_ERRORS as error:
-        raise PayloadError(f"msgpack: {error}") from error
+        raise _msgpack_error(error) from error
     if not isinstance(value, dict):
         raise PayloadError("payload must be a map")
-    check_plain(value)
     return value
 
 
-def check_plain(value: Any) -> None:
+def _skip(raw: bytes) -> None:
+    """Step over `raw` without making anything of it: arrays then hold as much as they claim."""
+    unpacker = msgpack.Unpacker(max_buffer_size=fmt.MAX_FRAME_RAW_BYTES)
+    unpacker.feed(raw)
+    unpacker.skip()
+
+
+def _msgpack_error(error: Exception) -> PayloadError:
+    return PayloadError(f"msgpack: {str(error) or type(error).__name__}")
+
+
+def check_plain(value: dict[str, Any]) -> None:
     """Check that `value` is what a header may hold; PayloadError when it is not."""
-    level = [value]
-    for _ in range(fmt.MAX_HEADER_NESTING):
+    level: list[Any] = [value]
+    for _ in range(fmt.MAX_HEADER_NESTING + 2):  # the map itself, and what is in the deepest
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
-                if not all(isinstance(key, str) and _NAME.fullmatch(key) for key in item):
-                    raise PayloadError("a key must be a name of letters, digits, _ . and -")
+                _check_names(item)
                 below += item.values()
             elif isinstance(item, list | tuple):
                 below += item
             elif not _is_scalar(item):
-                raise PayloadError(f"a value must be a text or a number, not {brief(item)}")
+                raise PayloadError(
+                    "a value must be null, a boolean, a number or a text of at most "
+                    f"{fmt.MAX_TEXT_BYTES} bytes, not {brief(item)}"
+                )
         if not below:
             return
         level = below
@@ -144,6 +157,14 @@ def check_plain(value: Any) -> None:
 
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+
+def _check_names(keys: Iterable[object]) -> None:
+    for key in keys:
+        if not isinstance(key, str) or not _NAME.fullmatch(key):
+            raise PayloadError(
+                f"a key must be a name of letters, digits, _ . and -, not {brief(key)}"
+            )
 
 
 def _is_scalar(item: object) -> bool:
@@ -179,14 +200,16 @@ def unpack_events(raw: bytes) -> tuple[int, tuple[Event, ...]]:
     """
     try:
         first_seq, events = _unpack_events(raw)
+    except PayloadError:
+        raise
     except _MSGPACK_ERRORS as error:
-        raise PayloadError(f"msgpack: {error or type(error).__name__}") from error
+        raise _msgpack_error(error) from error
     if type(first_seq) is not int or not 0 <= first_seq < fmt.MAX_SEQ:
         raise PayloadError("first sequence number must be a small integer")
     check_events(events)
-    if b"\xc2" in raw or b"\xc3" in raw:  # msgpack's booleans, which pass for numbers
-        for at, event in enumerate(events):
-            _check_one(event, at)
+    # msgpack's booleans, which pass for numbers
+    if (b"\xc2" in raw or b"\xc3" in raw) and bool in map(type, chain.from_iterable(events)):
+        _check_each(events)
     return first_seq, events
 
 
@@ -204,16 +227,25 @@ def _unpack_events(raw: bytes) -> tuple[Any, tuple[Event, ...]]:
         ext_hook=_no_extension,
     )
     unpacker.feed(raw)
-    if unpacker.read_array_header() != 2:
-        raise PayloadError("payload must be [first sequence number, events]")
+    _array_header(unpacker, 2, 2, "payload must be [first sequence number, events]")
     first_seq = unpacker.unpack()
-    count = unpacker.read_array_header()
-    if not 1 <= count <= fmt.MAX_EVENTS_PER_FRAME:
-        raise PayloadError(f"events must be an array of 1 to {fmt.MAX_EVENTS_PER_FRAME}")
+    most = fmt.MAX_EVENTS_PER_FRAME
+    count = _array_header(unpacker, 1, most, f"events must be an array of 1 to {most}")
     events = tuple(islice(unpacker, count))
     if len(events) != count or unpacker.tell() != len(raw):
-        raise PayloadError(f"payload must hold {count} events and nothing else")
+        raise PayloadError("payload must hold as many events as it says and nothing else")
     return first_seq, events
+
+
+def _array_header(unpacker: msgpack.Unpacker, least: int, most: int, wrong: str) -> int:
+    """Return the length of the array that begins here; PayloadError(wrong) for anything else."""
+    try:
+        count: int = unpacker.read_array_header()
+    except ValueError as error:
+        raise PayloadError(wrong) from error
+    if not least <= count <= most:
+        raise PayloadError(wrong)
+    return count
 
 
 _TIME: Final = itemgetter(1)
@@ -234,8 +266,15 @@ def check_events(events: Sequence[Event]) -> None:
                 return
     except (TypeError, IndexError, KeyError, OverflowError):
         pass
+    _check_each(events)
+
+
+def _check_each(events: Sequence[Event]) -> None:
     for at, event in enumerate(events):
-        _check_one(event, at)
+        try:
+            check_event(event)
+        except PayloadError as error:
+            raise PayloadError(f"event {at} of its frame: {error}") from error
 
 
 def _fits_unsigned(events: Sequence[Event]) -> None:
@@ -294,30 +333,39 @@ _ENUMERATED: Final = {
 }
 
 
-def _check_one(event: object, at: int) -> None:
+def check_event(event: object) -> None:
+    """Check shape, types and ranges of one event; PayloadError says what is wrong with it."""
     if type(event) is not tuple or not 2 <= len(event) <= fmt.MAX_EVENT_FIELDS:
-        raise PayloadError(f"event {at} of its frame must be an array of 2 or more")
+        raise PayloadError(f"an event must be an array of 2 to {fmt.MAX_EVENT_FIELDS}")
     kind, dt_ns = event[0], event[1]
-    if type(kind) is not int or type(dt_ns) is not int or not 0 <= kind <= 255:
-        raise PayloadError(f"event {at} of its frame must begin with a kind and a time")
+    if type(kind) is not int or not 0 <= kind <= LAST_KIND:
+        raise PayloadError(f"a kind must be 0 to {LAST_KIND}, not {brief(kind)}")
+    if type(dt_ns) is not int or not -(2**63) <= dt_ns < 2**64:
+        raise PayloadError(f"a time must be -2^63 to 2^64-1 nanoseconds, not {brief(dt_ns)}")
     cls = KINDS.get(kind)
-    fields = cls.fields if cls else ()
-    name = kind_name(kind)
-    if len(event) - 2 < _required(fields):
-        raise PayloadError(f"event {at} of its frame ({name}) lacks fields")
-    for field, value in zip(fields, event[2:], strict=False):
+    _check_fields(kind_name(kind), cls.fields if cls else (), event[2:])
+
+
+def _check_fields(name: str, fields: tuple[Field, ...], values: tuple[object, ...]) -> None:
+    for field, value in zip(fields, values, strict=False):
         if not fits(field, value):
-            raise PayloadError(
-                f"event {at} of its frame ({name}): {field.name} must not be {brief(value)}"
-            )
-    for value in event[2 + len(fields) :]:
+            raise PayloadError(f"{name}: {field.name} must not be {brief(value)}")
+    if len(values) < _required(fields):
+        raise PayloadError(f"{name} needs {fields[len(values)].name}")
+    for at, value in enumerate(values[len(fields) :], len(fields)):
         if not _fits_unknown(value):
-            raise PayloadError(f"event {at} of its frame ({name}): {brief(value)} is in no event")
+            raise PayloadError(
+                f"{name}: field.{at} must hold null, integers, texts, bytes and arrays of these, "
+                f"{fmt.MAX_NESTING} deep and {fmt.MAX_EVENT_FIELDS} long at most, "
+                f"not {brief(value)}"
+            )
 
 
 def _fits_unknown(value: object) -> bool:
     """Return whether a field that this version does not know holds what any version may write."""
-    level = [value]
+    if type(value) is not tuple:
+        return _is_event_scalar(value)
+    level: list[object] = [value]
     for _ in range(fmt.MAX_NESTING + 1):
         below: list[object] = []
         for item in level:
@@ -341,9 +389,14 @@ def _is_event_scalar(item: object) -> bool:
     return item is None or (type(item) is bytes and len(item) <= fmt.MAX_EVENT_BYTES)
 
 
+MAX_SHOWN: Final = 1000
+
+
 def brief(value: object) -> str:
-    """Return a value for a message: short, and never by walking into a container."""
-    if isinstance(value, list | tuple | dict):
+    """Return a value for a message: short, and never by walking into a long one."""
+    if isinstance(value, list | tuple | dict) or (
+        isinstance(value, str | bytes) and len(value) > MAX_SHOWN
+    ):
         return f"a {type(value).__name__} of {len(value)}"
     return f"{value!r:.40}"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, brief
+from tracer.log.codec import PayloadError, brief, check_plain
 
 RECORDER: Final = "itstrace"
 
@@ -55,6 +55,10 @@ class Header:
         """Return the header of a map as read; PayloadError when a key has the wrong type."""
         header = cls()
         for key, item in value.items():
+            try:
+                check_plain({key: item})
+            except PayloadError as error:
+                raise PayloadError(f"header: {brief(key)}: {error}") from error
             if key not in _TYPES:
                 header.extra[key] = item
             elif not _TYPES[key](item):

@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import BinaryIO, Final, NoReturn
+from operator import itemgetter
+from typing import BinaryIO, Final
 
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace, WriteError
 from tracer.events import Event
@@ -21,7 +22,6 @@ from tracer.log import format as fmt
 from tracer.log.codec import (
     PayloadError,
     brief,
-    check_plain,
     check_sizes,
     compress,
     decompress,
@@ -32,6 +32,7 @@ from tracer.log.codec import (
 )
 from tracer.log.header import Header
 
+_TIME: Final = itemgetter(1)
 _PREAMBLE_AND_CHAIN: Final = fmt.PREAMBLE.pack(fmt.MAGIC, fmt.VERSION)
 
 
@@ -72,6 +73,7 @@ class Writer:
         self._index_step = 1
         self._frames = 0
         self._failed: WriteError | None = None
+        self._refused: list[str] = []  # events left out of which nobody was told yet
         self._offset = 0
         self._chain = _link(b"", _PREAMBLE_AND_CHAIN)
         head = self._checked_header(header)
@@ -84,7 +86,6 @@ class Writer:
         """Return the header's payload; WriteError for one that no reader would take."""
         values = header.to_map()
         try:
-            check_plain(values)
             Header.from_map(values)
             if values["version"] != fmt.VERSION:
                 raise PayloadError(f"header: version must be {fmt.VERSION}")
@@ -102,7 +103,8 @@ class Writer:
         def watch() -> None:
             while not self._stop.wait(bound_ms / 2000):
                 try:
-                    self.flush()
+                    with self._lock:
+                        self._flush()
                 except WriteError:
                     return  # kept in _failed: the next add or close raises it
 
@@ -119,7 +121,8 @@ class Writer:
         """Append one event tuple `(kind, dt_ns, field, ...)`.
 
         Raises:
-            WriteError: the file cannot be written, now or when the watcher last tried.
+            WriteError: the file cannot be written, now or when the watcher last tried; or as
+                `flush` raises it.
         """
         if self._failed:
             raise self._failed
@@ -129,43 +132,53 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was kept back as one frame."""
+        """Write what was kept back as one frame.
+
+        Raises:
+            WriteError: the file cannot be written; or since the last call an event was left out
+                that no reader would take, and all others are in the file.
+        """
         with self._lock:
-            if self._failed:
-                raise self._failed
-            # The list stays the same object, so an `add` on another thread is never lost.
-            left = size = len(self._events)
-            while left:
-                if self._event_frame(self._events[:size]):
-                    left -= size
-                    size = left
-                else:
-                    size //= 2
+            self._flush()
+            if self._refused:
+                first, more = self._refused[0], len(self._refused) - 1
+                self._refused.clear()
+                raise WriteError(f"{first}; nor were {more} more events" if more else first)
+
+    def _flush(self) -> None:
+        if self._failed:
+            raise self._failed
+        # The list stays the same object, so an `add` on another thread is never lost.
+        left = size = len(self._events)
+        while left:
+            if self._event_frame(self._events[:size]):
+                left -= size
+                size = min(2 * size, left)
+            else:
+                size //= 2
 
     def _event_frame(self, events: list[Event]) -> bool:
         """Write `events` as one frame and let go of them; False when they are too many for one."""
         try:
             check_sizes(events)
             payload = pack_events(self._next_seq, events)
-        except (PayloadError, OverflowError, TypeError, ValueError) as error:
-            if len(events) > 1:
-                return False
-            self._refuse(str(error), error)
-        if len(payload) > fmt.MAX_FRAME_RAW_BYTES:
-            if len(events) > 1:
-                return False
-            self._refuse(f"it is too large for a frame: {len(payload)} bytes", None)
+            if len(payload) > fmt.MAX_FRAME_RAW_BYTES:
+                raise PayloadError(f"{len(payload)} bytes are too many for a frame")
+        except (OverflowError, TypeError, ValueError) as error:
+            if len(events) == 1:
+                self._refuse(str(error))
+            return len(events) == 1
         self._note_frame()
         self._frame(fmt.EVENTS, payload, self._codec)
         del self._events[: len(events)]
         self._next_seq += len(events)
-        self._time_ns += sum(event[1] for event in events)
+        self._time_ns += sum(map(_TIME, events))
         return True
 
-    def _refuse(self, why: str, cause: Exception | None) -> NoReturn:
-        """Drop the first event that is kept back: no reader would take it."""
+    def _refuse(self, why: str) -> None:
+        """Drop the first event that is kept back, which no reader would take; `flush` tells it."""
         del self._events[:1]
-        raise WriteError(f"{self._name}: event {self._next_seq} was not written: {why}") from cause
+        self._refused.append(f"{self._name}: event {self._next_seq} was not written: {why}")
 
     def _note_frame(self) -> None:
         """Note every n-th event frame in the index, n so that the index stays small."""
@@ -379,11 +392,11 @@ class Reader:
             return Problem(start, f"a frame of {max(stored_size, raw_size)} bytes", "damaged")
         size = fmt.FRAME_HEAD_SIZE_BYTES + stored_size + fmt.CRC.size
         frame = source.peek(size)
+        self._wasted += len(frame)  # until it has proved to be one
         if len(frame) < size:
             return Problem(start, "the last frame is cut off", "cut")
         stored = frame[fmt.FRAME_HEAD_SIZE_BYTES : -fmt.CRC.size]
         if fmt.CRC.unpack(frame[-fmt.CRC.size :])[0] != zlib.crc32(stored):
-            self._wasted += size
             return Problem(start, "the payload of this frame is damaged", "damaged")
         if self._anchored and chain != self.chain:
             # The frame itself is whole, so it is read; what stood before it is not what was
@@ -398,6 +411,7 @@ class Reader:
         except PayloadError as error:
             return Problem(start, str(error), "damaged")
         source.skip(size)
+        self._wasted -= size
         self._before = chain
         self.chain = _link(chain, frame)
         self._anchored = True

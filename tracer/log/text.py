@@ -30,7 +30,7 @@ from tracer.events import (
 )
 from tracer.its import commands
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, check_events, check_plain, fits
+from tracer.log.codec import PayloadError, brief, check_event, fits
 from tracer.log.header import Header
 from tracer.log.stream import Problem
 
@@ -39,7 +39,7 @@ _FIRST: Final = "# itstrace: "
 _EVENTS_PER_BLOCK: Final = 1024
 _TOKEN: Final = re.compile(r'([a-z_0-9.]+)=("(?:[^"\\]|\\.)*"|\S+)\s*')
 _CALL: Final = re.compile(r"([A-Za-z0-9]+)\(([a-z0-9_=,xA-F]{0,2000})\)")
-_MAX_LINE: Final = 4 << 20
+_MAX_LINE: Final = 8 * fmt.MAX_FRAME_RAW_BYTES  # an event in JSON takes up to 7 times its size
 
 
 def format_value(field: Field, value: Any) -> str:
@@ -176,8 +176,11 @@ class TextReader:
             key, colon, text = line[1:].partition(":")
             if not colon:
                 raise self._wrong("a header line must be `# key: value`; a comment begins with ##")
-            lines[key.strip()] = self._line_number
-            values[key.strip()] = self._json(text)
+            key = key.strip()
+            if key in values:
+                raise self._wrong(f"{key} is given twice")
+            lines[key] = self._line_number
+            values[key] = self._json(text)
         return self._checked(values, lines)
 
     def _checked(self, values: dict[str, Any], lines: dict[str, int]) -> Header:
@@ -186,7 +189,6 @@ class TextReader:
         for key, value in values.items():
             self._line_number = lines[key]
             try:
-                check_plain({key: value})
                 Header.from_map({key: value})
             except PayloadError as error:
                 raise self._wrong(str(error)) from error
@@ -235,7 +237,7 @@ class TextReader:
         tokens = self._tokens(parts[3] if len(parts) > 3 else "")
         event = self._known(kind, dt_ns, tokens)
         try:
-            check_events((event,))
+            check_event(event)
         except PayloadError as error:
             raise self._wrong(str(error)) from error
         return event
@@ -287,7 +289,7 @@ class TextReader:
     def _value(self, kind: str, field: Field, text: str) -> Any:
         value = _parse_value(field, text)
         if value is REQUIRED or not fits(field, value):
-            raise self._wrong(f"{kind}: {field.name} must not be {text!r:.40}")
+            raise self._wrong(f"{kind}: {field.name} must not be {brief(text)}")
         return value
 
 
