@@ -147,7 +147,10 @@ def test_make_leaves_out_trailing_defaults_only():
     assert make("reg.write", 7, offset=0x80, value=1, bad=1) == (1, 7, 0x80, 1, 8, 0, 1)
     assert make("save", -3) == (9, -3)
     assert make("context", 0, thread=4) == (15, 0, 0, None, 4)
-    assert make("loss", 0, reason="ring") == (128, 0, None, "ring")
+    assert make("loss", 0, reason="ring") == (128, 0, "ring")
+    assert make("loss", 0, reason="ring", count=5) == (128, 0, "ring", 5)
+    assert make("source.gap", 0, reason="cut", line=None) == (131, 0, "cut")
+    assert make("attr.set", 0, device=0, group=4, attr=1) == (5, 0, 0, 4, 1)
 
 
 def test_make_wrong():

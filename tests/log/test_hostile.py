@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import tracemalloc
 import zlib
@@ -45,6 +46,7 @@ from tracer.log.stream import Reader
 from tracer.log.text import format_event, write_text
 
 MB = 1_000_000
+MOST = 2 << 20  # bytes of a frame, stored and unpacked
 GOOD = packed(*small_events())
 
 
@@ -83,9 +85,9 @@ def damage(data: bytes, limit: int = 40 * MB) -> str:
     [
         ({"stored_size": 2**32 - 1}, 2**32 - 1),
         ({"stored_size": 2**31}, 2**31),
-        ({"stored_size": (8 << 20) + 1}, (8 << 20) + 1),
+        ({"stored_size": MOST + 1}, MOST + 1),
         ({"raw_size": 2**32 - 1}, 2**32 - 1),
-        ({"raw_size": (8 << 20) + 1}, (8 << 20) + 1),
+        ({"raw_size": MOST + 1}, MOST + 1),
         ({"raw_size": 2**32 - 1, "stored_size": 2**32 - 1}, 2**32 - 1),
     ],
 )
@@ -103,11 +105,11 @@ def damage_of_header(data: bytes) -> str:
 
 
 def test_the_largest_length_that_is_believed_is_a_cut():
-    data = with_events(GOOD, stored_size=8 << 20)
+    data = with_events(GOOD, stored_size=MOST)
     assert damage(data) == "the last frame is cut off"
 
 
-@pytest.mark.parametrize("raw_size", [0, 1, 8 << 20])
+@pytest.mark.parametrize("raw_size", [0, 1, MOST])
 def test_a_raw_size_that_is_not_the_payloads(raw_size: int):
     message = f"payload must unpack to {raw_size} bytes, as its frame says"
     for number in (0, 1, 2):
@@ -136,13 +138,13 @@ def test_the_bombs_are_what_they_claim():
     )
 
 
-@pytest.mark.parametrize("raw_size", [0, 100, 8 << 20])
+@pytest.mark.parametrize("raw_size", [0, 100, MOST])
 def test_a_zstd_bomb_is_unpacked_no_further_than_its_frame_says(raw_size: int):
     data = with_events(zstd_rle(4 << 30), codec=2, raw_size=raw_size)
     assert damage(data) == f"payload must unpack to {raw_size} bytes, as its frame says"
 
 
-@pytest.mark.parametrize("raw_size", [0, 100, 8 << 20])
+@pytest.mark.parametrize("raw_size", [0, 100, MOST])
 def test_a_zstd_frame_that_claims_gigabytes_itself(raw_size: int):
     claim = struct.pack("<Q", 1 << 40)
     data = with_events(zstd_rle(1 << 30, size=claim), codec=2, raw_size=raw_size)
@@ -157,10 +159,11 @@ def test_a_zstd_frame_with_a_huge_window(log: int):
 
 def test_a_zstd_frame_within_the_window_is_read():
     data = with_events(zstd_rle(1 << 20, window=(23 - 10) << 3), codec=2, raw_size=1 << 20)
-    assert damage(data).startswith("msgpack: ")  # zeros are no events, but they were unpacked
+    # zeros are no events, but they were unpacked
+    assert damage(data) == "payload must be [first sequence number, events]"
 
 
-@pytest.mark.parametrize("raw_size", [0, 100, 8 << 20])
+@pytest.mark.parametrize("raw_size", [0, 100, MOST])
 def test_a_zlib_bomb_is_unpacked_no_further_than_its_frame_says(raw_size: int):
     bomb = zlib.compress(bytes(64 << 20), 1)
     data = with_events(bomb, codec=1, raw_size=raw_size)
@@ -170,7 +173,7 @@ def test_a_zlib_bomb_is_unpacked_no_further_than_its_frame_says(raw_size: int):
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_header_that_is_a_bomb(number: int):
     bomb = zlib.compress(bytes(64 << 20), 1) if number == 1 else zstd_rle(4 << 30)
-    for raw_size in (0, 1 << 20, 8 << 20):
+    for raw_size in (0, 1 << 20, MOST):
         data = forge([Frame(HEADER, bomb, codec=number, raw_size=raw_size)])
         assert damage_of_header(data) == (
             f"t: byte 0xc: header: payload must unpack to {raw_size} bytes, as its frame says"
@@ -199,17 +202,55 @@ CLAIMS = {
 }
 
 
+IN_AN_EVENT = (
+    "payload must hold as many events as it says and nothing else",
+    "msgpack: FormatError",
+)
+TOLD = {
+    b"": ("payload must be [first sequence number, events]",),
+    START: (
+        "events must be an array of 1 to 65536",
+        "payload must hold as many events as it says and nothing else",
+    ),
+    START + ONE: IN_AN_EVENT,
+    START + ONE + EVENT: IN_AN_EVENT,
+}
+
+
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
-@pytest.mark.parametrize("place", [b"", START, START + ONE, START + ONE + EVENT], ids=repr)
+@pytest.mark.parametrize("place", TOLD, ids=repr)
 def test_a_payload_that_claims_more_than_it_holds(place: bytes, claim: bytes):
-    assert damage(with_events(place + claim)).startswith("msgpack: ")
+    message = damage(with_events(place + claim), 2 * MB)
+    assert message in TOLD[place] or (
+        len(place) > 2 and re.fullmatch(r"msgpack: \d+ exceeds max_[a-z]+_len\(\d+\)", message)
+    )
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 @pytest.mark.parametrize("place", [b"", b"\x81\xa1a", b"\x81"], ids=repr)
 def test_a_header_that_claims_more_than_it_holds(place: bytes, claim: bytes):
-    message = damage_of_header(forge([Frame(HEADER, place + claim)]))
-    assert message.startswith("t: byte 0xc: msgpack: ")
+    [message] = told(forge([Frame(HEADER, place + claim)]), 2 * MB)
+    assert message in (
+        "t: byte 0xc: msgpack: No more data to unpack.",
+        "t: byte 0xc: msgpack: FormatError",
+        "t: byte 0xc: msgpack: 0 exceeds max_ext_len(0)",
+    )
+
+
+@pytest.mark.parametrize("level", [b"\xdd\x00\x01\x00\x00", b"\xdf\x00\x01\x00\x00\xa1a"])
+@pytest.mark.parametrize("depth", [100, 900, 1022, 5000])
+def test_a_map_that_claims_much_on_every_level(level: bytes, depth: int):
+    payload = b"\x81\xa1a" + level * depth
+    for frames in (
+        [Frame(HEADER, payload)],
+        [header_frame(), Frame(INDEX, payload)],
+        [header_frame(), Frame(END, payload)],
+    ):
+        message = told(forge(frames), 2 * MB)[0]
+        assert message.removeprefix("t: byte 0xc: ") in (
+            "msgpack: No more data to unpack.",
+            "msgpack: StackError",
+        )
 
 
 @pytest.mark.parametrize("depth", [20, 200, 900, 1020, 5000, 1_000_000])
@@ -259,7 +300,7 @@ def test_a_small_file_of_a_great_many_values(field: bytes):
     # A full frame of honest events takes up to 70 MB; no other may take much more.
     count = {61: 61, 122: 61, 123: 41}[len(field)] + 2
     event = b"\xdc\x00" + bytes((count,)) + b"\x64\x00" + field
-    number = min(65_536, (8 << 20) // len(event) - 1)
+    number = min(65_536, MOST // len(event) - 1)
     raw = START + b"\xdd" + struct.pack(">I", number) + event * number
     messages = told(bomb(raw), 100 * MB)
     assert messages
@@ -386,12 +427,46 @@ def test_frames_that_claim_what_follows_are_not_read_over_and_over(monkeypatch: 
         work += len(data)
         return zlib.crc32(data)
 
-    count = 3000
-    head = Frame(EVENTS, b"", stored_size=count * 20).pack()[:-4]
+    count = 60_000
+    head = Frame(EVENTS, b"", stored_size=MOST // 2).pack()[:-4]
     data = forge([header_frame()]) + head * count
     monkeypatch.setattr(stream, "zlib", SimpleNamespace(crc32=crc32))
     assert read(data).status == "damaged"
+    # A large share of them is read over 16 MiB; all of them would be 60 GB.
     assert work < 20 * len(data), f"{work / len(data):.0f} times the size of the file"
+
+
+def matryoshka(count: int) -> bytes:
+    """Return a frame within a frame, and so on: every CRC holds, but none is of this version."""
+    data = b""
+    for _ in range(count):
+        data = Frame(EVENTS, data, flags=1).pack()
+    return data
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param(Frame(EVENTS, b"", stored_size=MOST).pack()[:-4] * 30_000, id="cut"),
+        pytest.param(matryoshka(4000), id="within another"),
+    ],
+)
+def test_frames_that_are_none_are_not_read_over_and_over(
+    frames: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    work = 0
+    peek = stream._Source.peek
+
+    def counting(source: Any, size: int) -> bytes:
+        nonlocal work
+        found = peek(source, size)
+        work += len(found)
+        return found
+
+    data = forge([header_frame()]) + frames
+    monkeypatch.setattr(stream._Source, "peek", counting)
+    assert read(data).status == "damaged"
+    assert work < 4 * len(data) + (24 << 20), f"{work / MB:.0f} MB for {len(data) / MB:.1f}"
 
 
 # -- mutations

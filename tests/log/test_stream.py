@@ -5,6 +5,7 @@ import io
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -15,6 +16,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from tests.log.test_codec import UNKNOWN
 from tests.support.traces import (
     DIGESTS,
     END,
@@ -31,6 +33,7 @@ from tests.support.traces import (
     header_frame,
     join,
     link,
+    numbered,
     packed,
     read,
     read_text,
@@ -414,7 +417,7 @@ def test_an_end_that_counts_other_events_is_told():
             join([*frames[:-1], replace(frames[-1], stored=msgpack.packb(end), raw_size=None)])
         )
         assert outcome.problems == [
-            Problem(frames[-1].start, f"the end counts {count} events", "damaged")
+            Problem(frames[-1].start, f"the end counts {count!r} events", "damaged")
         ]
 
 
@@ -424,7 +427,15 @@ def test_an_end_with_another_digest_is_told():
     end = msgpack.packb({"events": 25, "digest": "00" * 16})
     outcome = read(join([*frames[:-1], replace(frames[-1], stored=end, raw_size=None)]))
     assert outcome.status == "damaged"
-    assert [problem.offset for problem in outcome.problems] == [frames[-1].start]
+    told = Problem(frames[-1].start, "the end names another digest", "damaged")
+    assert outcome.problems == [told]
+    for digest in (None, 0, "", frames[-2].chain.hex(), frames[-1].chain.hex().upper()):
+        end = msgpack.packb({"events": 25, "digest": digest})
+        outcome = read(join([*frames[:-1], replace(frames[-1], stored=end, raw_size=None)]))
+        assert outcome.problems == [told]
+    end = msgpack.packb({"events": 25})
+    outcome = read(join([*frames[:-1], replace(frames[-1], stored=end, raw_size=None)]))
+    assert outcome.problems == [told]
 
 
 def test_after_a_gap_the_next_frame_is_the_new_anchor():
@@ -610,7 +621,11 @@ def test_next_seq_is_the_number_of_the_next_event():
 
 
 def big(count: int) -> list[Event]:
-    return [make("mem.write", 0, gpa=at, data=bytes(1 << 20)) for at in range(count)]
+    """Return events of which five fit into a frame."""
+    return [make("mem.write", 0, gpa=at, data=bytes(400_000)) for at in range(count)]
+
+
+TOO_LARGE = make("mem.write", 0, gpa=0, data=bytes((1 << 20) + 1))
 
 
 def test_events_too_large_for_one_frame_are_split():
@@ -626,6 +641,16 @@ def test_events_too_large_for_one_frame_are_split():
         15,
     ]
     assert events_of(out.getvalue()) == big(20)
+
+
+def test_events_of_the_largest_size_are_written():
+    events = [make("mem.write", 0, gpa=at, data=bytes(1 << 20)) for at in range(5)]
+    events += marks(3)
+    assert events_of(build(events, bound_events=65_536)) == events
+    full = [(200, 0, bytes(1 << 20), bytes((1 << 20) - 17))]  # a frame of 2 MiB exactly
+    data = build(full)
+    assert split(data)[1].raw_size == 2 << 20
+    assert events_of(data) == full
 
 
 def test_next_seq_holds_while_a_split_frame_is_written():
@@ -647,47 +672,112 @@ def test_next_seq_holds_while_a_split_frame_is_written():
 def test_an_event_too_large_for_a_frame_wrong():
     out = Raw()
     writer = writer_to(out)
-    writer.add(make("mem.write", 0, gpa=0, data=bytes(9 << 20)))
+    writer.add((200, 0, bytes(1 << 20), bytes((1 << 20) - 16)))
     with pytest.raises(WriteError) as error:
         writer.flush()
-    assert str(error.value) == "t: event 0 is too large for a frame"
+    assert str(error.value) == (
+        "t: event 0 was not written: 2097153 bytes are too many for a frame"
+    )
     assert error.value.exit_code == 3
+    writer.close()
+    assert events_of(out.getvalue()) == []
 
 
-def test_the_events_before_one_that_is_too_large_are_kept_once():
+def test_the_events_around_one_that_is_too_large_are_kept_once():
     out = Raw()
     writer = writer_to(out)
-    writer.add(marks(2)[0])
-    writer.add(marks(2)[1])
+    sent = marks(5)
     with pytest.raises(WriteError) as error:
-        add_and_flush(writer, make("mem.write", 0, gpa=0, data=bytes(9 << 20)))
-    assert str(error.value) == "t: event 2 is too large for a frame"
-    with pytest.raises(WriteError):
-        writer.close()
-    outcome = read(out.getvalue())
-    assert outcome.events == list(enumerate(marks(2)))
-    assert outcome.status == "cut"
+        add_and_flush(writer, *sent[:2], TOO_LARGE, *sent[2:])
+    assert str(error.value) == (
+        "t: event 2 was not written: mem.write: data must not be a bytes of 1048577"
+    )
+    assert numbered(Reader(io.BytesIO(out.getvalue()))) == list(enumerate(sent))
+    add_and_flush(writer, *sent)
+    writer.close()
+    assert events_of(out.getvalue()) == sent * 2
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        pytest.param(make("mem.write", 0, gpa=0, data=bytes((1 << 20) + 1)), id="bytes"),
-        pytest.param(make("marker", 0, text="x" * 65_537), id="text"),
-        pytest.param((129, 0, "\ud800"), id="surrogate"),
-    ],
-)
-def test_an_event_that_no_reader_takes_does_not_take_others_with_it_wrong(event: Event):
+REFUSED = [
+    pytest.param(TOO_LARGE, "mem.write: data must not be a bytes of 1048577", id="bytes"),
+    pytest.param(
+        make("marker", 0, text="x" * 65_537), "marker: text must not be a str of 65537", id="text"
+    ),
+    pytest.param((129, 0, "\ud800"), r"marker: text must not be '\ud800'", id="surrogate"),
+    pytest.param((129, 0, "a", True), f"marker: field.1 {UNKNOWN}True", id="a boolean"),
+    pytest.param((9, 2**64), "Integer value out of range", id="time"),
+    pytest.param((1, 0, 2**64, 0), "Integer value out of range", id="65 bits"),
+    pytest.param((1, 0, object(), 0), "can not serialize 'object' object", id="an object"),
+]
+
+
+@pytest.mark.parametrize(("event", "why"), REFUSED)
+@pytest.mark.parametrize("place", [0, 3, 8])
+def test_an_event_that_no_reader_takes_does_not_take_others_with_it_wrong(
+    event: Event, why: str, place: int
+):
     out = Raw()
     writer = writer_to(out)
-    writer.add(marks(1)[0])
-    with pytest.raises((WriteError, ValueError)):
-        add_and_flush(writer, event)
-    with pytest.raises((WriteError, ValueError)):
+    with pytest.raises(WriteError) as error:
+        add_and_flush(writer, *marks(8)[:place], event, *marks(8)[place:])
+    assert str(error.value) == f"t: event {place} was not written: {why}"
+    writer.close()
+    assert events_of(out.getvalue()) == marks(8)
+
+
+def test_one_error_counts_all_that_were_refused():
+    out = Raw()
+    writer = writer_to(out)
+    with pytest.raises(WriteError) as error:
+        add_and_flush(writer, *marks(2), TOO_LARGE, TOO_LARGE, *marks(2), TOO_LARGE)
+    assert str(error.value) == (
+        "t: event 2 was not written: mem.write: data must not be a bytes of 1048577; "
+        "nor were 2 more events"
+    )
+    writer.close()
+    assert events_of(out.getvalue()) == marks(2) * 2
+
+
+def test_what_close_refuses_is_told_and_close_can_be_called_again():
+    out = Raw()
+    writer = writer_to(out)
+    add_all(writer, [*marks(2), TOO_LARGE])
+    with pytest.raises(WriteError, match=r"^t: event 2 was not written: "):
         writer.close()
+    assert read(out.getvalue()).status == "cut"
+    writer.close()
+    assert events_of(out.getvalue()) == marks(2)
+
+
+def test_what_abandon_refuses_is_told():
+    out = Raw()
+    writer = writer_to(out)
+    add_all(writer, [TOO_LARGE, *marks(2)])
+    with pytest.raises(WriteError, match=r"^t: event 0 was not written: "):
+        writer.abandon()
     outcome = read(out.getvalue())
-    assert outcome.status == "cut"
-    assert outcome.events in ([], list(enumerate(marks(1))))
+    assert (outcome.status, outcome.events) == ("cut", list(enumerate(marks(2))))
+
+
+def test_an_event_that_the_watcher_refused_is_told_by_the_next_flush():
+    out = Raw()
+    writer = writer_to(out, bound_ms=1)
+    add_all(writer, [marks(2)[0], TOO_LARGE])
+    deadline = time.monotonic() + 30
+    while writer._events and time.monotonic() < deadline:
+        time.sleep(0.001)
+    # It goes on: what is added later is not held back longer than the bound says.
+    writer.add(marks(2)[1])
+    while writer._events and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert [event for _, event in read(out.getvalue()).events] == marks(2)
+    with pytest.raises(WriteError) as error:
+        writer.close()
+    assert str(error.value) == (
+        "t: event 1 was not written: mem.write: data must not be a bytes of 1048577"
+    )
+    writer.close()
+    assert events_of(out.getvalue()) == marks(2)
 
 
 def test_times_that_add_up_to_more_than_64_bits_are_written():
@@ -708,6 +798,17 @@ def test_a_trace_of_more_frames_than_an_array_holds_ends_cleanly():
     reader = Reader(out)
     assert sum(len(events) for _, events in reader) == 65_540
     assert (reader.problems, reader.status) == ([], "clean")
+
+
+def test_the_index_names_every_nth_event_frame(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fmt, "MAX_INDEX_ENTRIES", 8)
+    for count in range(40):
+        frames = split(build([(9, 1)] * count, bound_events=1))
+        index = msgpack.unpackb(frames[-2].stored)["frames"]
+        step = index[1][1] if len(index) > 1 else 1
+        assert step in (1, 2, 4, 8)
+        assert len(index) < 8
+        assert index == [[frames[1 + at].start, at, at] for at in range(0, count, step)]
 
 
 # -- a writer that cannot write
@@ -755,7 +856,7 @@ def build_to(out: Any, events: list[Event], **options: Any) -> None:
 
 
 def test_a_full_disk_in_a_split_frame_counts_what_is_lost():
-    out = Full(12 + 1000 + (6 << 20))
+    out = Full(12 + 1000 + 6 * 400_000)
     writer = writer_to(out)
     for event in big(10):
         writer.add(event)
