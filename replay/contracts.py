@@ -52,6 +52,10 @@ QEMU_RESET: Final = (
 _KVM: Final = (
     'Linux Documentation/virt/kvm/devices/arm-vgic-its.rst @1a931707ad4a, "ITS Reset State"'
 )
+# KVM sanitises the attributes of what is written, so zeroes do not read as on a fresh device.
+_PUT: Final = "QEMU hw/intc/arm_gicv3_kvm.c, kvm_arm_gicv3_put"
+_ADDRESS_51_12: Final = (1 << 52) - (1 << 12)
+_ADDRESS_51_16: Final = (1 << 52) - (1 << 16)
 _CACHED: Final = "devices|events|collections|translation_cache|lpis"
 
 KVM_CTRL_RESET: Final = (
@@ -60,11 +64,14 @@ KVM_CTRL_RESET: Final = (
     Clause("GITS_BASER[01]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),
     Clause("GITS_IIDR", "the ABI revision is the one of creation", _KVM),
     Clause(_CACHED, "there is no internally cached state", _KVM),
+    Clause(r"GICR_CTLR\[\d+\]", "a system reset writes EnableLPIs 0", _PUT, 1),
     Clause(
-        r"GICR_(CTLR|PROPBASER|PENDBASER)\[\d+\]",
-        "a system reset writes the redistributors' LPI registers with their reset values",
-        "QEMU hw/intc/arm_gicv3_kvm.c, kvm_arm_gicv3_put",
+        r"GICR_PROPBASER\[\d+\]",
+        "a system reset writes 0: no table, of no size",
+        _PUT,
+        _ADDRESS_51_12 | 0x1F,
     ),
+    Clause(r"GICR_PENDBASER\[\d+\]", "a system reset writes 0: no table", _PUT, _ADDRESS_51_16),
 )
 
 _FALLBACK: Final = (

@@ -31,6 +31,7 @@ _KEYS: Final = {
     "shows": str, "sources": list, "profile": str, "target": str, "expect": str,
     "signature": str, "strict": bool, "reason": str, "source": str, "digest": str, "bug": str,
 }  # fmt: skip
+_VARIANT_KEYS: Final = frozenset(("flags", "expect", "signature", "reason", "source"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ def read_manifest(path: Path) -> Manifest:
     for name, variant in variants.items():
         if not isinstance(variant, dict) or not isinstance(variant.get("flags"), dict):
             raise UsageError(f"{path}: [{name}] must have flags = {{ ... }}")
+        for key in variant.keys() - _VARIANT_KEYS:
+            raise UsageError(f"{path}: [{name}] {key} is not for a manifest")
         found.append(_expectation(path, name, variant))
     if not found:
         raise UsageError(f"{path}: expect must say what the trace shows")

@@ -272,9 +272,15 @@ class KvmModel:
 # -- one function an input kind; `f` are the event's fields by name
 
 
+def _written(model: KvmModel, origin: int, errno: int) -> None:
+    """A VMM's write is an attribute, which answers; a guest's store is not."""
+    if origin:
+        model.result(errno)
+
+
 def _reg_write(model: KvmModel, f: dict[str, Any]) -> None:
     origin = min(f["origin"], 1)
-    model.result(model.vm.reg_write(origin, f["offset"], f["size"], f["value"]))
+    _written(model, origin, model.vm.reg_write(origin, f["offset"], f["size"], f["value"]))
 
 
 def _msi(model: KvmModel, f: dict[str, Any]) -> None:
@@ -284,12 +290,12 @@ def _msi(model: KvmModel, f: dict[str, Any]) -> None:
 def _gicr_write(model: KvmModel, f: dict[str, Any]) -> None:
     origin = min(f["origin"], 1)
     cpu = model._cpu(f["cpu"])
-    model.result(model.vm.gicr_write(origin, cpu, f["offset"], f["size"], f["value"]))
+    _written(model, origin, model.vm.gicr_write(origin, cpu, f["offset"], f["size"], f["value"]))
 
 
 def _gicd_write(model: KvmModel, f: dict[str, Any]) -> None:
     origin = min(f["origin"], 1)
-    model.result(model.vm.gicd_write(origin, f["offset"], f["size"], f["value"]))
+    _written(model, origin, model.vm.gicd_write(origin, f["offset"], f["size"], f["value"]))
 
 
 def _mem_write(model: KvmModel, f: dict[str, Any]) -> None:

@@ -55,6 +55,10 @@ def run(capsys, *argv):
         ('[buggy]\nexpect = "stale"\n', "[buggy] must have flags = { ... }"),
         ("[fixed]\nflags = {}\n", "expect must be one of"),
         ('[fixed]\nflags = {}\nexpect = "stale"\nsignature = 1\n', "signature must be a text"),
+        (
+            '[fixed]\nflags = {}\nexpect = "equal"\nsignatur = "x"\n',
+            "[fixed] signatur is not for a manifest",
+        ),
         ("buggy = 1\n", "[buggy] must have flags = { ... }"),
         ("expect = ", "life.toml: "),
     ],

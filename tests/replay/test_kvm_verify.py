@@ -218,6 +218,56 @@ def test_the_register_fallback_does_not_speak_of_queued_lpis():
     assert found.signatures == []
 
 
+# -- the redistributors' LPI registers in a system reset
+
+
+def system_reset(propbaser, pendbaser, ctlr=0):
+    reads = ((0x70, propbaser, 8), (0x78, pendbaser, 8), (0x0, ctlr, 4))
+    return ". +0 reset how=system origin=vmm\n" + "".join(
+        f". +0 gicr.read cpu=0 offset={offset:#x} value={value:#x} size={size} origin=vmm\n"
+        for offset, value, size in reads
+    )
+
+
+ZEROED = "".join(
+    f". +0 gicr.write cpu={cpu} offset={offset:#x} value=0x0 size={size} origin=vmm\n"
+    for cpu in (0, 1)
+    for offset, size in ((0, 4), (0x70, 8), (0x78, 8))
+)
+
+
+def test_zeroes_that_kvm_sanitised_are_not_the_past():
+    """Measured: 0 reads 0x180 and a fresh device 0x580 on all five images."""
+    found = verdict(life(ZEROED + system_reset(0x180, 0x180)))
+    assert [word for word in found.signatures if "GICR" in word] == []
+    assert statuses(found)["GICR_PROPBASER[0]"] == "unspecified"
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ((0x40400180, 0x180), "GICR_PROPBASER"),
+        ((0x18F, 0x180), "GICR_PROPBASER"),
+        ((0x180, 0x40500180), "GICR_PENDBASER"),
+        ((0x180, 0x180, 1), "GICR_CTLR"),
+    ],
+)
+def test_an_old_table_its_size_and_enable_lpis_are_stale(values, name):
+    found = verdict(life(ZEROED + system_reset(*values)))
+    assert f"stale:system:{name}" in found.signatures
+
+
+# -- errnos
+
+
+def test_an_errno_is_expected_of_a_vmm_and_of_no_guest():
+    guest = ". +0 reg.write offset=0x80 value=0x0 origin=guest\n"
+    answered = ENABLE + ". +0 attr.result cause=1 errno=0\n"
+    assert verdict(life(answered + guest)).engine.tally.divergent == 0
+    missing = life(answered + ENABLE)
+    assert verdict(missing).engine.tally.divergent == 1
+
+
 # -- round trips
 
 SAVE, RESTORE = ". +0 save\n", ". +0 restore\n"
