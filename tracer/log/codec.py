@@ -12,7 +12,7 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from operator import itemgetter
 from typing import Any, Final
 
@@ -361,24 +361,13 @@ def _check_fields(name: str, fields: tuple[Field, ...], values: tuple[object, ..
             )
 
 
-def _fits_unknown(value: object) -> bool:
+def _fits_unknown(value: object, depth: int = fmt.MAX_NESTING) -> bool:
     """Return whether a field that this version does not know holds what any version may write."""
     if type(value) is not tuple:
         return _is_event_scalar(value)
-    level: list[object] = [value]
-    for _ in range(fmt.MAX_NESTING + 1):
-        below: list[object] = []
-        for item in level:
-            if type(item) is tuple:
-                if len(item) > fmt.MAX_EVENT_FIELDS:
-                    return False
-                below += item
-            elif not _is_event_scalar(item):
-                return False
-        if not below:
-            return True
-        level = below
-    return False
+    if not depth or len(value) > fmt.MAX_EVENT_FIELDS:
+        return False
+    return all(map(_fits_unknown, value, repeat(depth - 1)))
 
 
 def _is_event_scalar(item: object) -> bool:
