@@ -348,9 +348,13 @@ class Engine:
         if event[2] == 0:
             self._rows = self.model.live_rows()
             return
-        for row in self._rows or []:
+        rows, self._rows = self._rows, None
+        if rows is None or not lists_lpis(event):
+            return
+        for row in rows:
             self._diverge(seq, event, "row", str(row), None)
-        self._rows = None
+        if not rows:
+            self.tally.matched += 1  # that there are no more is an answer too
 
     def _unjudged(self, event: Event) -> None:
         name = ev.kind_name(event[0])
@@ -387,6 +391,11 @@ class Engine:
         )
         found = [(first_seq + index, event) for index, event in here]
         return (self._recent + found)[-CONTEXT_EVENTS:]
+
+
+def lists_lpis(event: Event) -> bool:
+    """Return whether the probe that `event` ends listed every live LPI."""
+    return bool((event[4] if len(event) > 4 else 3) & 1)
 
 
 def _difference(effect: effects.Effect, output: Event) -> tuple[str, Any, Any] | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from replay.contracts import ALL_BITS, clause_for
-from replay.engine import Engine, Model
+from replay.engine import Engine, Model, lists_lpis
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.verdict import Component, Observation, ResetVerdict, RoundTrip
@@ -265,10 +265,8 @@ class Verifier:
         if event[0] == _PROBE:
             if event[2] == 0:
                 self._listed = False
-            elif not self._listed and "lpis" in self._open and self.model.live_rows() is not None:
-                # A listing that is empty: no LPI lives.
-                self._open["lpis"].observed.append(Observation(seq, 0, 0))
-                self._open["lpis"].shown = ALL_BITS
+            elif lists_lpis(event) and not self._listed:
+                self._empty_listing(seq)
             if self.resets and len(event) > 3 and event[3]:
                 self.resets[-1].perturbed = True
         elif event[0] in _LOSSES:
@@ -277,6 +275,12 @@ class Verifier:
             self._writers.clear()
             if self.resets:
                 self.resets[-1].lossy = True
+
+    def _empty_listing(self, seq: int) -> None:
+        """A listing without a row shows that no LPI lives."""
+        if "lpis" in self._open and self.model.live_rows() is not None:
+            self._open["lpis"].observed.append(Observation(seq, 0, 0))
+            self._open["lpis"].shown = ALL_BITS
 
     # -- writes
 

@@ -390,7 +390,8 @@ class Probe(Kind):
     """Our own probing begins or ends; `perturbing` when it stopped the VM."""
 
     name = "probe"
-    fields = (one_of("edge", EDGES), dec("perturbing", 0))
+    # At its end `lists` says what was listed whole: 1 for lpi.live, 2 for its.live, 3 for both.
+    fields = (one_of("edge", EDGES), dec("perturbing", 0), dec("lists", 3))
 
 
 KINDS: Final[dict[int, type[Kind]]] = {

@@ -171,6 +171,21 @@ def test_a_new_mapping_that_takes_it_over_is_stale_by_its_old_target():
     assert component.blame == text.partition(MSI)[0].count("\n") - HEADER.count("\n")
 
 
+def test_a_probe_of_registers_only_says_nothing_of_lpis():
+    """`lists=0`: that no row stands in it does not mean that no LPI lives."""
+    probe = listing().replace("edge=end", "edge=end lists=0")
+    found = verdict(life(Queue().run(*MAP), MSI, result(1), RESET, probe))
+    assert found.signatures == ["suspected:ctrl_reset:lpi"]
+    assert found.engine.tally.divergent == 0
+    clean = verdict(life(Queue().run(*MAP), RESET, probe))
+    assert statuses(clean)["lpis"] == "unproven"
+
+
+def test_an_empty_listing_is_an_answer():
+    assert verdict(life(listing())).engine.tally.matched == 1
+    assert verdict(life(Queue().run(*MAP), listing())).engine.tally.divergent == 1
+
+
 def test_disabling_lpis_before_the_reset_cures_it():
     off = ". +0 gicr.write cpu=0 offset=0x0 value=0x0 size=4 origin=vmm\n"
     found = verdict(life(Queue().run(*MAP), MSI, result(1), off, RESET, listing()))
