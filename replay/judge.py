@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from replay.engine import Engine
-from replay.profiles import FLAGS, Profile
+from replay.profiles import FLAGS, Profile, find
 from replay.targets.kvm_model import KvmModel
 from replay.targets.qemu_model import QemuModel
 from replay.targets.xen_model import XenModel
@@ -19,7 +19,7 @@ from replay.verdict import FINDINGS, STALE, SUSPECTED
 from replay.verify import Verifier
 from tracer.errors import UsageError
 from tracer.log.header import Header
-from tracer.log.opening import AnyReader
+from tracer.log.opening import AnyReader, open_trace
 
 CRASH: Final = "crash"
 DIVERGENT: Final = "divergent"
@@ -82,6 +82,22 @@ def judge(reader: AnyReader, profile: Profile, *, strict: bool = False) -> Judge
     engine.run()
     signatures = _signatures(verifier, engine)
     return Judgement(_word(verifier, engine), signatures, verifier, engine)
+
+
+def judge_file(path: str, *, profile: str | None = None, strict: bool = False) -> Judgement:
+    """Judge the trace at `path` as what its header says wrote it, or as `profile`.
+
+    Raises:
+        UsageError: neither says which implementation that is, or it is not known.
+        TraceError: the file is no trace that can be read.
+    """
+    with open_trace(path) as reader:
+        header = reader.header
+        name = profile or header.profile
+        if name is None:
+            raise UsageError(f"{path}: the trace does not say what wrote it: give a profile")
+        flags = {} if profile else {key: value[0] for key, value in header.flags.items()}
+        return judge(reader, with_flags(find(name)[0], flags), strict=strict)
 
 
 def _word(verifier: Verifier, engine: Engine) -> str:
