@@ -37,6 +37,7 @@ check: lint types imports test
 
 bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python tests/bench/recorder.py
 
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py

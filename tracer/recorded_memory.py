@@ -18,7 +18,6 @@ from tracer.tape import Tape
 
 _MEM_WRITE: Final = NUMBER["mem.write"]
 _MEM_READ: Final = NUMBER["mem.read"]
-_COMMAND: Final = NUMBER["command"]
 _CTLR, _CBASER = 0x00, 0x80
 _COMMAND_SIZE_BYTES: Final = 32
 _DOUBLEWORDS: Final = struct.Struct("<4Q")
@@ -102,7 +101,7 @@ class DeviceSide:
         if len(whole) >= _COMMAND_SIZE_BYTES:
             self._part = b""
         if len(whole) == _COMMAND_SIZE_BYTES == at + len(data):
-            self._tape.caused(_COMMAND, (offset - at, *_DOUBLEWORDS.unpack(whole)))
+            self._tape.command(offset - at, _DOUBLEWORDS.unpack(whole))
 
     # -- where the queue is, by what was written
 

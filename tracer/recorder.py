@@ -27,7 +27,7 @@ from tracer.log.header import Header
 from tracer.log.opening import create_output
 from tracer.log.stream import Writer
 from tracer.recorded_memory import DeviceSide, GuestSide
-from tracer.tape import Tape, safe_text
+from tracer.tape import Tape
 
 _REG_WRITE: Final = NUMBER["reg.write"]
 _REG_READ: Final = NUMBER["reg.read"]
@@ -196,7 +196,7 @@ class Recorder:
 
     def marker(self, text: str) -> None:
         """Put a text into the trace here."""
-        self._tape.put((_MARKER, 0, safe_text(text)))
+        self._tape.note(_MARKER, text)
 
     # -- how
 
@@ -207,7 +207,7 @@ class Recorder:
     def _with_result(self, kind: int, call: Callable[..., int | None], *args: int) -> int | None:
         result = self._call(call, *args)
         if result is not None:
-            self._tape.caused(kind, (result,), "q")
+            self._tape.result(kind, result)
         return result  # type: ignore[no-any-return]
 
     def _read(self, kind: int, where: tuple[int, ...], value: int | None, size: int) -> None:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tracer.errors import WriteError
-from tracer.events import KINDS, NUMBER, Event, kind_name, trim
+from tracer.events import KINDS, NUMBER, kind_name, trim
 from tracer.log import format as fmt
 from tracer.log.stream import Writer
 
 _GAP: Final = NUMBER["source.gap"]
+_COMMAND: Final = NUMBER["command"]
 # What the writer may hold back of bulky events; far below what a frame may have.
 _MAX_HELD_BYTES: Final = fmt.MAX_FRAME_RAW_BYTES // 4
 
@@ -41,58 +42,66 @@ class Tape:
         self.cause_seq = seq if fits else -1
         return fits
 
-    def caused(self, kind: int, numbers: Iterable[int], code: str = "Q") -> None:
-        """Append an output of the last input; `code` is q for numbers that may be negative."""
-        cause = self.seq - self.cause_seq if self.cause_seq >= 0 else 0
-        self._append(kind, (cause,), numbers, code)
+    def add(self, kind: int, numbers: Iterable[Any], tail: Iterable[Any] = ()) -> bool:
+        """Append an event of `numbers`, which somebody else chose, and `tail`, which we did.
 
-    def add(self, kind: int, numbers: Iterable[int], tail: Iterable[Any] = ()) -> bool:
-        """Append an event of `numbers`, which somebody else chose, and `tail`, which we did."""
-        return self._append(kind, (), numbers, "Q", tail)
-
-    def _append(
-        self,
-        kind: int,
-        head: tuple[int, ...],
-        numbers: Iterable[int],
-        code: str,
-        tail: Iterable[Any] = (),
-    ) -> bool:
-        """Return whether the numbers fit an event; a gap stands in its place when they do not."""
+        Return whether the numbers fit; a gap stands in the event's place when they do not.
+        """
         try:
-            plain = array(code, numbers)  # 64 bits each, and a bool or an enumeration is a number
+            plain = array("Q", numbers)  # 64 bits each; a bool or an enumeration becomes a number
         except (OverflowError, TypeError):
-            self.gap(f"{kind_name(kind)} with {numbers!r:.200} is no event")
+            self._no_event(kind, numbers)
             return False
-        self.put(trim([kind, 0, *head, *plain, *tail], KINDS[kind]))
+        self._put([kind, 0, *plain, *tail])
         return True
+
+    def result(self, kind: int, number: Any) -> None:
+        """Append an output of the last input that is one number, which may be negative."""
+        try:
+            plain = array("q", (number,))
+        except (OverflowError, TypeError):
+            self._no_event(kind, number)
+            return
+        self._put([kind, 0, self._cause(), *plain])
+
+    def command(self, queue_offset: int, doublewords: tuple[int, ...]) -> None:
+        """Append a command that the device fetched while it carried out the last input."""
+        self._put([_COMMAND, 0, self._cause(), queue_offset, *doublewords])
 
     def data(self, kind: int, head: tuple[int, ...], gpa: int, data: bytes) -> None:
         """Append guest RAM, in as many events as the format's limit takes."""
         for at in range(0, len(data), fmt.MAX_EVENT_BYTES):
             piece = data[at : at + fmt.MAX_EVENT_BYTES]
             if not 0 <= gpa + at < 1 << 64:
-                self.gap(f"{kind_name(kind)} at {gpa + at:#x}: no such address")
+                self._no_event(kind, gpa + at)
                 return
-            self.put((kind, 0, *head, int(gpa) + at, piece))
+            self._put([kind, 0, *head, int(gpa) + at, piece])
             self._held_bytes += len(piece)
             if self._held_bytes > _MAX_HELD_BYTES:
                 self.flush()
 
-    def gap(self, reason: str) -> None:
-        """Append a source.gap: something happened that no event can hold."""
-        self.put((_GAP, 0, safe_text(reason)))
+    def note(self, kind: int, text: str) -> None:
+        """Append a note that is one text."""
+        # A text that came with an error may hold anything.
+        cut = text.encode("utf-8", "backslashreplace")[: fmt.MAX_TEXT_BYTES]
+        self._put([kind, 0, cut.decode("utf-8", "ignore")])
 
-    def put(self, event: Event) -> None:
+    def _no_event(self, kind: int, numbers: object) -> None:
+        self.note(_GAP, f"{kind_name(kind)} with {numbers!r:.200} is no event")
+
+    def _cause(self) -> int:
+        return self.seq - self.cause_seq if self.cause_seq >= 0 else 0
+
+    def _put(self, event: list[Any]) -> None:
         """Append `event`, its time set to now."""
         if not self.running:
             return
         now_ns = self._clock()
-        event = (event[0], now_ns - self._time_ns, *event[2:])
+        event[1] = now_ns - self._time_ns
         self._time_ns = now_ns
         self.seq += 1
         try:
-            self.writer.add(event)
+            self.writer.add(trim(event, KINDS[event[0]]))
         except WriteError as error:
             self._fail(error)
 
@@ -118,9 +127,3 @@ class Tape:
     def _fail(self, error: WriteError) -> None:
         self.running = False
         self.failed = self.failed or error
-
-
-def safe_text(text: str) -> str:
-    """Return `text` as an event may hold it."""
-    data = text.encode("utf-8", "backslashreplace")[: fmt.MAX_TEXT_BYTES]
-    return data.decode("utf-8", "ignore")

@@ -8,7 +8,17 @@ from __future__ import annotations
 import struct
 
 from tests.support.small_its import (
-    BASER0, BASER1, CBASER, CREADR, CTLR, CWRITER, GICR_CTLR, IIDR, PENDBASER, PIDR2, PROPBASER,
+    BASER0,
+    BASER1,
+    CBASER,
+    CREADR,
+    CTLR,
+    CWRITER,
+    GICR_CTLR,
+    IIDR,
+    PENDBASER,
+    PIDR2,
+    PROPBASER,
     TYPER,
 )  # fmt: skip
 from tracer.its.commands import encode

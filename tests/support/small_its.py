@@ -56,7 +56,7 @@ class SmallIts:
         self.gicr_ctlr = 2
         self.propbaser = 0
         self.pendbaser = 0
-        self.cached: dict[tuple[int, int], tuple[int, int]] = {}
+        self.cached: dict[tuple[int, int], int] = {}  # what it remembers of the tables
 
     def reg_read(self, offset: int, size: int) -> int | None:
         name = REGISTERS.get(offset)
@@ -122,22 +122,26 @@ class SmallIts:
         if gpa is not None:
             self._store(gpa, ite, 12)
 
+    def _entry(self, baser: int, index: int) -> int:
+        return self._load((baser & ADDRESS) + 8 * index) if baser & VALID else 0
+
     def _ite_address(self, device_id: int, event_id: int) -> int | None:
-        dte = self._load((self.baser0 & ADDRESS) + 8 * device_id)
+        dte = self._entry(self.baser0, device_id)
         return (dte >> 6 << 8) + 12 * event_id if dte & 1 else None
 
+    def _look_up(self, device_id: int, event_id: int) -> int | None:
+        """Return the INTID of an event whose collection is mapped."""
+        gpa = self._ite_address(device_id, event_id)
+        ite = 0 if gpa is None else self._load(gpa)
+        mapped = ite & 1 and self._entry(self.baser1, ite >> 32 & 0xFFFF) & 1
+        return ite >> 2 & 0xFF_FFFF if mapped else None
+
     def _translate(self, device_id: int, event_id: int) -> None:
-        if (device_id, event_id) not in self.cached:
-            gpa = self._ite_address(device_id, event_id)
-            ite = self._load(gpa) if gpa is not None else 0
-            if not ite & 1:
-                return
-            self.cached[device_id, event_id] = (ite >> 2 & 0xFF_FFFF, ite >> 32 & 0xFFFF)
-        intid, icid = self.cached[device_id, event_id]
-        if self.gicr_ctlr & 1 and self._load((self.baser1 & ADDRESS) + 8 * icid) & 1:
+        intid = self.cached.get((device_id, event_id)) or self._look_up(device_id, event_id)
+        if intid is not None and self.gicr_ctlr & 1:
+            self.cached[device_id, event_id] = intid
             gpa = (self.pendbaser & ADDRESS) + intid // 8
-            byte = self.memory.read(gpa, 1)[0]
-            self._store(gpa, byte | 1 << intid % 8, 1)
+            self._store(gpa, self.memory.read(gpa, 1)[0] | 1 << intid % 8, 1)
 
 
 REGISTERS = {
