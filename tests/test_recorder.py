@@ -367,6 +367,11 @@ def test_after_close_the_device_goes_on_unrecorded(path):
     its.close()
     its.reg_write(CWRITER, 0x40)
     its.memory.write(0x4000_0000, b"later")
+    with pytest.raises(ValueError, match="no memory"):
+        its.memory.read(0, 1)
+    with pytest.raises(KeyError):
+        its.gicr_read(0, 0x33)
+    its.close()
     assert device.cwriter == 0x40
     assert names(path) == []
 
@@ -386,6 +391,19 @@ def test_a_value_that_no_event_holds_reaches_the_device_and_is_a_gap(value, path
     assert found[0][0] == "source.gap"
     assert found[0][1]["reason"] == f"reg.write with ({CBASER}, {value!r}, 8) is no event"
     assert "reset with (None,) is no event" in [fields.get("reason") for _, fields in found]
+
+
+@pytest.mark.parametrize("gpa", [-4096, 1 << 64])
+def test_ram_at_no_address_is_a_gap(gpa, path):
+    device = Scripted()
+    device.memory = Ram(base=gpa, size=4096)
+    with Recorder(device, path, ram_ranges=None) as its:
+        its.memory.write(gpa, b"there")
+        assert its.memory.read(gpa, 5) == b"there"
+        assert its.memory.ranges == device.memory.ranges == [(gpa, 4096)]
+    assert [fields["reason"] for _, fields in events(path)] == [
+        f"{name} with {gpa} is no event" for name in ("mem.write", "mem.read")
+    ]
 
 
 def test_a_reset_of_no_known_kind_is_a_gap(path):

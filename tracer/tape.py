@@ -107,6 +107,8 @@ class Tape:
 
     def flush(self) -> None:
         """Write what is held back."""
+        if not self.running:
+            return
         self._held_bytes = 0
         try:
             self.writer.flush()
