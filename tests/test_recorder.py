@@ -25,8 +25,9 @@ from tests.support.small_its import BASER0, BASER1, CBASER, CREADR, CTLR, CWRITE
 from tests.support.traces import read
 from tracer import Recorder
 from tracer.errors import UsageError, WriteError
-from tracer.events import PROBE, VMM, fields_of, kind_name
+from tracer.events import GUEST, PROBE, VMM, fields_of, kind_name
 from tracer.log import format as fmt
+from tracer.log.stream import Writer
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "recorder.md"
@@ -406,6 +407,13 @@ def test_ram_at_no_address_is_a_gap(gpa, path):
     ]
 
 
+def test_a_result_of_what_is_in_no_event_names_no_cause(path):
+    with Recorder(Scripted(1), path) as its:
+        its.msi(1, 2)
+        its.msi(-1, 2)
+    assert [fields.get("cause") for _, fields in events(path)] == [None, 1, None, 0]
+
+
 def test_a_reset_of_no_known_kind_is_a_gap(path):
     with Recorder(Scripted(), path) as its:
         its.reset(99)
@@ -428,14 +436,18 @@ def test_an_origin_wrong(origin, path):
 
 
 def test_who_accesses_is_recorded(path):
-    with Recorder(Scripted(1), path) as its:
-        its.reg_read(0)
-        its.origin = VMM
-        its.msi(1, 2)
-        its.origin = PROBE
-        its.reg_read(0)
-        assert its.origin == PROBE
-    assert [fields.get("origin") for _, fields in events(path)] == [0, VMM, None, PROBE]
+    with Recorder(SmallIts(Ram()), path) as its:
+        for its.origin in (GUEST, VMM, PROBE):
+            its.reg_read(0)
+            its.reg_read(0x40000, 2)
+            its.reg_write(CWRITER, 0)
+            its.gicr_read(0, 0)
+            its.gicr_write(0, 0, 0)
+            its.msi(1, 2)
+            its.reset()
+            assert its.origin in (GUEST, VMM, PROBE)
+    found = [fields["origin"] for _, fields in events(path)]
+    assert found == [GUEST] * 7 + [VMM] * 7 + [PROBE] * 7
 
 
 # -- guest RAM
@@ -633,6 +645,25 @@ def test_a_full_disk_does_not_hide_the_devices_own_error(full):
     with pytest.raises(ValueError, match="mine") as raised:
         fail()
     assert any("No space left on device" in note for note in raised.value.__notes__)
+
+
+def test_a_trace_that_lacks_an_event_goes_no_further_and_has_no_clean_end(path, monkeypatch):
+    refused = WriteError("no room for this one")
+
+    def refuse(self, event):
+        if event[3] == 1:
+            raise refused
+        self._events.append(event)
+
+    monkeypatch.setattr(Writer, "add", refuse)
+    its = Recorder(Scripted(), path, bound_ms=0)
+    for value in (0, 1, 2):
+        its.reg_write(CWRITER, value)
+    with pytest.raises(WriteError) as raised:
+        its.close()
+    assert raised.value is refused
+    outcome = read(path.read_bytes())
+    assert ([event[3] for _, event in outcome.events], outcome.status) == ([0], "cut")
 
 
 def test_a_full_disk_at_the_end_of_the_block_is_told(full):

@@ -128,4 +128,4 @@ class Tape:
 
     def _fail(self, error: WriteError) -> None:
         self.running = False
-        self.failed = self.failed or error
+        self.failed = error
