@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from replay.model.kvm.state import HostCrash
 from replay.profiles import PROFILES, Profile, find
 from replay.vectors import OPERATIONS, new_vm
+from tracer.errors import UsageError
 
 SHOWN: Final = 10
 
@@ -115,6 +116,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     options = parser.parse_args(argv)
     run = Run()
+    try:
+        replay_files(options, run)
+    except (UsageError, OSError, EOFError) as error:
+        parser.error(str(error))
+    for text in run.shown:
+        print(text)
+    print(run)
+    return 1 if run.mismatches else 0
+
+
+def replay_files(options: argparse.Namespace, run: Run) -> None:
+    """Replay each file under its own profile, or the one that was asked for."""
     for path in options.files:
         profile, note = find(options.profile or profile_of(path))
         if note:
@@ -122,10 +135,6 @@ def main(argv: list[str] | None = None) -> int:
         for flag in options.flip:
             profile = flipped(profile, flag)
         replay_file(path, profile, run)
-    for text in run.shown:
-        print(text)
-    print(run)
-    return 1 if run.mismatches else 0
 
 
 if __name__ == "__main__":

@@ -81,6 +81,14 @@ def test_the_command_prints_differences_and_then_the_counts(capsys):
     assert int(last.partition("mismatches=")[2]) >= len(shown)
 
 
+@pytest.mark.parametrize("name", ["no-such-file.linux-6.1.192.txt", "vectors.no-such.txt"])
+def test_a_file_or_profile_that_is_not_there_is_told(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name])
+    assert end.value.code == 2
+    assert "no-such" in capsys.readouterr().err
+
+
 # -- lives as traces
 
 
