@@ -779,7 +779,7 @@ def test_fails(its_recorder):
     assert False
 
 def test_judged(its_recorder):
-    its = its_recorder(SmallIts(Ram()))
+    its = its_recorder(SmallIts(Ram()), bound_ms=0)
     boot(its)
     its.reset()
     look(its)
