@@ -23,6 +23,7 @@ _REG_READ: Final = NUMBER["reg.read"]
 _ATTR_RESULT: Final = NUMBER["attr.result"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
 _PROBE: Final = NUMBER["probe"]
+_CONTEXT: Final = NUMBER["context"]
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 _KNOWN: Final = frozenset(ev.KINDS)
@@ -141,6 +142,7 @@ class Engine:
         self._output_seqs: list[int] = []
         self._recent: list[tuple[int, Event]] = []
         self._frame: tuple[int, tuple[Event, ...]] = (0, ())
+        self._overlap = False  # whether what is read now has no order with another thread's
         self._asked = -1  # the last event that asked for itself
         self._rows: list[tuple[int, ...]] | None = None  # of a listing that is being read
         self.crash: tuple[int, str] | None = None  # where the host kernel died, and in what
@@ -180,6 +182,8 @@ class Engine:
                 if self._input is not None:
                     self._settle()
                 self._input = (seq, event)
+                if kind == _CONTEXT:
+                    self._overlap = len(event) > 5 and event[5] != 0
             elif kind in expresses and self._input is not None and seq - event[2] == self._input[0]:
                 outputs.append(event)
                 seqs.append(seq)
@@ -224,13 +228,18 @@ class Engine:
             self.seq = seq
             raise
         outputs = self._outputs
-        if done or outputs:
+        if self._overlap:
+            self.tally.ambiguous += len(outputs)
+        elif done or outputs:
             self._compare(seq, event, done)
         if self.watcher:
             self.watcher.after_input(seq, event, done, outputs)
         if outputs:
             outputs.clear()
             self._output_seqs.clear()
+        self._check_invariants(seq)
+
+    def _check_invariants(self, seq: int) -> None:
         if self.invariants and len(self.violated) < MAX_LISTED:
             self.violated += [(seq, name) for name in self.model.violations()]
 
@@ -296,6 +305,10 @@ class Engine:
 
     def _reg_read(self, seq: int, event: Event) -> None:
         expected = self.model.read(event)
+        self._asked = seq
+        if self._overlap:
+            self.tally.ambiguous += 1
+            return
         bad = len(event) > 6 and event[6] != 0
         if expected == event[3] and not bad:
             self.tally.matched += 1
@@ -305,7 +318,6 @@ class Engine:
             self._diverge(seq, event, "value", expected or 0, event[3])
         else:
             self.tally.matched += 1
-        self._asked = seq
         if self.watcher:
             self.watcher.output(seq, event, expected)
 
@@ -314,6 +326,9 @@ class Engine:
         self._asked = seq
         if answer is None:
             self._unjudged(event)
+            return
+        if self._overlap:
+            self.tally.ambiguous += 1
             return
         self._judge(seq, event, answer)
         if self.watcher:

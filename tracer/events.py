@@ -197,7 +197,12 @@ class Context(Kind):
     """Which ITS, CPU and thread the following events belong to, until the next one."""
 
     name = "context"
-    fields = (dec("its", 0), dec("cpu", None), dec("thread", None))
+    fields = (
+        dec("its", 0),
+        dec("cpu", None),
+        dec("thread", None),
+        dec("overlap", 0, "1: at the same time as another thread's, so the order may be another"),
+    )
 
 
 # -- outputs

@@ -15,10 +15,12 @@ from tracer.log import format as fmt
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_input
 from tracer.log.stream import Writer
-from tracer.sources import qemu_log, vectors
+from tracer.sources import ftrace, qemu_log, vectors
 from tracer.sources.lines import LineReader
+from tracer.sources.stats import Stats
 
 MAX_GAPS_SHOWN = 5
+_ENOUGH = (qemu_log.enough, ftrace.enough, vectors.recognise)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", help="the trace (default: INPUT with .itstrace)")
     parser.add_argument("--force", action="store_true", help="overwrite the output")
     parser.add_argument(
-        "--from", dest="source", choices=(qemu_log.NAME, vectors.NAME), help="what wrote it"
+        "--from",
+        dest="source",
+        choices=(qemu_log.NAME, ftrace.NAME, vectors.NAME),
+        help="what wrote it",
     )
     parser.add_argument("--life", help="the seed of the life, of operation vectors")
     parser.add_argument("--profile", help="the implementation, if known better than guessed")
@@ -47,14 +52,19 @@ def run(options: argparse.Namespace) -> int:
     output = options.output or _default_output(options.input)
     with open_input(options.input) as stream:
         lines = LineReader(stream, options.input)
-        start = lines.sniff(lambda start: qemu_log.enough(start) or vectors.recognise(start))
+        start = lines.sniff(lambda start: any(enough(start) for enough in _ENOUGH))
         source = options.source or _recognise(start, options.input)
         if source == vectors.NAME:
             return _import_life(lines, output, options)
-        log = qemu_log.QemuLog(lines)
         messages = oplog.get(source, input=options.input, output=output)
         messages.info("import begins", sniffed_bytes=len(start))
-        header = _given(qemu_log.header(start), options)
+        log: ftrace.Ftrace | qemu_log.QemuLog
+        if source == ftrace.NAME:
+            header = _given(ftrace.header(start), options)
+            log = ftrace.Ftrace(lines, header)
+        else:
+            header = _given(qemu_log.header(start), options)
+            log = qemu_log.QemuLog(lines)
         with create_output(output, force=options.force) as out:
             writer = _write(out, header, log.events(), output, options)
     stats = log.stats
@@ -66,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
 def _recognise(start: bytes, path: str) -> str:
     if qemu_log.recognise(start):
         return qemu_log.NAME
+    if ftrace.recognise(start):
+        return ftrace.NAME
     if vectors.recognise(start):
         return vectors.NAME
     raise SourceError(
@@ -149,7 +161,7 @@ def _write(
     return writer
 
 
-def _report(stats: qemu_log.Stats, path: str, output: str, writer: Writer) -> None:
+def _report(stats: Stats, path: str, output: str, writer: Writer) -> None:
     for line, reason in stats.gaps[:MAX_GAPS_SHOWN]:
         say(f"{path}:{line}: {reason}")
     if stats.gap_count > MAX_GAPS_SHOWN:

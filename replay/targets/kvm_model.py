@@ -13,7 +13,15 @@ import msgpack
 
 from replay.model import effects
 from replay.model.kvm.flags import KvmFlags
-from replay.model.kvm.layout import CTRL_RESET, CTRL_RESTORE_TABLES, CTRL_SAVE_TABLES, GITS_TYPER
+from replay.model.kvm.layout import (
+    CTRL_INIT,
+    CTRL_RESET,
+    CTRL_RESTORE_TABLES,
+    CTRL_SAVE_TABLES,
+    EEXIST,
+    EINVAL,
+    GITS_TYPER,
+)
 from replay.model.kvm.vm import KvmVm
 from replay.model.memory import GuestRam
 from replay.profiles import Profile
@@ -43,7 +51,14 @@ _REGISTERS: Final = {
     "GITS_PIDR2": 0xFFE8,
 }
 _GICR: Final = {"GICR_CTLR": 0x0, "GICR_PROPBASER": 0x70, "GICR_PENDBASER": 0x78}
+_ADDR: Final = (0, 4)  # KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE
+_ALIGN_BYTES: Final = 0x1_0000
 _SYSTEM_REGISTERS: Final = (0x0, 0x80, *range(0x100, 0x140, 8))  # of a VMM without CTRL_RESET
+
+
+# Inputs whose outputs depend on what is mapped.
+_OF_MAPPINGS: Final = tuple(NUMBER[name] for name in ("msi", "save", "restore"))
+_UNSEEN_MAPPINGS: Final = "what was mapped without being shown answers so"
 
 
 class KvmModel:
@@ -73,6 +88,7 @@ class KvmModel:
         self._witness = OutputWitness(())
         self.vm.state.witness = self._witness
         self._errno = 0
+        self.placed = False  # whether the VMM said where the ITS is
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
             NUMBER["gicr.read"]: self._gicr_read,
             NUMBER["gicd.read"]: self._gicd_read,
@@ -101,10 +117,18 @@ class KvmModel:
         handler = _APPLY.get(event[0])
         if handler is not None:
             handler(self, fields_of(event))
+            if self.vm.state.blind and event[0] in _OF_MAPPINGS:
+                self._as_shown(outputs)
         return self.effects
 
+    def _as_shown(self, outputs: Sequence[Event]) -> None:
+        """What mappings answer when some were not shown: whatever the trace has."""
+        self.effects[:] = [(event[0], *event[3:]) for event in outputs]
+        self.bound.update(dict.fromkeys(range(len(outputs)), f"assumed: {_UNSEEN_MAPPINGS}"))
+
     def unsure(self) -> None:
-        """Events were lost: nothing to forget, for KVM keeps its mappings in the kernel."""
+        """Events were lost: a command may be among them."""
+        self.vm.state.blind = not self.vm.ram.complete
 
     def result(self, errno: int) -> None:
         """Note the result of an attribute."""
@@ -195,6 +219,12 @@ class KvmModel:
             },
         }
 
+    def _pending(self, pending: int) -> str:
+        """Return the word for a pending bit: a running vCPU takes LPIs, which no capture shows."""
+        if not self.vm.ram.complete:
+            return "maybe"
+        return "set" if pending else "clear"
+
     def _pair(self, key: int) -> tuple[int, int]:
         shift = self.vm.state.cache_shift
         return key >> shift, key & (1 << shift) - 1
@@ -217,6 +247,7 @@ class KvmModel:
     def state(self) -> dict[str, Any]:
         """Return the state as JSON has it, digest included."""
         parts = self.structures()
+        sure = not self.vm.state.blind
         shown: dict[str, Any] = {
             "its": {
                 "0": {
@@ -225,9 +256,9 @@ class KvmModel:
                         hex(device_id): {
                             "itt_addr": hex(device["itt_addr"]),
                             "eventid_bits": device["eventid_bits"],
-                            "confirmed": True,
+                            "confirmed": sure,
                             "events": {
-                                hex(pair[1]): event | {"confirmed": True}
+                                hex(pair[1]): event | {"confirmed": sure}
                                 for pair, event in sorted(parts["events"].items())
                                 if pair[0] == device_id
                             },
@@ -237,7 +268,7 @@ class KvmModel:
                     "collections": {
                         str(icid): {
                             "rdbase": None if target == 0xFFFF_FFFF else target,
-                            "confirmed": True,
+                            "confirmed": sure,
                         }
                         for icid, target in sorted(parts["collections"].items())
                     },
@@ -254,7 +285,7 @@ class KvmModel:
             },
             "lpis": {
                 str(intid): {
-                    "pending": "set" if lpi["pending"] else "clear",
+                    "pending": self._pending(lpi["pending"]),
                     "target": None if lpi["target"] < 0 else lpi["target"],
                     "queued": None if lpi["queued"] < 0 else lpi["queued"],
                 }
@@ -315,13 +346,31 @@ def _save_pending(model: KvmModel, f: dict[str, Any]) -> None:
     model.result(model.vm.save_pending())
 
 
+def _init(model: KvmModel, f: dict[str, Any]) -> None:
+    model.result(model.vm.ctrl(CTRL_INIT))
+
+
 def _restore(model: KvmModel, f: dict[str, Any]) -> None:
+    # Of tables that were not shown nobody knows what is mapped now.
+    model.vm.state.blind = not model.vm.ram.complete
     model.result(model.vm.ctrl(CTRL_RESTORE_TABLES))
 
 
 def _attr_set(model: KvmModel, f: dict[str, Any]) -> None:
     if f["device"] == 0 and f["group"] == 4:
         model.result(model.vm.ctrl(f["attr"]))
+    elif f["device"] == 0 and (f["group"], f["attr"]) == _ADDR:
+        model.result(_place(model, f["value"]))
+
+
+def _place(model: KvmModel, base: int | None) -> int:
+    """Set the address of the ITS (`vgic_its_set_attr`), once; returns 0 or -errno."""
+    if model.placed:
+        return EEXIST
+    if base is not None and base % _ALIGN_BYTES:
+        return EINVAL
+    model.placed = True
+    return 0
 
 
 def _reset(model: KvmModel, f: dict[str, Any]) -> None:
@@ -341,6 +390,7 @@ _APPLY: Final[dict[int, Callable[[KvmModel, dict[str, Any]], None]]] = {
     NUMBER["msi"]: _msi,
     NUMBER["gicr.write"]: _gicr_write,
     NUMBER["gicd.write"]: _gicd_write,
+    NUMBER["init"]: _init,
     NUMBER["attr.set"]: _attr_set,
     NUMBER["mem.write"]: _mem_write,
     NUMBER["ram"]: _ram,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tracer import events as ev
@@ -24,6 +23,7 @@ from tracer.its.registers import gicr_register
 from tracer.log.header import MAX_CPUS, Header
 from tracer.sources.lines import LineReader
 from tracer.sources.qemu_formats import PATTERNS
+from tracer.sources.stats import Stats
 
 NAME: Final = "qemu-log"
 # A queue of 1 MiB holds 32,768 commands, each with some table accesses.
@@ -49,26 +49,6 @@ _GLUED: Final = re.compile(
 )
 # A dt between any two times of this many seconds fits 64 bits.
 _MAX_SECONDS: Final = 9_000_000_000
-
-
-@dataclass(slots=True)
-class Stats:
-    """What the import met."""
-
-    lines: int = 0
-    ours: int = 0
-    skipped: int = 0
-    gaps: list[tuple[int, str]] = field(default_factory=list)
-    gap_count: int = 0
-    cut_last_line: bool = False
-
-    MAX_LISTED = 1000
-
-    def gap(self, line: int, reason: str) -> None:
-        """Count a line of ours that could not be understood; the first thousand are listed."""
-        self.gap_count += 1
-        if len(self.gaps) < self.MAX_LISTED:
-            self.gaps.append((line, reason))
 
 
 def recognise(start: bytes) -> bool:

@@ -84,22 +84,38 @@ def process_commands(state: State) -> None:
 
 def _run(state: State, gpa: int, offset: int) -> None:
     """Fetch and run one command (`vgic_its_handle_command`)."""
-    dw0, dw1, dw2, dw3 = _fetch(state, gpa, offset)
+    if state.ram.complete:
+        load = state.ram.load64
+        dw0, dw1, dw2, dw3 = (
+            load(gpa) or 0,
+            load(gpa + 8) or 0,
+            load(gpa + 16) or 0,
+            load(gpa + 24) or 0,
+        )
+    else:
+        known, (dw0, dw1, dw2, dw3) = _fetch(state, gpa, offset)
+        if not known and state.blind:
+            return  # which of them were not shown is not known any more
+        state.blind = state.blind or not known
     handler = HANDLERS.get(dw0 & 0xFF)
     if state.effects is not None:
         state.effects.append((effects.COMMAND, offset, dw0, dw1, dw2, dw3))
     state.last_error = ENODEV if handler is None else handler(state, dw0, dw1, dw2, dw3)
 
 
-def _fetch(state: State, gpa: int, offset: int) -> tuple[int, int, int, int]:
-    """Return the doublewords at `gpa`: as seen, else from RAM, else zeros that do nothing."""
-    if not state.ram.complete and state.witness is not None:
+def _fetch(state: State, gpa: int, offset: int) -> tuple[bool, tuple[int, int, int, int]]:
+    """Return whether it is known what stands at `gpa`, and the doublewords: as seen, or from RAM.
+
+    A command that nothing showed is given as zeros, which do nothing.
+    """
+    if state.witness is not None:
         count = 0 if state.effects is None else len(state.effects)
         seen = state.witness.command(count, offset)
         if seen is not None:
-            return seen
-    load = state.ram.load64
-    return load(gpa) or 0, load(gpa + 8) or 0, load(gpa + 16) or 0, load(gpa + 24) or 0
+            return True, seen
+    words = [state.ram.load64(at) for at in range(gpa, gpa + COMMAND_BYTES, 8)]
+    dw0, dw1, dw2, dw3 = (word or 0 for word in words)
+    return None not in words, (dw0, dw1, dw2, dw3)
 
 
 def _mapd(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:

@@ -64,7 +64,7 @@ def update_config(state: State, irq: VgicIrq, only_vcpu: int) -> int:
         only_vcpu: the LPI is left alone unless it targets this vCPU; `ANY_VCPU` for no filter.
     """
     gpa = (state.propbaser & PROPBASER_ADDRESS) + irq.intid - MIN_LPI
-    config = state.read8("config", gpa)
+    config = state.read8("the configuration byte", gpa)
     if config is None:
         return EFAULT
     if only_vcpu in (ANY_VCPU, irq.target):
@@ -79,7 +79,7 @@ def _sync_pending(state: State, irq: VgicIrq) -> int:
     if irq.target < 0:
         return 0
     gpa = (state.pendbasers[irq.target] & PENDBASER_ADDRESS) + (irq.intid >> 3)
-    byte = state.read8("pending", gpa)
+    byte = state.read8("the pending byte", gpa)
     if byte is None:
         return EFAULT
     bit = 1 << (irq.intid & 7)
@@ -134,7 +134,7 @@ def sync_pending_table(state: State, cpu: int) -> None:
             continue
         offset = irq.intid >> 3
         if offset != last_offset:
-            byte = state.read8("pending", base + offset)
+            byte = state.read8("the pending byte", base + offset)
             last_offset = offset
         if byte is None:
             return
@@ -170,7 +170,7 @@ def save_pending_tables(state: State) -> int:
         # a byte read for one vCPU was used for the next LPI of another one.
         place = gpa if rereads else offset
         if place != last:
-            byte = state.read8("pending", gpa)
+            byte = state.read8("the pending byte", gpa)
             last = place
         if byte is None:
             return EFAULT

@@ -26,3 +26,4 @@ def reset(state: State) -> None:
     state.enabled = False
     free_devices(state)
     free_collections(state)
+    state.blind = False  # whatever was mapped is not any more

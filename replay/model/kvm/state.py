@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, Final, Protocol, TypedDict
 
 from replay.model import effects
 from replay.model.effects import Effect
@@ -10,9 +10,11 @@ from replay.model.kvm.layout import (
     BASER_RESET,
     COLLECTION_BASER_FIXED,
     DEVICE_BASER_FIXED,
+    L1_ADDRESS,
     LPI_BASER_RESET,
     NOT_MAPPED,
     OUTER_NC,
+    VALID,
 )
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
     from replay.model.kvm.flags import KvmFlags
     from replay.model.memory import GuestRam, RamSnapshot
+
+
+LEVEL1_VALID: Final = "the guest made the level-1 entry valid before it used what lies below"
+UNSEEN_SHIFT: Final = 64
 
 
 class Witness(Protocol):
@@ -105,6 +111,7 @@ class State:
     """All that KVM keeps for one VM with one ITS, and the guest RAM that it reads and writes."""
 
     __slots__ = (
+        "blind",
         "bound",
         "by_id",
         "cache",
@@ -124,6 +131,7 @@ class State:
         "implementation_revision",
         "index_of_id",
         "last_error",
+        "level1_assumed",
         "lpis",
         "lpis_enabled",
         "pendbasers",
@@ -141,6 +149,8 @@ class State:
         self.index_of_id = {vcpu_id: index for index, vcpu_id in enumerate(self.vcpu_ids)}
         self.effects: list[Effect] | None = None
         self.bound: dict[int, str] = {}
+        self.blind = False  # whether something was mapped or unmapped that nothing showed
+        self.level1_assumed: set[int] = set()  # addresses of level-1 entries that nothing showed
         self.witness: Witness | None = None
         self.last_error = 0  # of the command that ran last: E_* or -errno, which KVM drops
         count = len(self.vcpu_ids)
@@ -170,9 +180,32 @@ class State:
         self.pendbasers = [lpi_baser_reset(flags)] * count
 
     def assume(self, what: str) -> int:
-        """Answer for RAM that nothing showed: zero, noted at the effect that comes next."""
-        self.bound[0 if self.effects is None else len(self.effects)] = f"assumed: {what} is zero"
+        """Answer for RAM that nothing showed: zero, noted at the effect that it was needed for."""
+        self._note(f"{what} is zero")
         return 0
+
+    def _note(self, what: str) -> None:
+        at = max(len(self.effects or ()) - 1, 0)
+        old = self.bound.get(at)
+        self.bound[at] = f"assumed: {what}" if old is None else f"{old}, and {what}"
+
+    def level1(self, gpa: int) -> int | None:
+        """Return the address of the level-2 page that a level-1 entry names, None without one.
+
+        Where nothing showed the entry it is taken to be valid, and the page gets a stand-in
+        address beyond any real one: the guest would not use what lies below otherwise.
+        """
+        if not self.ram.complete and self.ram.load64(gpa) is None and self.ram.backed(gpa, 8):
+            if gpa not in self.level1_assumed:
+                self.level1_assumed.add(gpa)
+                self._note(LEVEL1_VALID)
+            return gpa + 1 << UNSEEN_SHIFT
+        entry = self.read64("l1", gpa)
+        return None if entry is None or not entry & VALID else entry & L1_ADDRESS
+
+    def backed(self, gpa: int, size: int) -> bool:
+        """Say whether RAM is there; a stand-in address has some."""
+        return self.ram.backed(gpa, size) or gpa >> UNSEEN_SHIFT > 0
 
     def read64(self, what: str, gpa: int) -> int | None:
         """Read a doubleword as the kernel does (`kvm_read_guest`). None is -EFAULT."""
@@ -190,7 +223,7 @@ class State:
 
     def write_entry(self, table: int, index: int, value: int, gpa: int) -> bool:
         """Write a table entry (`vgic_its_write_entry_lock`). False is -EFAULT."""
-        if not self.ram.backed(gpa, 8):
+        if not self.backed(gpa, 8):
             return False
         self.ram.store64(gpa, value)
         if self.effects is not None:

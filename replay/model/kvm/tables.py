@@ -10,9 +10,7 @@ from replay.model.kvm.layout import (
     ENTRIES_PER_PAGE,
     ENTRY_BYTES,
     INDIRECT,
-    L1_ADDRESS,
     NOT_MAPPED,
-    VALID,
     baser_address,
     baser_bytes,
 )
@@ -42,11 +40,11 @@ def entry_gpa(state: State, baser: int, identifier: int) -> int | None:
         page, index = divmod(identifier, ENTRIES_PER_PAGE)
         if page * ENTRY_BYTES >= baser_bytes(baser):
             return None
-        level1 = state.read64("l1", base + page * ENTRY_BYTES)
-        if level1 is None or not level1 & VALID:
+        level2 = state.level1(base + page * ENTRY_BYTES)
+        if level2 is None:
             return None
-        gpa = (level1 & L1_ADDRESS) + index * ENTRY_BYTES
-    return gpa if state.ram.backed(gpa) else None
+        gpa = level2 + index * ENTRY_BYTES
+    return gpa if state.backed(gpa, 1) else None
 
 
 def event_fits(state: State, device: Device, event_id: int, *, check_ram: bool) -> bool:

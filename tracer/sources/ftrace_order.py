@@ -1,0 +1,128 @@
+"""Inputs of several threads, in the order in which they began, each with its outputs behind it.
+
+A thread does one thing at a time, so what it shows between the two ends of an input is that
+input's. What two threads did in overlapping intervals has no order: both are told to be `overlap`,
+and a replay must not judge them. Counterpart: `ftrace`, which knows where an input ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tracer import events as ev
+from tracer.events import NUMBER, Event
+
+# The record of a write is made before the locks are taken, and nothing shows its end.
+WRITE_NS: Final = 20_000
+# An input whose end does not come holds up what began after it: not for ever.
+MAX_WAIT_NS: Final = 10_000_000_000
+MAX_WAITING: Final = 1024
+
+_CONTEXT: Final = NUMBER["context"]
+_NOBODY: Final = -1
+
+
+@dataclass(slots=True)
+class Span:
+    """One input, or an output that asks for itself, with its outputs and its interval in ns."""
+
+    thread: int
+    cpu: int
+    start_ns: int
+    event: list[Any]  # with place for its time
+    effects: list[tuple[int, list[Any]]] = field(default_factory=list)  # (ns, event)
+    time_ns: int = 0  # what the event is stamped with
+    end_ns: int = 0
+    closed: bool = False
+    dropped: bool = False  # it turned out to be nothing of ours
+    overlap: bool = False
+    commands: int = 0  # CWRITER, where the queue ends that this input may run
+    expects: bool = False  # whether it must have run commands
+
+    def __post_init__(self) -> None:
+        self.time_ns = self.end_ns = self.start_ns
+
+    def add(self, time_ns: int, event: list[Any]) -> None:
+        """Take an output; its third position is its cause."""
+        self.effects.append((time_ns, event))
+        self.end_ns = max(self.end_ns, time_ns)
+
+    def meets(self, other: Span) -> bool:
+        """Return whether it shares a moment with another thread's, as far as both are known."""
+        if self.thread == other.thread or _NOBODY in (self.thread, other.thread):
+            return False
+        if other.dropped or other.start_ns > self.end_ns:
+            return False
+        return other.start_ns >= self.start_ns or (other.closed and other.end_ns >= self.start_ns)
+
+
+class Order:
+    """The spans that have begun and cannot be given out yet."""
+
+    def __init__(self) -> None:
+        self.out: list[Event] = []
+        self._waiting: deque[Span] = deque()
+        self._busy: dict[int, int] = {}  # thread -> when the last that was given out ended
+        self._context: tuple[int, int, bool] | None = None
+        self._last_ns = 0
+
+    def begin(self, span: Span) -> Span:
+        """Take a span that began now."""
+        self._waiting.append(span)
+        return span
+
+    def note(self, time_ns: int, *event: Any) -> None:
+        """Take a note: it belongs to no thread."""
+        self._waiting.append(Span(_NOBODY, 0, time_ns, [event[0], 0, *event[1:]], closed=True))
+
+    def close(self, span: Span) -> None:
+        """End a span; nothing can be added to it any more."""
+        if span.closed:
+            return
+        span.closed = True
+        for other in self._waiting:
+            if other is not span and span.meets(other):
+                span.overlap = other.overlap = True
+        if any(end >= span.start_ns and t != span.thread for t, end in self._busy.items()):
+            span.overlap = True
+
+    def give(self, now_ns: int | None) -> list[Event]:
+        """Return the events that are complete; all that are left when `now_ns` is None."""
+        waiting = self._waiting
+        while waiting and (waiting[0].closed or self._too_long(waiting[0], now_ns)):
+            span = waiting.popleft()
+            self.close(span)
+            if not span.dropped:
+                self._give(span)
+        out, self.out = self.out, []
+        return out
+
+    def _too_long(self, span: Span, now_ns: int | None) -> bool:
+        if now_ns is None or len(self._waiting) > MAX_WAITING:
+            return True
+        return now_ns - span.start_ns > MAX_WAIT_NS
+
+    def _give(self, span: Span) -> None:
+        if span.thread != _NOBODY:
+            self._mark_busy(span)
+            here = (span.cpu, span.thread, span.overlap)
+            if here != self._context:
+                self._context = here
+                self._emit(span.time_ns, [_CONTEXT, 0, 0, span.cpu, span.thread, int(span.overlap)])
+        self._emit(span.time_ns, span.event)
+        for back, (time_ns, event) in enumerate(span.effects, 1):
+            event[2] = back
+            self._emit(time_ns, event)
+
+    def _mark_busy(self, span: Span) -> None:
+        if len(self._busy) > 64:
+            self._busy = {t: end for t, end in self._busy.items() if end >= span.start_ns}
+        if len(self._busy) <= MAX_WAITING:
+            self._busy[span.thread] = span.end_ns
+
+    def _emit(self, time_ns: int, event: list[Any]) -> None:
+        event[1] = time_ns - self._last_ns
+        self._last_ns = time_ns
+        self.out.append(ev.trim(event, ev.KINDS[event[0]]))
