@@ -82,7 +82,8 @@ def _recognise(start: bytes, path: str) -> str:
         return vectors.NAME
     raise SourceError(
         f"{path}: this is no capture that itstrace knows; a QEMU trace log is made with "
-        "-trace 'gicv3_its_*' -trace resettable_phase_hold_exec -D FILE"
+        "-trace 'gicv3_its_*' -trace resettable_phase_hold_exec -D FILE, kernel trace text of a KVM "
+        "host with `trace-cmd record -e kvm:kvm_mmio` and `trace-cmd report`"
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 from tracer import events as ev
@@ -234,10 +235,11 @@ class Ftrace:
             self._order.note(self._now_ns, _GAP, reason)
 
     def _lose(self, reason: str, count: bytes | int | None) -> None:
+        """Note lost records, which may be of any input that has not ended."""
         self.stats.ours += 1
-        for thread in list(self._open):
-            self._end(thread)
-        self._order.note(self._now_ns, _LOSS, reason, None if count is None else int(count))
+        for span in chain.from_iterable(self._open.values()):
+            span.expects = False
+        self._order.doubt(self._now_ns, _LOSS, reason, None if count is None else int(count))
 
     # -- spans
 
@@ -268,8 +270,6 @@ class Ftrace:
 
     def _end(self, thread: int) -> None:
         for span in self._open.pop(thread, ()):
-            if span.event[0] in _READS and span.event[-2] is None:
-                span.dropped = True  # its value never came: KVM did not answer this read
             self._close(span)
 
     def _close(self, span: Span) -> None:
@@ -314,11 +314,11 @@ class Ftrace:
     def _read(self, event: list[Any], *, arrived: bool) -> None:
         top = self._top()
         if not arrived:
-            event[-2] = None
-            self._begin(*event[:1], *event[2:])
+            self._begin(*event[:1], *event[2:]).dropped = True  # until its value comes
         elif top is not None and top.event[0] in _READS and top.event[:-2] == event[:-2]:
             top.event[-2:] = event[-2:]
             top.time_ns = top.end_ns = self._now_ns
+            top.dropped = False
             self._pop()
         else:
             self._begin(*event[:1], *event[2:], at_once=True)

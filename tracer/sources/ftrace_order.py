@@ -58,6 +58,10 @@ class Span:
         return other.start_ns >= self.start_ns or (other.closed and other.end_ns >= self.start_ns)
 
 
+def _note(time_ns: int, event: tuple[Any, ...]) -> Span:
+    return Span(_NOBODY, 0, time_ns, [event[0], 0, *event[1:]], closed=True)
+
+
 class Order:
     """The spans that have begun and cannot be given out yet."""
 
@@ -75,7 +79,12 @@ class Order:
 
     def note(self, time_ns: int, *event: Any) -> None:
         """Take a note: it belongs to no thread."""
-        self._waiting.append(Span(_NOBODY, 0, time_ns, [event[0], 0, *event[1:]], closed=True))
+        self._waiting.append(_note(time_ns, event))
+
+    def doubt(self, time_ns: int, *event: Any) -> None:
+        """Take a note that casts doubt on what has not ended yet: it goes before that."""
+        at = next((at for at, span in enumerate(self._waiting) if not span.closed), None)
+        self._waiting.insert(len(self._waiting) if at is None else at, _note(time_ns, event))
 
     def close(self, span: Span) -> None:
         """End a span; nothing can be added to it any more."""
