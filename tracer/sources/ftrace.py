@@ -71,20 +71,29 @@ def enough(start: bytes) -> bool:
 
 def _cpus(start: bytes) -> int:
     """Return the number of redistributors: the guest looks for the one with GICR_TYPER.Last."""
-    for match in _READ.finditer(start):
-        cpu, offset = divmod(int(match[1], 16) - ft.GICR_BASE, ft.GICR_BYTES)
-        if offset == _GICR_TYPER and 0 <= cpu < ft.MAX_GICRS and int(match[2], 16) & _LAST:
+    for cpu, offset, value in _redistributors(start):
+        if offset == _GICR_TYPER and value & _LAST:
             return cpu + 1
     return 0
+
+
+def _redistributors(start: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (CPU, offset, value) of each redistributor register that was read."""
+    for match in _READ.finditer(start):
+        cpu, offset = divmod(int(match[1], 16) - ft.GICR_BASE, ft.GICR_BYTES)
+        if 0 <= cpu < ft.MAX_GICRS:
+            yield cpu, offset, int(match[2], 16)
 
 
 def header(start: bytes) -> Header:
     """Return what the beginning tells; the kernel's version it tells only in `perf script`."""
     base, cpus, release = _ADDR.search(start), _cpus(start), _RELEASE.search(start)
+    touched = max((cpu + 1 for cpu, _, _ in _redistributors(start)), default=0)
     version = release[1].decode() if release else "6.1.192"
     guessed = ["command.queue_offset", "gicd_base", "gicr_base"]
     guessed += [] if release else ["implementation_version", "profile"]
     guessed += [] if base else ["its_bases"]
+    guessed += ["cpus"] if touched and not cpus else []
     return Header(
         source=NAME,
         order="per_cpu",
@@ -92,7 +101,7 @@ def header(start: bytes) -> Header:
         implementation_version=version,
         profile=f"linux-{version}",
         its_bases=[int(base[1], 16) if base else ft.ITS_BASE],
-        cpus=cpus or None,
+        cpus=cpus or touched or None,
         clock="trace",
         guest_ram="observed",
         guessed=sorted(guessed),
@@ -107,7 +116,8 @@ class Ftrace:
         self.stats = Stats()
         self._reader = reader
         self._base = (header.its_bases or [ft.ITS_BASE])[0]
-        self._gicrs = header.cpus or ft.MAX_GICRS
+        known = header.cpus is not None and "cpus" not in header.guessed
+        self._gicrs = header.cpus if known and header.cpus else ft.MAX_GICRS
         self._order = Order()
         self._open: dict[int, list[Span]] = {}  # thread -> its spans, an interrupt's on top
         self._now_ns = self._thread = self._cpu = 0
