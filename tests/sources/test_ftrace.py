@@ -862,3 +862,78 @@ def test_no_line_takes_long(unit: bytes) -> None:
     events, stats = imported(data)
     assert stats.lines == 20
     check_events(events)
+
+
+# --- what the captures do not have
+
+
+def log_of(text: str) -> Ftrace:
+    """An import that knows nothing but what comes: as of a pipe that has just been opened."""
+    return Ftrace(LineReader(io.BytesIO(text.encode()), "the.txt"), ftrace.header(b""))
+
+
+def place(base: int) -> str:
+    return f"set_attr: (vgic_its_set_attr+0x0/0x380) flags=0 group=0 attr=0x4 val={base:#x}"
+
+
+def test_an_address_that_comes_late_counts_from_then_on() -> None:
+    records = [place(0x9080000), back("set_attr_ret", 0), write(0x9080088, 0)]
+    assert kind_name(list(log_of(told(records)).events())[-1][0]) == "reg.write"
+
+
+def test_the_address_is_set_once_and_aligned() -> None:
+    answers = [(0x9080001, -22), (0x9080000, 0), (0x9080000, -17)]
+    records = [
+        each for base, errno in answers for each in (place(base), back("set_attr_ret", errno))
+    ]
+    _, tally, _ = replayed(told(records))
+    assert (tally.matched, tally.divergent) == (4, 0)
+    assert replayed(told(records[2:4] * 2))[1].divergent == 1
+
+
+def test_a_window_whose_only_command_is_lost_is_no_sign_of_a_missing_probe() -> None:
+    text = text_of(LINUX)
+    line = next(each for each in commands_of(text) if "dw0=0x800000008" in each)
+    engine, tally, _ = replayed(text.replace(line, "CPU:0 [LOST 1 EVENTS]\n"))
+    assert (tally.divergent, engine.lost) == (0, 1)
+
+
+def test_what_never_ends_is_given_up_after_a_while() -> None:
+    log = log_of(record(1, INIT[0]) + record(30, write(0x8080100, 0), thread=8))
+    events = log.events()
+    assert [kind_name(next(events)[0]) for _ in range(4)] == [
+        "context",
+        "init",
+        "context",
+        "reg.write",
+    ]
+
+
+def test_a_read_right_behind_another_threads_write_is_ambiguous() -> None:
+    text = told([]) + record(2, write(0x8080088, 0))
+    text += record(2.1, write(0x8080088, 0x20)) + record(3, write(0x8080100, 0))
+    late = (
+        text
+        + record(3.000004, asked(0x8080090), thread=8)
+        + record(3.000009, got(0x8080090, 7), thread=8)
+    )
+    assert replayed(late)[1].ambiguous == 1
+    later = (
+        text + record(3.1, asked(0x8080090), thread=8) + record(3.2, got(0x8080090, 7), thread=8)
+    )
+    assert replayed(later)[1].divergent == 1
+
+
+def test_a_model_that_was_shown_no_command_knows_that_it_does_not_know() -> None:
+    events, _ = imported(kvm_mmio_alone(LINUX).encode())
+    out = io.BytesIO()
+    writer = Writer(out, ftrace.header(b""), bound_ms=0)
+    for event in events:
+        if kind_name(event[0]) != "source.gap":
+            writer.add(event)
+    writer.close()
+    reader = Reader(io.BytesIO(out.getvalue()), "t")
+    model = KvmModel(reader.header, find("linux-6.1.192")[0])
+    Engine(reader, model).run()
+    assert model.vm.state.blind
+    assert all(not each["confirmed"] for each in model.state()["its"]["0"]["collections"].values())
