@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types imports check bench big mutants pythons clean
+.PHONY: demo test lint types imports check bench big deep mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,10 @@ bench: $(VENV)/dev
 
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py
+
+# The fast models beside naive ones, over lives of thousands of operations.
+deep: $(VENV)/dev
+	HYPOTHESIS_PROFILE=deep $(BIN)/pytest -q tests/replay/test_stateful.py tests/replay/test_stateful_qemu.py
 
 # Every one-line fault of tests/mutants/catalogue.py must be killed by a test.
 mutants: $(VENV)/dev

@@ -187,7 +187,10 @@ class State:
     def _note(self, what: str) -> None:
         at = max(len(self.effects or ()) - 1, 0)
         old = self.bound.get(at)
-        self.bound[at] = f"assumed: {what}" if old is None else f"{old}, and {what}"
+        if old is None:
+            self.bound[at] = f"assumed: {what}"
+        elif what not in old:
+            self.bound[at] = f"{old}, and {what}"
 
     def level1(self, gpa: int) -> int | None:
         """Return the address of the level-2 page that a level-1 entry names, None without one.
