@@ -22,7 +22,7 @@ from tracer.its.commands import encode
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SETTINGS = settings(
-    max_examples=100 if DEEP else 50, stateful_step_count=150 if DEEP else 30, derandomize=not DEEP,
+    max_examples=100 if DEEP else 80, stateful_step_count=150 if DEEP else 30, derandomize=not DEEP,
     database=None, deadline=None, suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
@@ -30,15 +30,15 @@ VALID = 1 << 63
 QUEUE, NOWHERE = 0x40300000, 0x90000000
 TYPES = (0x0107000000000000, 0x0407000000000000)
 CPUS = (0, 1, 2, 3)
-DTS = (0x40100200,) * 6 + (0x40140200, 0x40180000, NOWHERE | 0x200)
-CTS = (0x40200200,) * 6 + (0x40240200, 0x40280000, NOWHERE | 0x200)
+DTS = (0x40100200,) * 6 + (0x40100000, 0x40100000, 0x40140200, 0x40180000, NOWHERE | 0x200)
+CTS = (0x40200200,) * 6 + (0x40200000, 0x40200000, 0x40240200, 0x40280000, NOWHERE | 0x200)
 ITTS = (0x40600000, 0x40700000, 0x40800000) * 4 + (NOWHERE,)
 PENDS = tuple(0x41000000 + 0x2_0000 * n for n in range(8))
 DEVICES = (0, 1, 2) * 4 + (511, 512, 8191, 8192, 65535, 65536)
 EVENTS = (0, 1, 2, 3) * 4 + (15, 16, 65535, 65536)
 USED = EVENTS + tuple(range(-40, 0))  # below zero: one of the events that are mapped
 INTIDS = (8192, 8193, 8199, 8200, 8260) * 4 + (8191, 0, 16383, 16384, 65535, 65536)
-ICIDS = (0, 1, 2, 3) * 4 + (511, 512, 8191, 8192, 65535)
+ICIDS = (0, 1, 2, 3) * 4 + (511, 512, 512, 8191, 8192, 65535)
 TARGETS = CPUS * 4 + (4, 65535)
 SEEDS = st.integers(0, (1 << 32) - 1)
 STEPS = []

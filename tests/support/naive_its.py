@@ -1,6 +1,6 @@
 """A naive model of KVM's ITS, written for clarity: linux-6.1.192 and linux-7.2.13.
 
-Written from the facts about KVM (its.md 3 and 12, the model's NOTES.md), not from the model. It
+Written from the facts about KVM (its.md 3 and 12, docs/spec-notes.md), not from the model. It
 counts no references and keeps no index: what can be derived is derived when it is asked for. An LPI
 is alive while an event, the translation cache or a queue names it, so `sweep` looks at all three
 after each step. A check that fails raises; only the VMM's accesses are here.
