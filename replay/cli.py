@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-# verb -> (module in replay.commands, one line); the six that a newcomer needs come first
+# verb -> (module in replay.commands, one line); the seven that a newcomer needs come first
 VERBS: Final = {
     "import": ("import_", "make a trace of what another tool wrote"),
     "check": ("check", "replay a trace on the model and compare every output"),
     "verify": ("verify", "say of each reset whether the device came back equal to a fresh one"),
+    "record": ("record", "run a VM and write its trace while it runs"),
     "info": ("info", "what a trace holds, and in which state the file is"),
     "show": ("show", "print events, decoded, filtered, as text or JSON"),
     "state": ("state", "the ITS at any event of a trace"),

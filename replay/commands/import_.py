@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             writer = _write(out, header, log.events(), output, options)
     stats = log.stats
     messages.info("import ends", events=writer.next_seq, lines=stats.lines, gaps=stats.gap_count)
-    _report(stats, options.input, output, writer)
+    report(stats, options.input, output, writer)
     return EXIT_LOST if stats.gap_count else 0
 
 
@@ -162,7 +162,8 @@ def _write(
     return writer
 
 
-def _report(stats: Stats, path: str, output: str, writer: Writer) -> None:
+def report(stats: Stats, path: str, output: str, writer: Writer) -> None:
+    """Say what was written, and what was not understood."""
     for line, reason in stats.gaps[:MAX_GAPS_SHOWN]:
         say(f"{path}:{line}: {reason}")
     if stats.gap_count > MAX_GAPS_SHOWN:

@@ -32,6 +32,7 @@ MAX_HELD_EVENTS: Final = 1 << 18
 _REG_READ, _REG_WRITE, _MSI = NUMBER["reg.read"], NUMBER["reg.write"], NUMBER["msi"]
 _GICR_READ, _GICR_WRITE = NUMBER["gicr.read"], NUMBER["gicr.write"]
 _COMMAND, _RESET, _GAP = NUMBER["command"], NUMBER["reset"], NUMBER["source.gap"]
+_MARKER: Final = NUMBER["marker"]
 _READ, _WRITE, _FAULT = NUMBER["table.read"], NUMBER["table.write"], NUMBER["table.fault"]
 
 _MARK: Final = b"gicv3_its_"
@@ -108,7 +109,12 @@ class QemuLog:
                 yield from out
                 out.clear()
         self._finish()
-        yield from out
+        yield from self.rest()
+
+    def rest(self) -> Iterator[Event]:
+        """Yield what was noted behind the last line."""
+        yield from self._out
+        self._out.clear()
 
     def _take(self, line: bytes | None) -> None:
         if line is None:
@@ -177,6 +183,10 @@ class QemuLog:
         self.stats.gap(self.stats.lines, reason)
         self._command = None
         self._emit(_GAP, reason, self.stats.lines)
+
+    def note(self, text: str) -> None:
+        """Put a marker before the next event; effects still find their input behind it."""
+        self._emit(_MARKER, text)
 
     def _orphan(self) -> None:
         """What was held has lost its input: it is kept, with a cause that is not known."""
