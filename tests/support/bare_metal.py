@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-RAM = 0x4000_0000
+START = 0x4020_0000  # QEMU puts its device tree before it
 COUNTER = 0x4100_0000
 _ITS = 0x0808_0000
 _QUEUE, _ITT, _DEVICES, _COLLECTIONS = 0x4200_0000, 0x4201_0000, 0x4202_0000, 0x4203_0000

@@ -120,7 +120,6 @@ class LiveQemu:
         Raises:
             SourceError: QEMU ended in an error before its monitor answered.
         """
-        self._qmp.ask()
         until = monotonic() + MAX_EARLY_SECONDS
         early = bytearray()
         while not self._ended and not self._qmp.done:

@@ -1,13 +1,15 @@
 """A machine monitor (QMP) that is only asked a few things: JSON lines, within limits.
 
-The counterpart is QEMU's monitor/qmp.c. Everything is sent at once and answers are told apart by
-their id, so nothing here ever waits. What is no JSON object, or too long, is dropped.
+The counterpart is QEMU's monitor/qmp.c. Nothing here waits: the greeting has the first question
+sent, and each answer the next. They are not sent at once because QEMU 7.2 may never end when its
+guest powers off while some are queued. What is no JSON object, or too long, is dropped.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from typing import Any, Final
 
 MAX_LINE_BYTES: Final = 1 << 20  # the answer about 512 CPUs has 150 KiB
@@ -15,7 +17,6 @@ _CHUNK_BYTES: Final = 1 << 16
 
 _QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "capabilities": {"execute": "qmp_capabilities"},
-    "version": {"execute": "query-version"},
     "kvm": {"execute": "query-kvm"},
     "cpus": {"execute": "query-cpus-fast"},
     **{
@@ -31,7 +32,7 @@ class Qmp:
     def __init__(self, sock: socket.socket) -> None:
         self.answers: dict[str, Any] = {}
         self.closed = False
-        self._open = set(_QUESTIONS)
+        self._open = list(_QUESTIONS)
         self._socket = sock
         self._rest = b""
         self._skipping = False
@@ -41,14 +42,6 @@ class Qmp:
     def done(self) -> bool:
         """Whether nothing more will be learned of what was asked."""
         return self.closed or not self._open
-
-    def ask(self) -> None:
-        """Send all questions; they are few enough for any socket's buffer."""
-        for name, question in _QUESTIONS.items():
-            try:
-                self._socket.sendall(json.dumps(question | {"id": name}).encode() + b"\n")
-            except OSError:
-                self.closed = True
 
     def receive(self) -> list[dict[str, Any]]:
         """Take in what has arrived, without waiting; return the events in it."""
@@ -79,8 +72,16 @@ class Qmp:
             return None
         if not isinstance(message, dict):
             return None
-        name = message.get("id")
-        if isinstance(name, str) and name in self._open:
-            self._open.remove(name)
-            self.answers[name] = message.get("return")
+        if not self.answers and isinstance(message.get("QMP"), dict):
+            self.answers["version"] = message["QMP"].get("version")
+            self._ask()
+        elif self._open and message.get("id") == self._open[0]:
+            self.answers[self._open.pop(0)] = message.get("return")
+            self._ask()
         return message if isinstance(message.get("event"), str) else None
+
+    def _ask(self) -> None:
+        if self._open:
+            question = _QUESTIONS[self._open[0]] | {"id": self._open[0]}
+            with suppress(OSError):  # the end is seen where it is read
+                self._socket.sendall(json.dumps(question).encode() + b"\n")
