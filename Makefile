@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types imports check bench big deep mutants pythons clean
+.PHONY: demo test test-qemu lint types imports check bench big deep mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ demo: $(VENV)/core
 test: $(VENV)/dev
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=90
+
+# Records a real QEMU; needs qemu-system-aarch64 (apt package qemu-system-arm) and no guest.
+test-qemu: $(VENV)/dev
+	$(BIN)/python -m pytest tests/real
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

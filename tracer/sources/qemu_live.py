@@ -30,6 +30,7 @@ TRACED: Final = (
 MAX_EARLY_BYTES: Final = 16 << 20
 MAX_EARLY_SECONDS: Final = 10.0
 MAX_EARLY_NOTES: Final = 1000
+_STUCK_SECONDS: Final = 1.0
 _PIPE_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 16
 _LOOK_AGAIN_MS: Final = 200  # whether QEMU has ended, though a child of it holds the pipe
@@ -87,6 +88,7 @@ class LiveQemu:
         self.early = b""
         self.early_notes: list[str] = []
         self._ended = False
+        self._leaves_at = 0.0  # when the monitor said so
         ours, theirs = socket.socketpair()
         self._log, log = os.pipe()
         with theirs:
@@ -162,6 +164,15 @@ class LiveQemu:
     def _step(self, size: int) -> bytes:
         """Wait a moment; return what came of the log, and hand on what the monitor said."""
         gone = self.process.poll() is not None
+        if (
+            self._leaves_at
+            and not self._qmp.done
+            and monotonic() > self._leaves_at + _STUCK_SECONDS
+        ):
+            # QEMU 7.2 waits without end when it is shut down while it owes an answer. Its guest is
+            # gone by then; this signal only makes it look again.
+            self.process.terminate()
+            self._leaves_at = monotonic()
         ready = self._ready(0 if gone else _LOOK_AGAIN_MS)
         if self._socket.fileno() in ready:
             self._hear()
@@ -178,6 +189,8 @@ class LiveQemu:
 
     def _hear(self) -> None:
         for message in self._qmp.receive():
+            if message["event"] == "SHUTDOWN":
+                self._leaves_at = monotonic()
             if text := note_of(message):
                 self.on_note(text)
         if self._qmp.closed:
