@@ -546,3 +546,29 @@ class Lives(RuleBasedStateMachine):
 
 TestLives = Lives.TestCase
 TestLives.settings = settings.get_profile(PROFILE)
+
+
+FAULTS = ("mapd_unmap_clears_dte", "discard_clears_ite", "movall_moves_source_only")
+
+
+@pytest.mark.parametrize("flag", [*FAULTS, None])
+def test_a_model_that_behaves_otherwise_is_noticed(flag):
+    """The fast model with one flag the other way round than the naive one: a fault."""
+    flags = PROFILES["linux-6.1.192"]
+    noticed = False
+    for seed in range(12):
+        lives = Lives()
+        lives.start("linux-6.1.192", None, 4, True, 0)
+        if flag:
+            wrong = replace(flags, **{flag: not getattr(flags, flag)})
+            lives.fast = KvmVm(wrong, lives.cpus, GuestRam(SLOTS))
+            lives.fast.effects = []
+        try:
+            lives.boot(random.Random(seed))
+            for step in range(20):
+                lives.walk(100 * seed + step, 20)
+                lives.registers_and_ram_are_the_same()
+        except AssertionError:
+            noticed = True
+            break
+    assert noticed == (flag is not None)
