@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgpack
 
 from replay.model import effects
 from replay.model.memory import GuestRam
 from tracer import events as ev
-from tracer.events import Event
+from tracer.events import NUMBER, Event, fields_of
+
+_GICR_READ: Final = NUMBER["gicr.read"]
 
 
 class Answer(NamedTuple):
@@ -66,6 +71,63 @@ def mem_answer(ram: GuestRam, event: Event) -> Answer:
     """Return what a mem.read should have found."""
     expected = ram.load_bytes(event[3], len(event[4]))
     return Answer("data", expected, event[4], certain=expected is not None)
+
+
+class TablesInRam(Protocol):
+    """A VM whose ITS keeps its mappings in guest RAM: what there is to learn of it (QEMU, Xen)."""
+
+    @property
+    def gicr_known(self) -> bool:
+        """Whether the redistributors' registers were seen from the start."""
+
+    def gicr_read(self, cpu: int, offset: int, size: int) -> int | None:
+        """Return a redistributor register; None where there is none."""
+
+    def gicr_write(self, cpu: int, offset: int, value: int, size: int) -> object:
+        """Write a redistributor register."""
+
+    def mem_write(self, gpa: int, data: bytes) -> object:
+        """Store into guest RAM."""
+
+
+def gicr_answer(vm: TablesInRam, event: Event) -> Answer | None:
+    """Return what a gicr.read should have given; None where there is no such register."""
+    fields = fields_of(event)
+    value = vm.gicr_read(fields["cpu"], fields["offset"], fields["size"])
+    return None if value is None else Answer("value", value, event[4], certain=vm.gicr_known)
+
+
+def learn(vm: TablesInRam, event: Event) -> None:
+    """Take a redistributor register, or guest RAM, over from what was read of it."""
+    fields = fields_of(event)
+    if event[0] == _GICR_READ:
+        vm.gicr_write(fields["cpu"], fields["offset"], fields["value"], fields["size"])
+    else:
+        vm.mem_write(fields["gpa"], fields["data"])
+
+
+def mapping(item: dict[str, Any]) -> dict[str, Any]:
+    """Return what an entry maps to, without how it is known."""
+    return {key: value for key, value in item.items() if key not in ("confirmed", "events")}
+
+
+def mappings(devices: dict[int, Any], collections: dict[int, Any]) -> dict[str, Any]:
+    """Return the components of a reset that are mappings."""
+    return {
+        "devices": {key: mapping(item) for key, item in devices.items()},
+        "events": {
+            (device_id, event_id): mapping(event)
+            for device_id, device in devices.items()
+            for event_id, event in device["events"].items()
+        },
+        "collections": {key: mapping(item) for key, item in collections.items()},
+    }
+
+
+def digest(state: Any) -> str:
+    """BLAKE2b over msgpack of everything that decides future answers."""
+    packed: bytes = msgpack.packb(state, use_bin_type=True)
+    return blake2b(packed, digest_size=16).hexdigest()
 
 
 def canonical(value: Any) -> Any:

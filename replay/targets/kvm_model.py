@@ -6,10 +6,7 @@ Counterparts: `replay.targets.qemu_model`, and `replay.engine`, which drives bot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, Final
-
-import msgpack
 
 from replay.model import effects
 from replay.model.kvm.flags import KvmFlags
@@ -25,7 +22,7 @@ from replay.model.kvm.layout import (
 from replay.model.kvm.vm import KvmVm
 from replay.model.memory import GuestRam
 from replay.profiles import Profile
-from replay.targets.common import Answer, OutputWitness, canonical, mem_answer
+from replay.targets.common import Answer, OutputWitness, canonical, digest, mem_answer
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import Header
@@ -296,8 +293,7 @@ class KvmModel:
 
     def _digest(self) -> str:
         """BLAKE2b over sorted msgpack of everything that decides future answers."""
-        packed: bytes = msgpack.packb(canonical(dict(self.vm.snapshot())), use_bin_type=True)
-        return blake2b(packed, digest_size=16).hexdigest()
+        return digest(canonical(dict(self.vm.snapshot())))
 
 
 # -- one function an input kind; `f` are the event's fields by name

@@ -6,10 +6,7 @@ Counterpart: `replay.engine`, which hands over one input with the outputs that n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, Final
-
-import msgpack
 
 from replay.model import effects
 from replay.model.memory import GuestRam
@@ -17,8 +14,17 @@ from replay.model.qemu import invariants, reset, view
 from replay.model.qemu.registers import READ, WRITE
 from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
-from replay.targets.common import Answer, OutputWitness, canonical, mem_answer
-from tracer import events as ev
+from replay.targets.common import (
+    Answer,
+    OutputWitness,
+    canonical,
+    digest,
+    gicr_answer,
+    learn,
+    mapping,
+    mappings,
+    mem_answer,
+)
 from tracer.events import NUMBER, Event
 from tracer.log.header import Header
 
@@ -59,7 +65,7 @@ class QemuModel:
         self._witness = OutputWitness(())
         self.vm.witness = self._witness
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
-            NUMBER["gicr.read"]: self._gicr_read,
+            NUMBER["gicr.read"]: lambda event: gicr_answer(self.vm, event),
             NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
         }
 
@@ -104,19 +110,9 @@ class QemuModel:
         """QEMU's registers know no errno."""
         return 0
 
-    def _gicr_read(self, event: Event) -> Answer | None:
-        fields = ev.fields_of(event)
-        known = self.vm.gicr_known
-        value = self.vm.gicr_read(fields["cpu"], fields["offset"], fields["size"])
-        return None if value is None else Answer("value", value, event[4], certain=known)
-
     def learn(self, event: Event) -> None:
         """Take a redistributor register, or guest RAM, over from what was read of it."""
-        fields = ev.fields_of(event)
-        if event[0] == NUMBER["gicr.read"]:
-            self.vm.gicr_write(fields["cpu"], fields["offset"], fields["value"], fields["size"])
-        else:
-            self.vm.mem_write(fields["gpa"], fields["data"])
+        learn(self.vm, event)
 
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """QEMU keeps no LPI objects."""
@@ -137,15 +133,9 @@ class QemuModel:
         vm = self.vm
         devices = view.devices(vm)
         found: dict[str, Any] = dict(view.registers(vm))
-        found["devices"] = {key: _mapping(item) for key, item in devices.items()}
-        found["events"] = {
-            (device_id, event_id): _mapping(event)
-            for device_id, device in devices.items()
-            for event_id, event in device["events"].items()
-        }
-        found["collections"] = {key: _mapping(v) for key, v in view.collections(vm).items()}
+        found |= mappings(devices, view.collections(vm))
         if vm.profile.virtual:
-            found["vpes"] = {key: _mapping(item) for key, item in view.vpes(vm).items()}
+            found["vpes"] = {key: mapping(item) for key, item in view.vpes(vm).items()}
         for cpu, registers in enumerate(vm.cpus):
             found[f"GICR_CTLR[{cpu}]"] = registers.ctlr
             found[f"GICR_PROPBASER[{cpu}]"] = registers.propbaser
@@ -191,8 +181,7 @@ class QemuModel:
         if vm.ram.complete:
             words = [item for item in words if item[1]]
         whole = [canonical(shown), canonical(view.hidden(vm)), words]
-        packed: bytes = msgpack.packb(whole, use_bin_type=True)
-        return blake2b(packed, digest_size=16).hexdigest()
+        return digest(whole)
 
 
 def _device(device: dict[str, Any]) -> dict[str, Any]:
@@ -202,10 +191,6 @@ def _device(device: dict[str, Any]) -> dict[str, Any]:
         "confirmed": device["confirmed"],
         "events": {hex(key): event for key, event in sorted(device["events"].items())},
     }
-
-
-def _mapping(item: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in item.items() if key not in ("confirmed", "events")}
 
 
 # -- one function an input kind

@@ -7,17 +7,23 @@ table access, so that of a step only its command and the LPI that came of it can
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, Final
-
-import msgpack
 
 from replay.model import effects
 from replay.model.memory import GuestRam
 from replay.model.xen import invariants, view
 from replay.model.xen.vm import XenVm
 from replay.profiles import Profile
-from replay.targets.common import Answer, OutputWitness, canonical, mem_answer
+from replay.targets.common import (
+    Answer,
+    OutputWitness,
+    canonical,
+    digest,
+    gicr_answer,
+    learn,
+    mappings,
+    mem_answer,
+)
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import Header
@@ -44,7 +50,7 @@ class XenModel:
         self._witness = OutputWitness(())
         self.vm.witness = self._witness
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
-            NUMBER["gicr.read"]: self._gicr_read,
+            NUMBER["gicr.read"]: lambda event: gicr_answer(self.vm, event),
             NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
         }
 
@@ -88,19 +94,9 @@ class XenModel:
         """Xen's registers know no errno."""
         return 0
 
-    def _gicr_read(self, event: Event) -> Answer | None:
-        fields = fields_of(event)
-        value = self.vm.gicr_read(fields["cpu"], fields["offset"], fields["size"])
-        known = self.vm.gicr_known
-        return None if value is None else Answer("value", value, event[4], certain=known)
-
     def learn(self, event: Event) -> None:
         """Take a redistributor register, or guest RAM, over from what was read of it."""
-        fields = fields_of(event)
-        if event[0] == NUMBER["gicr.read"]:
-            self.vm.gicr_write(fields["cpu"], fields["offset"], fields["value"], fields["size"])
-        else:
-            self.vm.mem_write(fields["gpa"], fields["data"])
+        learn(self.vm, event)
 
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Xen lists its live LPIs nowhere."""
@@ -125,15 +121,7 @@ class XenModel:
         vm = self.vm
         devices = view.devices(vm)
         found: dict[str, Any] = dict(view.registers(vm))
-        found["devices"] = {key: _mapping(item) for key, item in devices.items()}
-        found["events"] = {
-            (device_id, event_id): _mapping(event)
-            for device_id, device in devices.items()
-            for event_id, event in device["events"].items()
-        }
-        found["collections"] = {
-            key: _mapping(item) for key, item in view.collections(vm, devices).items()
-        }
+        found |= mappings(devices, view.collections(vm, devices))
         found |= self.structures()
         for cpu in range(vm.cpus):
             for name, place in view.GICR.items():
@@ -171,8 +159,7 @@ class XenModel:
     def _digest(self, shown: dict[str, Any]) -> str:
         """BLAKE2b over sorted msgpack of what is told, what is hidden, and all known RAM."""
         whole = [canonical(shown), canonical(self.vm.snapshot())]
-        packed: bytes = msgpack.packb(whole, use_bin_type=True)
-        return blake2b(packed, digest_size=16).hexdigest()
+        return digest(whole)
 
 
 def _device(device: dict[str, Any]) -> dict[str, Any]:
@@ -181,10 +168,6 @@ def _device(device: dict[str, Any]) -> dict[str, Any]:
 
 def _keyed(items: dict[int, Any]) -> dict[str, Any]:
     return {hex(key): item for key, item in sorted(items.items())}
-
-
-def _mapping(item: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in item.items() if key not in ("confirmed", "events")}
 
 
 # -- one function an input kind; `f` are the event's fields by name
