@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from replay.model import effects
@@ -11,6 +9,7 @@ from replay.model.memory import GuestRam
 from replay.model.qemu import entries, registers
 from replay.model.qemu.profile import QEMU_V4
 from replay.model.qemu.vm import QemuVm
+from tests.support.packing import assert_packing_agrees
 from tracer import events as ev
 from tracer.its.commands import encode
 
@@ -81,13 +80,7 @@ def test_effect_codes_are_the_numbers_of_the_events():
     ],
 )
 def test_fast_packing_agrees_with_the_layout_bit_by_bit(layout, pack, unpack):
-    rng = random.Random(1)
-    raws = [1 << bit for bit in range(layout.width_)]
-    raws += [rng.getrandbits(layout.width_) for _ in range(200)]
-    for raw in raws:
-        values = [value for _, value in layout(raw).items_()]
-        assert list(unpack(raw)) == values
-        assert pack(*values) == raw & ~layout.reserved_
+    assert_packing_agrees(layout, pack, unpack)
 
 
 def test_golden_entries_of_qemu():

@@ -25,6 +25,7 @@ from replay.model.xen.profile import XenProfile
 from replay.model.xen.vm import XenVm
 from replay.profiles import find
 from replay.verify import verify
+from tests.support.packing import assert_packing_agrees
 from tracer.errors import UsageError
 from tracer.its.commands import BY_NAME, encode
 from tracer.log.text import TextReader
@@ -112,13 +113,7 @@ def itte(vm, event_id=20):
     ],
 )
 def test_fast_packing_agrees_with_the_layout_bit_by_bit(layout, pack, unpack):
-    rng = random.Random(1)
-    raws = [1 << bit for bit in range(layout.width_)]
-    raws += [rng.getrandbits(layout.width_) for _ in range(200)]
-    for raw in raws:
-        values = [value for _, value in layout(raw).items_()]
-        assert list(unpack(raw)) == values
-        assert pack(*values) == raw & ~layout.reserved_
+    assert_packing_agrees(layout, pack, unpack)
 
 
 def test_golden_entries_of_xen():
