@@ -183,7 +183,7 @@ class Engine:
                     self._settle()
                 self._input = (seq, event)
                 if kind == _CONTEXT:
-                    self._overlap = len(event) > 5 and event[5] != 0
+                    self._overlap = overlaps(event)
             elif kind in expresses and self._input is not None and seq - event[2] == self._input[0]:
                 outputs.append(event)
                 seqs.append(seq)
@@ -406,6 +406,11 @@ class Engine:
         )
         found = [(first_seq + index, event) for index, event in here]
         return (self._recent + found)[-CONTEXT_EVENTS:]
+
+
+def overlaps(event: Event) -> bool:
+    """Return whether what follows a context `event` has no order with another thread's."""
+    return len(event) > 5 and event[5] != 0
 
 
 def lists_lpis(event: Event) -> bool:

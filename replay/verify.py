@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from replay.contracts import ALL_BITS, clause_for
-from replay.engine import Engine, Model, lists_lpis
+from replay.engine import Engine, Model, lists_lpis, overlaps
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.verdict import Component, Observation, ResetVerdict, RoundTrip
@@ -104,7 +104,7 @@ class Verifier:
         elif event[0] in (_REG_WRITE, _GICR_WRITE):
             self._before = dict(self.model.registers())
         elif event[0] == _CONTEXT:
-            self._overlap = len(event) > 5 and event[5] != 0
+            self._overlap = overlaps(event)
 
     def after_input(
         self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
@@ -375,22 +375,6 @@ def _placed(value: int, shift_bytes: int, size: int, width_bytes: int) -> tuple[
     return value << 8 * shift_bytes & mask, mask
 
 
-def _width(name: str) -> int:
-    for find, table in ((_find_its, name), (_find_gicr, name.partition("[")[0])):
-        width = find(table)
-        if width:
-            return width
-    return 64
-
-
-def _find_its(name: str) -> int:
-    return _ITS_WIDTHS.get(name, 0)
-
-
-def _find_gicr(name: str) -> int:
-    return _GICR_WIDTHS.get(name, 0)
-
-
 def _widths(find: Callable[[int], tuple[str, Any, int] | None], end: int) -> dict[str, int]:
     found = (find(offset) for offset in range(0, end, 4))
     return {item[0]: item[1].layout.width_ for item in found if item}
@@ -398,6 +382,11 @@ def _widths(find: Callable[[int], tuple[str, Any, int] | None], end: int) -> dic
 
 _ITS_WIDTHS: Final = _widths(its_register, 0x10000)
 _GICR_WIDTHS: Final = _widths(gicr_register, 0x100)
+
+
+def _width(name: str) -> int:
+    """Return a component's bits; 64 for what is no register."""
+    return _ITS_WIDTHS.get(name) or _GICR_WIDTHS.get(name.partition("[")[0]) or 64
 
 
 def verify(
