@@ -360,6 +360,13 @@ class ItsLive(Kind):
     )
 
 
+class LpiAck(Kind):
+    """A CPU acknowledged an LPI, which is pending no longer (a read of ICC_IAR1)."""
+
+    name = "lpi.ack"
+    fields = (CAUSE, dec("intid"), dec("cpu"))
+
+
 # -- notes
 
 
@@ -431,6 +438,7 @@ KINDS: Final[dict[int, type[Kind]]] = {
     77: XlatMiss,
     78: LpiLive,
     79: ItsLive,
+    80: LpiAck,
     128: Loss,
     129: Marker,
     130: Digest,

@@ -131,6 +131,7 @@ def all_kinds() -> list[Event]:
         make("xlat.miss", 1, cause=1, device_id=8, event_id=2),
         make("lpi.live", 1, cause=1, intid=8192, target=0, flags=0x51, priority=160, queued=-1),
         make("its.live", 1, cause=1, device_id=8, event_id=0, intid=8192, target=0, icid=0),
+        make("lpi.ack", 1, cause=0, intid=8192, cpu=1),
         make("loss", 1, count=3, reason="ring full"),
         make("marker", 1, text='tab \t, nul \0, quote ", ## and \u2028'),
         make("digest", 1, state=bytes(16)),
