@@ -13,6 +13,8 @@ from tracer.log import format as fmt
 from tracer.log.codec import PayloadError, brief, check_plain
 
 RECORDER: Final = "itstrace"
+POWER_ON: Final = "power_on"
+RUNNING: Final = "running"
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class Header:
     ram_ranges: list[list[int]] | None = None
     clock: str = "none"
     guest_ram: str = "observed"
+    starts: str = POWER_ON
     guessed: list[str] = field(default_factory=list)
     command_line: list[str] | None = None
     host: str | None = None
@@ -48,6 +51,8 @@ class Header:
     def to_map(self) -> dict[str, Any]:
         """Return the header map, keys in the order of this class."""
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        if self.starts == POWER_ON:
+            del known["starts"]  # as in traces made before there was this key
         return known | self.extra
 
     @classmethod
@@ -144,6 +149,7 @@ _TYPES: Final[dict[str, Any]] = {
     "ram_ranges": _maybe_list_of(_pair),
     "clock": _text,
     "guest_ram": lambda item: item in ("observed", "complete"),
+    "starts": lambda item: item in (POWER_ON, RUNNING),
     "guessed": _list_of(_text),
     "command_line": _maybe_list_of(_text),
     "host": _maybe_text,
