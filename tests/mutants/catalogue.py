@@ -720,7 +720,7 @@ VERDICTS: Final = (
           TEST_KVM, "outputs say nothing of lists"),
     Fault("verify.lists.live_row", _VERIFY, '            self._list_is_stale("lpis", seq, event[3])', '            pass',
           TEST_KVM, "a listing says nothing"),
-    Fault("verify.lists.registers_only", "replay/engine.py", "if rows is None or not lists_lpis(event):", "if rows is None:",
+    Fault("verify.lists.registers_only", "replay/engine.py", "if left is None or not lists(event) & LISTS_LPIS or self._overlap:", "if left is None or self._overlap:",
           TEST_KVM, "a probe of registers is taken for an empty listing"),
     Fault("verify.lists.empty_listing", _VERIFY, '            self._open["lpis"].shown = ALL_BITS', '            pass',
           TEST_KVM, "an empty listing is no evidence"),
