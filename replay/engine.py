@@ -23,6 +23,7 @@ from tracer.log.opening import AnyReader
 _REG_READ: Final = NUMBER["reg.read"]
 _ATTR_RESULT: Final = NUMBER["attr.result"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
+_LPI_ACK: Final = NUMBER["lpi.ack"]
 _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
@@ -351,16 +352,17 @@ class Engine:
         if answer is None:
             self._unjudged(event)
             return
+        expected = answer.expected
         if self._overlap:
             self.tally.ambiguous += 1
-            return
-        if self._joined and answer.field == "value" and answer.expected is not None:
-            expected = self._learn_hidden(seq, event, answer.expected, answer.got)
-            answer = answer._replace(expected=expected)
+        elif self._joined and answer.field == "value" and expected is not None:
+            expected = self._learn_hidden(seq, event, expected, answer.got)
         else:
             self._judge(seq, event, answer)
-        if self.watcher:
-            self.watcher.output(seq, event, answer.expected)
+        if event[0] == _LPI_ACK:
+            self.model.learn(event)  # what a CPU took is pending no longer, expected or not
+        if self.watcher and not self._overlap:
+            self.watcher.output(seq, event, expected)
 
     def _judge(self, seq: int, event: Event, answer: Answer) -> None:
         if answer.expected == answer.got:
