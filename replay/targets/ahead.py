@@ -18,7 +18,8 @@ from tracer import events as ev
 from tracer.events import NUMBER, Event
 from tracer.log.opening import AnyReader
 
-_REG_READ: Final = NUMBER["reg.read"]
+_REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
+_BEGIN: Final = 0
 Item = tuple[Event, Any, dict[int, str]]  # event, answer, what the engine calls `bound`
 
 
@@ -43,7 +44,8 @@ class Target(Protocol):
 
     name: str
     expresses: frozenset[int]
-    asked: frozenset[int]  # kinds of outputs that ask for themselves, reg.read among them
+    # Kinds of outputs that ask for themselves, reg.read among them; and `probe`, if it lists LPIs.
+    asked: frozenset[int]
 
     def carry_out(self, groups: Sequence[Group]) -> list[Item]:
         """Carry out inputs, each with the outputs that the trace has of it, and read what is asked.
@@ -71,7 +73,7 @@ class Grouper:
         ready: list[Group] = []
         for seq, event in enumerate(events, first_seq):
             kind = event[0]
-            if kind in self._asked:
+            if kind in self._asked and (kind != _PROBE or event[2] == _BEGIN):
                 ready += self.rest()
                 ready.append(Group(seq, event, ()))
             elif kind < ev.FIRST_OUTPUT:
@@ -99,7 +101,7 @@ class Ahead:
         self.expresses = target.expresses
         self.bound: dict[int, str] = {}
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
-            kind: self._answer for kind in target.asked if kind != _REG_READ
+            kind: self._answer for kind in target.asked if kind not in (_REG_READ, _PROBE)
         }
 
     # -- the engine's reader
@@ -149,8 +151,11 @@ class Ahead:
         """Events that are lost are lost to the target, too."""
 
     def live_rows(self) -> list[tuple[int, ...]] | None:
-        """No lists are read out of a target here."""
-        return None
+        """Return the live LPIs that the target listed where a probe begins."""
+        if _PROBE not in self._target.asked:
+            return None
+        rows: list[tuple[int, ...]] | None = self._items.popleft()[1]
+        return rows
 
     def violations(self) -> list[str]:
         """A target's inside is not seen."""

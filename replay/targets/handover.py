@@ -10,7 +10,7 @@ same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from replay.model import effects
 from tracer.events import NUMBER, Event
@@ -32,6 +32,14 @@ _NAMES_A_DEVICE: Final = frozenset(
 )  # fmt: skip
 
 
+class Store(NamedTuple):
+    """Guest RAM to be written: these bytes, or (None) so many zeroes."""
+
+    gpa: int
+    data: bytes | None
+    size: int
+
+
 class HandOver:
     """What the ITS was told of RAM, and what was put there; `end` is where RAM ends."""
 
@@ -46,20 +54,20 @@ class HandOver:
         self._registers.clear()
         self._level1.clear()
 
-    def before(self, event: Event, outputs: Sequence[Event]) -> tuple[list[str], str | None]:
-        """Return qtest lines that must go before an input, and what they assume."""
-        lines: list[str] = []
+    def before(self, event: Event, outputs: Sequence[Event]) -> tuple[list[Store], str | None]:
+        """Return what must be stored before an input, and what that assumes."""
+        stores: list[Store] = []
         if event[0] == _REG_WRITE:
-            lines += self._written(event)
-        elif self._lead_to(event[2], lines):
-            return lines, _ZEROED
+            stores += self._written(event)
+        elif self._lead_to(event[2], stores):
+            return stores, _ZEROED
         assumed = None
         for output in outputs:
             if output[0] == effects.COMMAND:
-                assumed = self._command(output, lines) or assumed
-        return lines, assumed
+                assumed = self._command(output, stores) or assumed
+        return stores, assumed
 
-    def _written(self, event: Event) -> list[str]:
+    def _written(self, event: Event) -> list[Store]:
         """Follow a register; of a table that becomes valid, zero it."""
         offset, value, size = event[2], event[3], event[4] if len(event) > 4 else 8
         start, shift = offset & ~7, 8 * (offset & 7)
@@ -70,29 +78,27 @@ class HandOver:
         table = Baser.physical_address.get(now)
         size_bytes = (Baser.size.get(now) + 1) * _PAGE_BYTES[Baser.page_size.get(now)]
         self._level1 = {each for each in self._level1 if not table <= each < table + size_bytes}
-        return [f"memset {table:#x} {size_bytes:#x} 0x0"]
+        return [Store(table, None, size_bytes)]
 
-    def _command(self, output: Event, lines: list[str]) -> str | None:
+    def _command(self, output: Event, stores: list[Store]) -> str | None:
         """Put a command where it was fetched, and what it leads to; return what that assumes."""
         queue_offset, words = output[3], output[4:8]
         gpa = Cbaser.physical_address.get(self._registers.get(_CBASER, 0)) + queue_offset
         data = b"".join(word.to_bytes(8, "little") for word in words)
-        lines.append(f"write {gpa:#x} {COMMAND_SIZE_BYTES} 0x{data.hex()}")
+        stores.append(Store(gpa, data, COMMAND_SIZE_BYTES))
         opcode = words[0] & 0xFF
         if opcode not in _NAMES_A_DEVICE:
             return None
-        assumed = self._lead_to(words[0] >> 32, lines)
+        assumed = self._lead_to(words[0] >> 32, stores)
         if opcode == Opcode.MAPD:
             whole = int.from_bytes(data, "little")
             if Mapd.v.get(whole):
                 itt_bytes = _ITE_BYTES << Mapd.size.get(whole) + 1
-                lines.append(
-                    f"memset {Mapd.itt_addr.get(whole):#x} {min(itt_bytes, 1 << 22):#x} 0x0"
-                )
+                stores.append(Store(Mapd.itt_addr.get(whole), None, min(itt_bytes, 1 << 22)))
                 return _ZEROED
         return _ZEROED if assumed else None
 
-    def _lead_to(self, device_id: int, lines: list[str]) -> bool:
+    def _lead_to(self, device_id: int, stores: list[Store]) -> bool:
         """Make the level-1 entry of a two-level device table valid; return whether it was not."""
         baser = self._registers.get(_BASER, 0)
         if not (Baser.valid.get(baser) and Baser.indirect.get(baser)):
@@ -107,5 +113,7 @@ class HandOver:
         self._level1.add(entry)
         self._pages += 1
         self._free = (self._free - page_bytes) & ~0xFFFF
-        lines.append(f"writeq {entry:#x} {1 << 63 | self._free:#x}")
+        level1 = 1 << 63 | self._free
+        stores.append(Store(entry, level1.to_bytes(8, "little"), 8))
+        stores.append(Store(self._free, None, page_bytes))
         return True

@@ -20,7 +20,7 @@ from replay.targets import edu
 from replay.targets.ahead import Group, Item
 from replay.targets.common import Answer
 from replay.targets.errors import TargetError
-from replay.targets.handover import HandOver
+from replay.targets.handover import HandOver, Store
 from replay.targets.qtest import Qtest
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
@@ -149,7 +149,7 @@ class QemuTarget:
         bound = None
         if self._hand_over is not None and kind in (_REG_WRITE, _MSI):
             before, bound = self._hand_over.before(event, outputs)
-            lines += before
+            lines += map(_stored, before)
         add = _PLANS.get(kind)
         if add is None:
             return _Step(event, None, logged=False, bound=None)
@@ -277,6 +277,12 @@ class QemuTarget:
             *([] if ready else edu.set_up(device_id, DOORBELL)),
             *edu.send(device_id, f["event_id"]),
         ]
+
+
+def _stored(store: Store) -> str:
+    if store.data is None:
+        return f"memset {store.gpa:#x} {store.size:#x} 0x0"
+    return f"write {store.gpa:#x} {store.size:#x} 0x{store.data.hex()}"
 
 
 def _write(address: int, value: int, size: int) -> list[str]:

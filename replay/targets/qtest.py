@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG: Final = 1
 TRACED: Final = ("gicv3_its_*",)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A target must not outlive who drives it, even when that is killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -60,7 +60,7 @@ class Qtest:
             self._process = subprocess.Popen(
                 [binary, *options],
                 pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE, preexec_fn=_die_with_parent,  # noqa: PLW1509 (no threads)
+                stderr=subprocess.PIPE, preexec_fn=die_with_parent,  # noqa: PLW1509 (no threads)
             )  # fmt: skip
         except OSError as error:
             self._let_go()
