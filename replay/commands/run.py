@@ -15,9 +15,9 @@ from replay.commands.common import EXIT_FINDING, clean, paint, print_json, say
 from replay.commands.replaying import caveats, exit_code, json_caveats
 from replay.engine import Engine
 from replay.lockstep import Difference, Lockstep, run as run_lockstep
-from replay.targets.ahead import Ahead
+from replay.targets.ahead import Ahead, Target
 from replay.targets.qemu import Needs
-from replay.targets.spec import FORMS, opened, parse
+from replay.targets.spec import FORMS, Targets, parse
 from tracer.errors import UsageError
 from tracer.log.opening import open_trace
 from tracer.log.text import format_event
@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
     with open_trace(options.trace) as reader, ExitStack() as stack:
         if options.cpus is not None:
             reader.header.cpus = options.cpus
-        targets = [stack.enter_context(opened(each, reader.header, needs)) for each in specs]
+        made = stack.enter_context(Targets())
+        targets = [stack.enter_context(made.opened(each, reader.header, needs)) for each in specs]
         if len(targets) > 1:
             return _lockstep(run_lockstep(reader, targets), [t.name for t in targets], options)
         ahead = Ahead(reader, targets[0])
@@ -61,9 +62,17 @@ def run(options: argparse.Namespace) -> int:
             print_json(answer | json_caveats(reader, engine))
         else:
             print_tally(tally, targets[0].name, source)
+            if engine.crash:
+                _print_crash(engine.crash, targets[0])
             for sentence in caveats(reader, engine):
                 say(sentence)
         return exit_code(reader, engine, finding=bool(tally.divergent or engine.crash))
+
+
+def _print_crash(crash: tuple[int, str], target: Target) -> None:
+    print(paint(f"event {crash[0]}: crashed: the host dies in {crash[1]}", "red"))
+    for line in target.oops:
+        print(f"    {clean(line)}")
 
 
 def _needs(path: str) -> Needs:

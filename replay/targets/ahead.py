@@ -54,6 +54,10 @@ class Target(Protocol):
             TargetError: it cannot, or is gone.
         """
 
+    @property
+    def oops(self) -> Sequence[str]:
+        """The lines with which a kernel died; none while it lives."""
+
     def registers(self) -> dict[str, int]:
         """Return the ITS registers by name, as they are now."""
 

@@ -17,7 +17,7 @@ from tracer.events import NUMBER, Event
 from tracer.its.commands import COMMAND_SIZE_BYTES, Mapd, Opcode
 from tracer.its.registers import Baser, Cbaser
 
-_REG_WRITE: Final = NUMBER["reg.write"]
+_REG_WRITE, _MSI, _RESET = NUMBER["reg.write"], NUMBER["msi"], NUMBER["reset"]
 _CBASER, _BASER, _BASERS_END = 0x80, 0x100, 0x140
 _ENTRY_BYTES: Final = 8
 _PAGE_BYTES: Final = (0x1000, 0x4000, 0x1_0000, 0x1_0000)
@@ -57,10 +57,12 @@ class HandOver:
     def before(self, event: Event, outputs: Sequence[Event]) -> tuple[list[Store], str | None]:
         """Return what must be stored before an input, and what that assumes."""
         stores: list[Store] = []
-        if event[0] == _REG_WRITE:
+        if event[0] == _RESET:
+            self.reset()
+        elif event[0] == _MSI:
+            return stores, _ZEROED if self._lead_to(event[2], stores) else None
+        elif event[0] == _REG_WRITE:
             stores += self._written(event)
-        elif self._lead_to(event[2], stores):
-            return stores, _ZEROED
         assumed = None
         for output in outputs:
             if output[0] == effects.COMMAND:

@@ -84,7 +84,7 @@ class KvmTarget:
         self._bases = (its, gicr)
         self._slots = [(base, size) for base, size in header.ram_ranges or DEFAULT_RAM]
         self._dead: HostCrash | None = None
-        self.oops: list[str] = []
+        self.oops: Sequence[str] = ()
         self._set_up()
 
     def _set_up(self) -> None:

@@ -129,10 +129,13 @@ class Host:
         """Where the started process finds the shared memory."""
         return f"/dev/fd/{self._memory_fd}"
 
+    def is_up(self) -> bool:
+        """Return whether the program still runs."""
+        return self._process is not None and self._process.poll() is None
+
     def _alive(self) -> None:
-        assert self._process is not None
         self.listen()
-        if self._process.poll() is not None:
+        if not self.is_up():
             raise Gone(self.name, self.console())
 
     def listen(self) -> None:
@@ -183,7 +186,7 @@ class Gone(TargetError):
         super().__init__(f"{name}: {said}")
 
 
-def boot(kernel: str, *, memory_mib: int = 2048, cpus: int = 2) -> Host:
+def boot(kernel: str, *, memory_mib: int = 2048, cpus: int = 1) -> Host:
     """Return a host that runs this kernel.
 
     Raises:

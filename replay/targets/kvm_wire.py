@@ -20,6 +20,7 @@ AREA_BYTES: Final = 4 << 20
 REQUESTS_AT: Final = 4096
 ANSWERS_AT: Final = REQUESTS_AT + AREA_BYTES
 SHARED_BYTES: Final = 16 << 20  # a power of two, as a PCI BAR is; the rest is not used
+MAX_VMS: Final = 8
 MAX_DATA_BYTES: Final = 1 << 20  # of one request or answer
 
 NEW, FREE, SET, GET, MSI, STORE, LOAD, WRITE, READ, PAGES = range(1, 11)

@@ -19,6 +19,8 @@ _REG_READ = NUMBER["reg.read"]
 class ModelTarget:
     """One model that a trace is carried out on."""
 
+    oops: Sequence[str] = ()
+
     def __init__(self, model: AnyModel) -> None:
         self._model = model
         self._dead: HostCrash | None = None

@@ -90,6 +90,7 @@ class QemuTarget:
     """One QEMU that a trace is carried out on."""
 
     asked = _ASKED
+    oops: Sequence[str] = ()
 
     def __init__(self, binary: str, header: Header, needs: Needs) -> None:
         self._virtual = bool(header.profile and header.profile.endswith("-gicv4"))
