@@ -17,7 +17,7 @@ from replay.model.effects import HostCrash
 from replay.targets.common import Answer
 from tracer import events as ev, oplog
 from tracer.events import NUMBER, Event
-from tracer.log.header import Header
+from tracer.log.header import RUNNING, Header
 
 _REG_READ: Final = NUMBER["reg.read"]
 _ATTR_RESULT: Final = NUMBER["attr.result"]
@@ -61,6 +61,12 @@ class Model(Protocol):
 
     def learn(self, event: Event) -> None:
         """Take over what was asked for and not certain."""
+
+    def hidden(self, event: Event) -> int:
+        """Return the bits of what a register's read gave that nothing had shown or set before.
+
+        Only asked of a VM that was joined in the middle of its life (`replay.model.unknown`).
+        """
 
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Return the live LPIs as lpi.live has them, or None where there are no such objects."""
@@ -171,6 +177,7 @@ class Engine:
         self._overlap = False  # whether what is read now has no order with another thread's
         self._asked = -1  # the last event that asked for itself
         self._rows: list[tuple[int, ...]] | None = None  # of a listing that is being read
+        self._joined = reader.header.starts == RUNNING
         self.crash: tuple[int, str] | None = None  # where the host kernel died, and in what
         self.violated: list[tuple[int, str]] = []
 
@@ -344,7 +351,9 @@ class Engine:
             self.tally.ambiguous += 1
             return
         bad = len(event) > 6 and event[6] != 0
-        if expected == event[3] and not bad:
+        if self._joined and expected is not None and not bad:
+            expected = self._learn_hidden(seq, event, expected, event[3])
+        elif expected == event[3] and not bad:
             self.tally.matched += 1
         elif (expected is None) != bad:
             self._diverge(seq, event, "bad", int(expected is None), int(bad))
@@ -355,6 +364,20 @@ class Engine:
         if self.watcher:
             self.watcher.output(seq, event, expected)
 
+    def _learn_hidden(self, seq: int, event: Event, expected: int, got: int) -> int:
+        """Judge a register's read of a VM that was joined; return what it should have given."""
+        hidden = self.model.hidden(event)
+        expected = expected & ~hidden | got & hidden
+        if expected != got:
+            self._diverge(seq, event, "value", expected, got)
+        elif hidden:
+            self.tally.learned += 1
+        else:
+            self.tally.matched += 1
+        if hidden:
+            self.model.learn(event)
+        return expected
+
     def _ask(self, seq: int, event: Event) -> None:
         answer = self.model.asks[event[0]](event)
         self._asked = seq
@@ -364,7 +387,11 @@ class Engine:
         if self._overlap:
             self.tally.ambiguous += 1
             return
-        self._judge(seq, event, answer)
+        if self._joined and answer.field == "value" and answer.expected is not None:
+            expected = self._learn_hidden(seq, event, answer.expected, answer.got)
+            answer = answer._replace(expected=expected)
+        else:
+            self._judge(seq, event, answer)
         if self.watcher:
             self.watcher.output(seq, event, answer.expected)
 

@@ -154,6 +154,10 @@ class Ahead:
     def unsure(self) -> None:
         """Events that are lost are lost to the target, too."""
 
+    def hidden(self, event: Event) -> int:
+        """A target was carried from its power-on: it hides nothing."""
+        return 0
+
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Return the live LPIs that the target listed where a probe begins."""
         if _PROBE not in self._target.asked:

@@ -15,13 +15,14 @@ from typing import Final, Self
 from replay.judge import model_of, with_flags
 from replay.profiles import find
 from replay.targets.ahead import Target
+from replay.targets.errors import TargetError
 from replay.targets.kvm import KvmTarget
 from replay.targets.kvm_boot import Host, boot, native
 from replay.targets.kvm_wire import MAX_VMS
 from replay.targets.model_target import ModelTarget
 from replay.targets.qemu import Needs, QemuTarget
 from tracer.errors import UsageError
-from tracer.log.header import Header
+from tracer.log.header import RUNNING, Header
 
 FORMS: Final = "model[:PROFILE], qemu[:BINARY] or kvm[:KERNEL]"
 _KINDS: Final = ("model", "qemu", "kvm")
@@ -71,6 +72,10 @@ class Targets:
         Raises:
             TargetError: it cannot be had, or cannot be what the trace needs.
         """
+        if header.starts == RUNNING:
+            raise TargetError(
+                "this trace begins in the middle of a VM's life, where no target can be brought to"
+            )
         target = self._make(spec, header, needs)
         try:
             yield target

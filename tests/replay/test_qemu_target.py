@@ -132,7 +132,10 @@ def test_what_qemu_does_not_have_cannot_be_judged(write, capsys):
 
 def test_a_target_that_there_is_not_is_a_wrong_usage(write, capsys):
     code, _, err = run(capsys, write(LIFE), "--target", "xen")
-    assert (code, "--target must be model[:PROFILE], qemu[:BINARY] or kvm[:KERNEL]" in err) == (2, True)
+    assert (code, "--target must be model[:PROFILE], qemu[:BINARY] or kvm[:KERNEL]" in err) == (
+        2,
+        True,
+    )
 
 
 def test_an_msi_that_no_device_can_send_is_not_judged(write, capsys):
