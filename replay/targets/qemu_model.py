@@ -16,6 +16,7 @@ from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
+    NothingListed,
     OutputWitness,
     canonical,
     digest,
@@ -35,7 +36,7 @@ EXPRESSES: Final = frozenset(
 )
 
 
-class QemuModel:
+class QemuModel(NothingListed):
     """A QEMU VM that events can be applied to."""
 
     expresses = EXPRESSES
@@ -135,10 +136,6 @@ class QemuModel:
     def hidden(self, event: Event) -> int:
         """Return the bits of what a register's read gave that nothing had shown or set before."""
         return 0
-
-    def live_rows(self) -> list[tuple[int, ...]] | None:
-        """QEMU keeps no LPI objects."""
-        return None
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""
