@@ -17,12 +17,12 @@ from replay.model.effects import HostCrash
 from replay.targets.common import Answer
 from tracer import events as ev, oplog
 from tracer.events import NUMBER, Event
-from tracer.log.header import RUNNING
-from tracer.log.opening import AnyReader
+from tracer.log.header import RUNNING, Header
 
 _REG_READ: Final = NUMBER["reg.read"]
 _ATTR_RESULT: Final = NUMBER["attr.result"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
+_LPI_ACK: Final = NUMBER["lpi.ack"]
 _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
 LISTS_LPIS: Final = 1
@@ -31,7 +31,12 @@ _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 _KNOWN: Final = frozenset(ev.KINDS)
 CONTEXT_EVENTS: Final = 5
+NOT_JUDGED: Final = "not judged"  # in `bound`: the model could not carry an input out
 MAX_LISTED: Final = 100
+
+
+class Stopped(Exception):
+    """The first divergence was met, and no more is wanted."""
 
 
 class Model(Protocol):
@@ -130,20 +135,41 @@ class Tally:
         return self.divergent + sum(int(getattr(self, name)) for name in _CLASSES)
 
 
+class Frames(Protocol):
+    """What the engine needs of a reader: frames of events, and how the file fares."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def header(self) -> Header:
+        """The trace's header."""
+
+    @property
+    def status(self) -> str:
+        """`clean`, `cut` or `damaged`, as far as read."""
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
+        """Yield (first sequence number, events) of each frame."""
+
+
 class Engine:
     """Replays one trace on one model."""
 
     def __init__(
         self,
-        reader: AnyReader,
+        reader: Frames,
         model: Model,
         watcher: Watcher | None = None,
         *,
         invariants: bool = False,
+        stop: bool = False,
     ) -> None:
-        """`invariants` are checked after every input and listed in `violated`."""
+        """`invariants` are checked after every input; `stop` ends at the first divergence."""
         self.reader = reader
         self.invariants = invariants
+        self._stop = stop
         self.model = model
         self.watcher = watcher
         self.tally = Tally()
@@ -169,7 +195,7 @@ class Engine:
         """Replay up to and with event `until` (all without it); stops before damage."""
         messages = oplog.get("replay", trace=self.reader.name, model=self.model.name)
         messages.info("replay begins", until=until)
-        with suppress(HostCrash):  # nothing follows the death of the host
+        with suppress(HostCrash, Stopped):  # nothing follows the death of the host
             self._replay(until)
         messages.info("replay ends", seq=self.seq, outputs=self.tally.outputs, lost=self.lost)
         return self.tally
@@ -245,16 +271,24 @@ class Engine:
             self.seq = seq
             raise
         outputs = self._outputs
-        if self._overlap:
-            self.tally.ambiguous += len(outputs)
-        elif done or outputs:
-            self._compare(seq, event, done)
+        if done or outputs:
+            self._class(seq, event, done)
         if self.watcher:
             self.watcher.after_input(seq, event, done, outputs)
         if outputs:
             outputs.clear()
             self._output_seqs.clear()
         self._check_invariants(seq)
+
+    def _class(self, seq: int, event: Event, done: list[effects.Effect]) -> None:
+        """Put the outputs of an input into their classes."""
+        if self._overlap:
+            self.tally.ambiguous += len(self._outputs)
+        elif NOT_JUDGED in self.model.bound.values():
+            for output in self._outputs:
+                self._unjudged(output)
+        else:
+            self._compare(seq, event, done)
 
     def _check_invariants(self, seq: int) -> None:
         if self.invariants and len(self.violated) < MAX_LISTED:
@@ -360,16 +394,17 @@ class Engine:
         if answer is None:
             self._unjudged(event)
             return
+        expected = answer.expected
         if self._overlap:
             self.tally.ambiguous += 1
-            return
-        if self._joined and answer.field == "value" and answer.expected is not None:
-            expected = self._learn_hidden(seq, event, answer.expected, answer.got)
-            answer = answer._replace(expected=expected)
+        elif self._joined and answer.field == "value" and expected is not None:
+            expected = self._learn_hidden(seq, event, expected, answer.got)
         else:
             self._judge(seq, event, answer)
-        if self.watcher:
-            self.watcher.output(seq, event, answer.expected)
+        if event[0] == _LPI_ACK:
+            self.model.learn(event)  # what a CPU took is pending no longer, expected or not
+        if self.watcher and not self._overlap:
+            self.watcher.output(seq, event, expected)
 
     def _judge(self, seq: int, event: Event, answer: Answer) -> None:
         if answer.expected == answer.got:
@@ -441,6 +476,9 @@ class Engine:
             self.tally.divergences.append(
                 Divergence(seq, ev.kind_name(event[0]), what, expected, got, self._before(seq))
             )
+        if self._stop:
+            self.seq = seq
+            raise Stopped
 
     def _before(self, seq: int) -> list[tuple[int, Event]]:
         """Return the events that stand before `seq`, at most five."""

@@ -298,9 +298,9 @@ class Verifier:
             if not name.startswith("GITS_") or name in TABLES
         ]  # fmt: skip
         self._planted = dict(self._key_writers)
-        kept = [each for each in components if each.name in self._lists and each.replayed_differs()]
-        self._reference = device if kept else None
-        for each in kept:
+        left = [each for each in components if each.name in self._lists and each.replayed_differs()]
+        self._reference = device if left else None
+        for each in left:
             each.writer = self._first_writer(each)
             each.reason = None if each.clause else NOT_FREED
         self._open_verdict(

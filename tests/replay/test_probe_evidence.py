@@ -160,6 +160,11 @@ def test_a_perturbing_probe_is_named_where_it_gave_evidence_and_nowhere_else():
     assert [each.perturbed for each in resets] == [False, True, False]
 
 
+def test_what_a_guest_reads_behind_a_probe_is_the_guests():
+    seen = ". +0 reg.read offset=0x0 value=0x80000000 size=4\n"
+    assert not judge(POWER_ON, BEGIN, END, seen)[0][0].perturbed
+
+
 def test_a_probe_that_stops_nothing_perturbs_nothing():
     quiet = probe().replace("perturbing=1", "perturbing=0")
     assert not judge(POWER_ON, quiet)[0][0].perturbed
