@@ -395,7 +395,8 @@ class Verifier:
             empty = lists(event) & ~self._listed
             if empty & LISTS_LPIS:
                 self._empty_listing(seq, "lpis")
-            if empty & LISTS_ITS:
+            # Traces from before there was anything to list of an ITS have 3 and mean the LPIs.
+            if empty & LISTS_ITS and not lists(event) & LISTS_LPIS:
                 self._empty_listing(seq, "events")
         if self._dumped and self._tables_before:
             found = self.model.left_in_ram(self._tables_before, self._dumped)

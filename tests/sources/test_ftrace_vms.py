@@ -446,10 +446,12 @@ def test_a_listing_of_the_its() -> None:
         ),
         """
         context
-        probe edge=begin
+        probe edge=begin lists=1
+        probe edge=end lists=1
+        probe edge=begin lists=2
         its.live cause=0 device_id=0x8 event_id=0x2 intid=8194 target=3 icid=3
         its.live cause=0 device_id=0x8 event_id=0x3 intid=8195 target=-1 icid=4
-        probe edge=end
+        probe edge=end lists=2
         """,
     )
 

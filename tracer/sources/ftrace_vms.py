@@ -342,8 +342,8 @@ class Vms:
         self._samples[number] = Sample(tgid, record.time_ns, inputs)
 
     def _sample_ends(self, record: Record, sample: Sample, text: bytes) -> None:
-        events = sample.events(record.time_ns, text)
-        if events is None:
+        probes = sample.events(record.time_ns, text)
+        if probes is None:
             self._gap("the end of a listing cannot be read")
             return
         vm = self._by_tgid.get(sample.tgid) or self._made(str(sample.tgid), sample.tgid)
@@ -351,7 +351,9 @@ class Vms:
             return
         if sample.vcpus and vm.log.places.cpus is None:
             vm.log.places.cpus = sample.vcpus
-        vm.log.listed(events, overlap=vm.log.busy or sample.inputs != vm.log.inputs)
+        overlap = vm.log.busy or sample.inputs != vm.log.inputs
+        for probe in probes:
+            vm.log.listed(probe, overlap=overlap)
 
     # -- headers
 
