@@ -80,11 +80,12 @@ class Sample:
         lists = int(match[3])
         if self.unread or int(match[2]):
             lists = 0  # something of it is not here: no row is missing by that
-        return [
+        probes = [
             self._probe(time_ns, kind, lists & which)
             for kind, which in _LISTS
             if self._has(kind, lists & which)
         ]
+        return probes or [self._probe(time_ns, _LPI, 0)]
 
     def _has(self, kind: int, listed: int) -> bool:
         return bool(listed) or any(event[0] == kind for _, event in self.rows)
