@@ -138,6 +138,15 @@ def test_half_of_a_register_is_known_by_itself() -> None:
     assert replayed(wrong)[0].tally.divergent == 1
 
 
+def test_a_half_that_is_written_leaves_the_other_unknown() -> None:
+    low = "reg.write offset=0x0 value=0x0 size=4\nreg.write offset=0x80 value=0x4003000f size=4\n"
+    _, model = replayed(low)
+    assert model.state()["its"]["0"]["registers"]["GITS_CBASER"] is None
+    for value, divergent in ((0x980000004003000F, 0), (0x9800000040040000, 1)):
+        engine, _ = replayed(f"{low}reg.read offset=0x80 value={value:#x}\n")
+        assert (engine.tally.divergent, engine.tally.matched) == (divergent, 0)
+
+
 def test_a_disabled_its_takes_what_is_written() -> None:
     _, model = replayed(TABLES)
     registers = model.state()["its"]["0"]["registers"]
