@@ -376,7 +376,7 @@ class Engine:
         else:
             self.tally.matched += 1
         if hidden:
-            self.model.learn(event)
+            self.model.learn(event)  # what nobody knew
         return expected
 
     def _ask(self, seq: int, event: Event) -> None:

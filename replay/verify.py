@@ -220,7 +220,7 @@ class Verifier:
                 clause_for(profile, "reinit", name, found.of(name)), None,
             )
             for name in fresh
-            if not name.startswith("GITS_") or name in TABLES
+            if fresh[name] is not None and (not name.startswith("GITS_") or name in TABLES)
         ]  # fmt: skip
         self._planted = dict(self._key_writers)
         left = [each for each in components if each.name in self._lists and each.replayed_differs()]
@@ -235,7 +235,7 @@ class Verifier:
             )
         )  # fmt: skip
         for name, observations in read_back.items():
-            for seen in observations:
+            for seen in observations if name in self._current else ():
                 self._evidence(self._current[name], seen)
 
     def _first_writer(self, component: Component) -> tuple[int, Any] | None:

@@ -52,8 +52,8 @@ class ModelTarget:
         return event, done, dict(model.bound)
 
     def registers(self) -> dict[str, int]:
-        """Return the ITS registers by name."""
-        return self._model.registers()
+        """Return the ITS registers that are known, by name."""
+        return {name: v for name, v in self._model.registers().items() if v is not None}
 
     def close(self) -> None:
         """Nothing is left of it."""
