@@ -52,8 +52,9 @@ class ModelTarget:
         return event, done, dict(model.bound)
 
     def registers(self) -> dict[str, int]:
-        """Return the ITS registers that are known, by name."""
-        return {name: v for name, v in self._model.registers().items() if v is not None}
+        """Return the ITS registers by name."""
+        known = self._model.registers()
+        return {name: value for name, value in known.items() if value is not None}
 
     def close(self) -> None:
         """Nothing is left of it."""

@@ -16,6 +16,7 @@ from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
+    NothingListed,
     OutputWitness,
     canonical,
     digest,
@@ -37,7 +38,7 @@ EXPRESSES: Final = frozenset(
 )
 
 
-class QemuModel:
+class QemuModel(NothingListed):
     """A QEMU VM that events can be applied to."""
 
     expresses = EXPRESSES
@@ -149,10 +150,6 @@ class QemuModel:
             return 0
         name, shift, mask = place
         return (self.vm.unknown.of(name) & mask) >> shift
-
-    def live_rows(self) -> list[tuple[int, ...]] | None:
-        """QEMU keeps no LPI objects."""
-        return None
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""

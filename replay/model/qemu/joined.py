@@ -162,7 +162,7 @@ def process_queue(vm: QemuVm) -> None:
     if not any(vm.unknown.of(name) & bits for name, bits in _QUEUE):
         commands.process_queue(vm)
         return
-    seen: list[int | None] = [*(vm.witness.queue_offsets() if vm.witness is not None else ())]
+    seen = [at for at, *_ in vm.witness.commands()] if vm.witness is not None else []
     if not seen:
         return
     for shown in [*seen, None]:

@@ -40,8 +40,8 @@ class Witness(Protocol):
     def any(self) -> bool:
         """Return whether anything was seen."""
 
-    def queue_offsets(self) -> list[int]:
-        """Return where the commands that were seen to run stand, in order."""
+    def commands(self) -> list[tuple[int, int, int, int, int]]:
+        """Return every command that was fetched: its place in the queue and its doublewords."""
 
     def entries(self, table: int) -> int:
         """Return how many entries a table must have for those that were seen."""
