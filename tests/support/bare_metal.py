@@ -11,7 +11,7 @@ import struct
 START = 0x4020_0000  # QEMU puts its device tree before it
 COUNTER = 0x4100_0000
 _ITS = 0x0808_0000
-_QUEUE, _ITT, _DEVICES, _COLLECTIONS = 0x4200_0000, 0x4201_0000, 0x4202_0000, 0x4203_0000
+_QUEUE, _ITT, _DEVICES, _COLLECTIONS = 0x4200_0000, 0x4201_0000, 0x4300_0000, 0x4203_0000
 _CTLR, _TYPER, _CBASER, _CWRITER, _CREADR, _BASER = 0x0, 0x8, 0x80, 0x88, 0x90, 0x100
 _VALID = 1 << 63
 
@@ -46,14 +46,14 @@ def _load(address: int, size: int = 8) -> list[int]:
     return [*_move(0, address), 0xF940_0001 if size == 8 else 0xB940_0001]  # ldr x1, [x0]
 
 
-def _life() -> list[int]:
+def _life(table_size: int) -> list[int]:
     """Boot the ITS, have it run its commands, and look at what it says."""
     code = [*_load(_ITS + _TYPER), *_load(_ITS + _CREADR)]
     for at, doublewords in enumerate(_COMMANDS):
         for n, value in enumerate(doublewords):
             code += _store(_QUEUE + 32 * at + 8 * n, value)
     code += _store(_ITS + _CTLR, 0, 4)
-    code += _store(_ITS + _BASER, _VALID | _DEVICES)
+    code += _store(_ITS + _BASER, _VALID | _DEVICES | table_size)
     code += _store(_ITS + _BASER + 8, _VALID | _COLLECTIONS)
     code += _store(_ITS + _CBASER, _VALID | _QUEUE)
     code += _store(_ITS + _CWRITER, 0)
@@ -62,9 +62,17 @@ def _life() -> list[int]:
     return [*code, *_load(_ITS + _CREADR), *_load(_ITS + _CTLR, 4)]
 
 
-def image(lives: int | None) -> bytes:
-    """Return the code: so many lives with a reset between any two, or (None) one without end."""
-    code = [*_life(), *_load(COUNTER), 0x9100_0421, 0xF900_0001]  # add x1, x1, 1; str x1, [x0]
+def image(lives: int | None = None, *, table_size: int = 0) -> bytes:
+    """Return the code: so many lives with a reset between any two, or (None) one without end.
+
+    `table_size` is the Size and Page_Size of the device table's BASER.
+    """
+    code = [
+        *_life(table_size),
+        *_load(COUNTER),
+        0x9100_0421,
+        0xF900_0001,
+    ]  # add x1, x1, 1; str x1, [x0]
     if lives is None:
         code.append(0x1400_0000 | -len(code) & 0x03FF_FFFF)  # b start
     else:
