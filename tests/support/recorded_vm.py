@@ -25,7 +25,7 @@ needs_qemu = pytest.mark.skipif(
 )
 MACHINE = (
     *("-nodefaults", "-M", "virt,gic-version=3,its=on", "-cpu", "cortex-a57", "-m", "128"),
-    *("-display", "none", "-serial", "none"),
+    *("-display", "none"),
 )
 
 
@@ -101,12 +101,12 @@ class Vm:
 
 
 def _loaded(tmp_path, code):
-    """Return the option that loads a bare-metal image."""
+    """Return the options for a bare-metal image, which has no console."""
     if not code:
         return ()
     guest = tmp_path / "guest.bin"
     guest.write_bytes(code)
-    return ("-device", f"loader,file={guest},addr={START:#x},cpu-num=0")
+    return ("-serial", "none", "-device", f"loader,file={guest},addr={START:#x},cpu-num=0")
 
 
 def until(true, seconds=20):
