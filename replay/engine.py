@@ -17,7 +17,7 @@ from replay.model.effects import HostCrash
 from replay.targets.common import Answer
 from tracer import events as ev, oplog
 from tracer.events import NUMBER, Event
-from tracer.log.opening import AnyReader
+from tracer.log.header import RUNNING, Header
 
 _REG_READ: Final = NUMBER["reg.read"]
 _ATTR_RESULT: Final = NUMBER["attr.result"]
@@ -28,7 +28,12 @@ _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 _KNOWN: Final = frozenset(ev.KINDS)
 CONTEXT_EVENTS: Final = 5
+NOT_JUDGED: Final = "not judged"  # in `bound`: the model could not carry an input out
 MAX_LISTED: Final = 100
+
+
+class Stopped(Exception):
+    """The first divergence was met, and no more is wanted."""
 
 
 class Model(Protocol):
@@ -56,6 +61,12 @@ class Model(Protocol):
 
     def learn(self, event: Event) -> None:
         """Take over what was asked for and not certain."""
+
+    def hidden(self, event: Event) -> int:
+        """Return the bits of what a register's read gave that nothing had shown or set before.
+
+        Only asked of a VM that was joined in the middle of its life (`replay.model.unknown`).
+        """
 
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Return the live LPIs as lpi.live has them, or None where there are no such objects."""
@@ -115,20 +126,41 @@ class Tally:
         return self.divergent + sum(int(getattr(self, name)) for name in _CLASSES)
 
 
+class Frames(Protocol):
+    """What the engine needs of a reader: frames of events, and how the file fares."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def header(self) -> Header:
+        """The trace's header."""
+
+    @property
+    def status(self) -> str:
+        """`clean`, `cut` or `damaged`, as far as read."""
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
+        """Yield (first sequence number, events) of each frame."""
+
+
 class Engine:
     """Replays one trace on one model."""
 
     def __init__(
         self,
-        reader: AnyReader,
+        reader: Frames,
         model: Model,
         watcher: Watcher | None = None,
         *,
         invariants: bool = False,
+        stop: bool = False,
     ) -> None:
-        """`invariants` are checked after every input and listed in `violated`."""
+        """`invariants` are checked after every input; `stop` ends at the first divergence."""
         self.reader = reader
         self.invariants = invariants
+        self._stop = stop
         self.model = model
         self.watcher = watcher
         self.tally = Tally()
@@ -145,6 +177,7 @@ class Engine:
         self._overlap = False  # whether what is read now has no order with another thread's
         self._asked = -1  # the last event that asked for itself
         self._rows: list[tuple[int, ...]] | None = None  # of a listing that is being read
+        self._joined = reader.header.starts == RUNNING
         self.crash: tuple[int, str] | None = None  # where the host kernel died, and in what
         self.violated: list[tuple[int, str]] = []
 
@@ -152,7 +185,7 @@ class Engine:
         """Replay up to and with event `until` (all without it); stops before damage."""
         messages = oplog.get("replay", trace=self.reader.name, model=self.model.name)
         messages.info("replay begins", until=until)
-        with suppress(HostCrash):  # nothing follows the death of the host
+        with suppress(HostCrash, Stopped):  # nothing follows the death of the host
             self._replay(until)
         messages.info("replay ends", seq=self.seq, outputs=self.tally.outputs, lost=self.lost)
         return self.tally
@@ -228,16 +261,24 @@ class Engine:
             self.seq = seq
             raise
         outputs = self._outputs
-        if self._overlap:
-            self.tally.ambiguous += len(outputs)
-        elif done or outputs:
-            self._compare(seq, event, done)
+        if done or outputs:
+            self._class(seq, event, done)
         if self.watcher:
             self.watcher.after_input(seq, event, done, outputs)
         if outputs:
             outputs.clear()
             self._output_seqs.clear()
         self._check_invariants(seq)
+
+    def _class(self, seq: int, event: Event, done: list[effects.Effect]) -> None:
+        """Put the outputs of an input into their classes."""
+        if self._overlap:
+            self.tally.ambiguous += len(self._outputs)
+        elif NOT_JUDGED in self.model.bound.values():
+            for output in self._outputs:
+                self._unjudged(output)
+        else:
+            self._compare(seq, event, done)
 
     def _check_invariants(self, seq: int) -> None:
         if self.invariants and len(self.violated) < MAX_LISTED:
@@ -310,7 +351,9 @@ class Engine:
             self.tally.ambiguous += 1
             return
         bad = len(event) > 6 and event[6] != 0
-        if expected == event[3] and not bad:
+        if self._joined and expected is not None and not bad:
+            expected = self._learn_hidden(seq, event, expected, event[3])
+        elif expected == event[3] and not bad:
             self.tally.matched += 1
         elif (expected is None) != bad:
             self._diverge(seq, event, "bad", int(expected is None), int(bad))
@@ -321,6 +364,20 @@ class Engine:
         if self.watcher:
             self.watcher.output(seq, event, expected)
 
+    def _learn_hidden(self, seq: int, event: Event, expected: int, got: int) -> int:
+        """Judge a register's read of a VM that was joined; return what it should have given."""
+        hidden = self.model.hidden(event)
+        expected = expected & ~hidden | got & hidden
+        if expected != got:
+            self._diverge(seq, event, "value", expected, got)
+        elif hidden:
+            self.tally.learned += 1
+        else:
+            self.tally.matched += 1
+        if hidden:
+            self.model.learn(event)
+        return expected
+
     def _ask(self, seq: int, event: Event) -> None:
         answer = self.model.asks[event[0]](event)
         self._asked = seq
@@ -330,7 +387,11 @@ class Engine:
         if self._overlap:
             self.tally.ambiguous += 1
             return
-        self._judge(seq, event, answer)
+        if self._joined and answer.field == "value" and answer.expected is not None:
+            expected = self._learn_hidden(seq, event, answer.expected, answer.got)
+            answer = answer._replace(expected=expected)
+        else:
+            self._judge(seq, event, answer)
         if self.watcher:
             self.watcher.output(seq, event, answer.expected)
 
@@ -396,6 +457,9 @@ class Engine:
             self.tally.divergences.append(
                 Divergence(seq, ev.kind_name(event[0]), what, expected, got, self._before(seq))
             )
+        if self._stop:
+            self.seq = seq
+            raise Stopped
 
     def _before(self, seq: int) -> list[tuple[int, Event]]:
         """Return the events that stand before `seq`, at most five."""

@@ -12,6 +12,7 @@ from replay.model import effects
 from replay.model.memory import GuestRam
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
+from tracer.its.registers import gicr_register, its_register
 
 _GICR_READ: Final = NUMBER["gicr.read"]
 
@@ -67,10 +68,26 @@ class OutputWitness:
         )
 
 
+def register_place(event: Event) -> tuple[str, int, int] | None:
+    """Return a register access as (name, where it begins in bits, its bits there), or None.
+
+    The register is named as components are, one of a redistributor with its CPU.
+    """
+    fields = fields_of(event)
+    at_cpu = "cpu" in fields
+    found = (gicr_register if at_cpu else its_register)(fields["offset"])
+    if found is None:
+        return None
+    name, row, start = found
+    shift = 8 * (fields["offset"] - start)
+    mask = ((1 << 8 * fields["size"]) - 1) << shift & (1 << 8 * row.size_bytes) - 1
+    return f"{name}[{fields['cpu']}]" if at_cpu else name, shift, mask
+
+
 def mem_answer(ram: GuestRam, event: Event) -> Answer:
-    """Return what a mem.read should have found."""
+    """Return what a mem.read should have found; a guest may have written what nobody saw."""
     expected = ram.load_bytes(event[3], len(event[4]))
-    return Answer("data", expected, event[4], certain=expected is not None)
+    return Answer("data", expected, event[4], certain=ram.complete)
 
 
 class TablesInRam(Protocol):

@@ -62,6 +62,7 @@ class KvmModel:
     """A VM with KVM's ITS that events can be applied to."""
 
     expresses = EXPRESSES
+    joined = False
 
     def __init__(self, header: Header, profile: Profile) -> None:
         slots = None if header.ram_ranges is None else [(b, s) for b, s in header.ram_ranges]
@@ -98,6 +99,14 @@ class KvmModel:
         ram = GuestRam(self.vm.ram.slots, complete=self.vm.ram.complete)
         ram.restore(self.vm.ram.snapshot())
         other._set_up(self.profile, self._ids, ram)
+        return other
+
+    def handed_over(self) -> KvmModel | None:
+        """Return a copy of this VM whose ITS has no list: its registers and redistributors stay."""
+        other = self.fresh()
+        nothing: dict[str, Any] = {"devices": (), "collections": (), "cache": (), "lpis": ()}
+        queues = tuple(() for _ in self._ids)
+        other.vm.restore({**self.vm.snapshot(), **nothing, "queues": queues})  # type: ignore[typeddict-item]
         return other
 
     # -- inputs
@@ -167,6 +176,14 @@ class KvmModel:
         """Take guest RAM over from what was read of it."""
         if event[0] == NUMBER["mem.read"]:
             self.vm.ram.store_bytes(event[3], event[4])
+
+    def hidden(self, event: Event) -> int:
+        """Nothing is: this model is taken to have seen the VM from its start."""
+        return 0
+
+    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+        """KVM maps nothing that it finds in RAM, unless it is told to restore."""
+        return {}
 
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Return the live LPIs as lpi.live has them, without cause."""

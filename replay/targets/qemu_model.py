@@ -26,7 +26,7 @@ from replay.targets.common import (
     mem_answer,
 )
 from tracer.events import NUMBER, Event
-from tracer.log.header import Header
+from tracer.log.header import RUNNING, Header
 
 # Outputs that this model can express; others are not judged.
 EXPRESSES: Final = frozenset(
@@ -50,6 +50,7 @@ class QemuModel:
         slots = None if header.ram_ranges is None else tuple((b, s) for b, s in header.ram_ranges)
         self.name = profile.name
         self.profile = profile
+        self.joined = header.starts == RUNNING
         self._cpus = header.cpus or 1
         self.vm = QemuVm(
             profile.choices,
@@ -73,12 +74,19 @@ class QemuModel:
         """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
         other = object.__new__(QemuModel)
         other.name, other.profile, other._cpus = self.name, self.profile, self._cpus
+        other.joined = False
         ram = GuestRam(self.vm.ram.slots, complete=self.vm.ram.complete)
         ram.restore(self.vm.ram.snapshot())
         other.vm = QemuVm(
             self.profile.choices, cpus=self._cpus, ram=ram, gicr_known=self.vm.gicr_known
         )
         other._watch()
+        return other
+
+    def handed_over(self) -> QemuModel:
+        """Return a copy of this VM: an ITS that keeps its mappings in RAM holds none itself."""
+        other = self.fresh()
+        other.vm.restore(self.vm.snapshot())
         return other
 
     # -- inputs
@@ -114,6 +122,10 @@ class QemuModel:
         """Take a redistributor register, or guest RAM, over from what was read of it."""
         learn(self.vm, event)
 
+    def hidden(self, event: Event) -> int:
+        """Return the bits of what a register's read gave that nothing had shown or set before."""
+        return 0
+
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """QEMU keeps no LPI objects."""
         return None
@@ -125,6 +137,10 @@ class QemuModel:
     def structures(self) -> dict[str, Any]:
         """QEMU keeps no mapping outside guest RAM."""
         return {}
+
+    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+        """Return component -> valid entries in these (address, bytes) of the tables of before."""
+        return view.left_in_ram(self.vm, before, pages)
 
     # -- state
 

@@ -35,6 +35,7 @@ class XenModel:
     """A domain with Xen's ITS that events can be applied to."""
 
     expresses = EXPRESSES
+    joined = False
 
     def __init__(self, header: Header, profile: Profile) -> None:
         complete = header.guest_ram == "complete"
@@ -62,6 +63,10 @@ class XenModel:
         ram.restore(vm.ram.snapshot())
         other._set_up(self.profile, vm.cpus, ram, gicr_known=vm.gicr_known)
         return other
+
+    def handed_over(self) -> XenModel | None:
+        """Nobody can have one: what the toolstack gave to a domain's ITS stays with it."""
+        return None
 
     # -- inputs
 
@@ -97,6 +102,14 @@ class XenModel:
     def learn(self, event: Event) -> None:
         """Take a redistributor register, or guest RAM, over from what was read of it."""
         learn(self.vm, event)
+
+    def hidden(self, event: Event) -> int:
+        """Nothing is: this model is taken to have seen the VM from its start."""
+        return 0
+
+    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+        """Xen is not looked into."""
+        return {}
 
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Xen lists its live LPIs nowhere."""

@@ -6,6 +6,8 @@ whether an entry was seen since its table last changed hands.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from replay.model.qemu import entries
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from replay.model.qemu.vm import QemuVm
 
 _LEVEL1_ADDRESS = (1 << 51) - 1
+_TABLES = {"devices": "GITS_BASER0", "collections": "GITS_BASER1", "vpes": "GITS_BASER2"}
 
 
 def registers(vm: QemuVm) -> dict[str, int]:
@@ -142,6 +145,26 @@ def vpes(vm: QemuVm) -> dict[int, dict[str, Any]]:
                 "confirmed": _confirmed(vm, at, vm.since[2]),
             }
     return found
+
+
+def left_in_ram(
+    vm: QemuVm, basers: Mapping[str, int | None], pages: list[tuple[int, int]]
+) -> dict[str, int]:
+    """Return component -> valid entries of the tables that `basers` name, within `pages`."""
+    read = sorted(pages)
+    starts = [start for start, _ in read]
+
+    def is_read(at: int) -> bool:
+        index = bisect_right(starts, at) - 1
+        return index >= 0 and at < read[index][0] + read[index][1]
+
+    return {
+        component: sum(
+            raw & 1 and is_read(at)
+            for _, at, raw in _entries(vm, table_desc(basers.get(baser) or 0))
+        )
+        for component, baser in _TABLES.items()
+    }
 
 
 def _confirmed(vm: QemuVm, at: int, since: int) -> bool:
