@@ -12,7 +12,7 @@ import struct
 from tests.support.bare_metal import HVC, ITS, START, SYSTEM_RESET, VALID, load, move, store
 
 SEED = 0x4110_0000
-_GICR, _GICR_VLPI = 0x080A_0000, 0x080C_0000  # of CPU 0: what comes behind is CPU 1's
+_GICR = 0x080A_0000  # of CPU 0
 _QUEUE, _TABLES = 0x4200_0000, 0x4280_0000
 _CTLR, _CBASER, _CWRITER, _CREADR, _BASER, _TRANSLATER = 0x0, 0x80, 0x88, 0x90, 0x100, 0x1_0040
 _STATE, _AT, _MASK, _VALUE, _ADDRESS = 20, 9, 8, 1, 0  # registers of the CPU
@@ -26,13 +26,16 @@ _SKIP = (
     0xD518_4020 | _SCRATCH,
     0xD69F_03E0,
 )
-# dword 0 to 3 of a command that has a chance: few devices, events and collections, all opcodes
+# (bits that are set, or by chance not; bits by chance) of the dwords of a command that has a
+# chance: few devices, events and collections, all opcodes
 _LIKELY = (
-    0x0000_0003_0000_003F,
-    0x0000_201F_0000_0007,
-    0x8000_0000_4203_FF03,
-    0x0000_0000_0FFF_0000,
+    (0, 0x0000_0003_0000_003F),
+    (0, 0x0000_201F_0000_0007),
+    (0x4300_0000, 0x8000_0000_0003_FF03),
+    (0, 0x0000_0000_0FFF_0000),
 )
+_ANYTHING = ((0, ANY),) * 4
+_IN_RAM = (0x4000_0000, 0x07FF_FFFF)
 
 
 def _random(register: int, mask: int) -> list[int]:
@@ -57,35 +60,42 @@ def _sometimes(body: list[int], *, one_in_log2: int = 1) -> list[int]:
     return [*_random(_VALUE, 0), *guards, *body]
 
 
-def _random_store(base: int, offsets: int, value: int, size: int) -> list[int]:
-    """Write a random value to a random register."""
-    opcode = 0xF900_0000 if size == 8 else 0xB900_0000
-    return [
-        *_random(2, offsets),
-        *move(_ADDRESS, base),
-        0x8B00_0000 | 2 << 16 | _ADDRESS << 5 | _ADDRESS,  # add
-        *_random(_VALUE, value),
-        opcode | _ADDRESS << 5 | _VALUE,
-    ]
-
-
-def _near(address: int, fixed: int, mask: int, size: int = 8) -> list[int]:
-    """Write what a driver would, with some bits flipped."""
-    opcode = 0xF900_0000 if size == 8 else 0xB900_0000
+def _near_value(fixed: int, mask: int) -> list[int]:
+    """Set a register to what a driver would write, with some bits flipped."""
     return [
         *_random(_VALUE, mask),
         *move(2, fixed),
         0xCA00_0000 | 2 << 16 | _VALUE << 5 | _VALUE,  # eor
+    ]
+
+
+def _near(address: int, fixed: int, mask: int, size: int = 8) -> list[int]:
+    """Write that to a register."""
+    opcode = 0xF900_0000 if size == 8 else 0xB900_0000
+    return [
+        *_near_value(fixed, mask),
         *move(_ADDRESS, address),
         opcode | _ADDRESS << 5 | _VALUE,
     ]
 
 
-def _command(masks: tuple[int, ...]) -> list[int]:
+def _anywhere(base: int, offsets: int, value: tuple[int, int], size: int) -> list[int]:
+    """Write it to a random register."""
+    opcode = 0xF900_0000 if size == 8 else 0xB900_0000
+    return [
+        *_near_value(*value),
+        *_random(2, offsets),
+        *move(_ADDRESS, base),
+        0x8B00_0000 | 2 << 16 | _ADDRESS << 5 | _ADDRESS,  # add
+        opcode | _ADDRESS << 5 | _VALUE,
+    ]
+
+
+def _command(dwords: tuple[tuple[int, int], ...]) -> list[int]:
     """Write a random command to a random place of the queue."""
     code = [*_random(3, 0xFE0), *move(_ADDRESS, _QUEUE), 0x8B00_0000 | 3 << 16 | _ADDRESS << 5 | 3]
-    for n, mask in enumerate(masks):
-        code += [*_random(_VALUE, mask), 0xF900_0000 | n << 10 | 3 << 5 | _VALUE]
+    for n, (fixed, mask) in enumerate(dwords):
+        code += [*_near_value(fixed, mask), 0xF900_0000 | n << 10 | 3 << 5 | _VALUE]
     return code
 
 
@@ -107,14 +117,14 @@ def _round() -> list[int]:
         *_sometimes(_near(ITS + _CBASER, VALID | _QUEUE, 0x3), one_in_log2=6),
         *_sometimes(store(ITS + _CTLR, 1, 4), one_in_log2=2),
         *_sometimes(lpis, one_in_log2=4),
-        *_sometimes(_random_store(ITS, 0x1F8, ANY, 8), one_in_log2=4),
-        *_sometimes(_random_store(ITS, 0x1FC, ANY, 4), one_in_log2=4),
-        *_sometimes(_random_store(ITS, 0x1_FFF8, ANY, 8), one_in_log2=4),
+        *_sometimes(_anywhere(ITS, 0x1F8, (0, ANY), 8), one_in_log2=4),
+        *_sometimes(_anywhere(ITS, 0x1FC, _IN_RAM, 4), one_in_log2=4),
+        *_sometimes(_anywhere(ITS, 0x1_FFF8, (0, ANY), 8), one_in_log2=4),
         *_sometimes(_near(ITS + _TRANSLATER, 0, 7, 4)),
-        *_sometimes(_random_store(_GICR, 0x7C, ANY, 4), one_in_log2=5),
+        *_sometimes(_anywhere(_GICR, 0x7C, _IN_RAM, 4), one_in_log2=5),
         *_sometimes(_command(_LIKELY)),
         *_sometimes(_command(_LIKELY)),
-        *_sometimes(_command((ANY,) * 4), one_in_log2=3),
+        *_sometimes(_command(_ANYTHING), one_in_log2=3),
         *_sometimes(_near(ITS + _CWRITER, 0, 0xFE0), one_in_log2=3),
         *_sometimes(_near(ITS + _CWRITER, 0, ANY), one_in_log2=6),
         *_sometimes(load(ITS + _CREADR), one_in_log2=2),

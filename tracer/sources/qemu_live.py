@@ -209,7 +209,7 @@ class LiveQemu:
         ready = self._ready(0 if over or self._qmp.call else self._wait_ms)
         self._take_requests(ready)
         if self._vm.monitor.fileno() not in ready:
-            self.feed.call(self._tick)
+            self.feed.call(self._tick, counts=False)
         data = self._read(ready)
         self._put(data)
         if self._vm.follows:
