@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from replay.commands.common import EXIT_LOST, number, progress, say
+from replay.commands.import_vms import import_vms
 from tracer import oplog
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
@@ -20,13 +21,18 @@ from tracer.sources.lines import LineReader
 from tracer.sources.stats import Stats
 
 MAX_GAPS_SHOWN = 5
-_ENOUGH = (qemu_log.enough, ftrace.enough, vectors.recognise)
+_ENOUGH = (qemu_log.enough, ftrace.recognise, vectors.recognise)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("input", help="the capture; - for standard input; gzip is recognised")
-    parser.add_argument("-o", "--output", help="the trace (default: INPUT with .itstrace)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        help="the trace (default: INPUT with .itstrace); %%p in it stands for the VM, of a KVM host",
+    )
+    parser.add_argument("--pid", type=int, help="the process of the VM, of a KVM host with several")
     parser.add_argument("--force", action="store_true", help="overwrite the output")
     parser.add_argument(
         "--from",
@@ -58,19 +64,28 @@ def run(options: argparse.Namespace) -> int:
             return _import_life(lines, output, options)
         messages = oplog.get(source, input=options.input, output=output)
         messages.info("import begins", sniffed_bytes=len(start))
-        log: ftrace.Ftrace | qemu_log.QemuLog
         if source == ftrace.NAME:
-            header = _given(ftrace.header(start), options)
-            log = ftrace.Ftrace(lines, header)
-        else:
-            header = _given(qemu_log.header(start), options)
-            log = qemu_log.QemuLog(lines)
+            return _import_vms(lines, output, options)
+        header = _given(qemu_log.header(start), options)
+        log = qemu_log.QemuLog(lines)
         with create_output(output, force=options.force) as out:
             writer = _write(out, header, log.events(), output, options)
     stats = log.stats
     messages.info("import ends", events=writer.next_seq, lines=stats.lines, gaps=stats.gap_count)
     report(stats, options.input, output, writer)
     return EXIT_LOST if stats.gap_count else 0
+
+
+def _import_vms(lines: LineReader, output: str, options: argparse.Namespace) -> int:
+    """Import every VM of a KVM host's kernel trace text, or the one that is wanted."""
+
+    def make(out: object, header: Header, name: str) -> Writer:
+        return _writer(out, _given(header, options), name, options)
+
+    vms, writers = import_vms(lines, output, options, make)
+    for name, writer in writers.items():
+        report(vms.stats, options.input, output.replace("%p", name), writer)
+    return EXIT_LOST if vms.stats.gap_count else 0
 
 
 def _recognise(start: bytes, path: str) -> str:
@@ -142,15 +157,7 @@ def _write(
     output: str,
     options: argparse.Namespace,
 ) -> Writer:
-    writer = Writer(
-        out,  # type: ignore[arg-type]
-        header,
-        codec=fmt.CODEC_NAMES[options.codec],
-        bound_events=options.bound_events,
-        bound_ms=options.bound_ms,
-        fsync=options.fsync,
-        name=output,
-    )
+    writer = _writer(out, header, output, options)
     try:
         add = writer.add
         for event in progress(events, "events", every=lambda: writer.next_seq):
@@ -160,6 +167,18 @@ def _write(
         raise
     writer.close()
     return writer
+
+
+def _writer(out: object, header: Header, output: str, options: argparse.Namespace) -> Writer:
+    return Writer(
+        out,  # type: ignore[arg-type]
+        header,
+        codec=fmt.CODEC_NAMES[options.codec],
+        bound_events=options.bound_events,
+        bound_ms=options.bound_ms,
+        fsync=options.fsync,
+        name=output,
+    )
 
 
 def report(stats: Stats, path: str, output: str, writer: Writer) -> None:
