@@ -94,8 +94,15 @@ class Verifier:
         self._trip: RoundTrip | None = None  # the one whose events MSIs still speak of
         self._remapped: set[Any] = set()  # devices and events that commands named since
         self._saved: tuple[int, dict[str, Any]] | None = None
+        self.begins = 0  # what a trace that begins later is asked to blame may lie before it
 
     # -- the engine's watcher
+
+    def resumed(self, seq: int, *, overlap: bool) -> None:
+        """What the model holds was there before `seq`, the first event: nobody knows since when."""
+        self._lists = self.model.structures()
+        self._overlap = overlap
+        self.begins = seq
 
     def before_input(self, seq: int, event: Event) -> None:
         """Note the state that the input will change."""

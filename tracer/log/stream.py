@@ -11,7 +11,7 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from operator import itemgetter
 from typing import BinaryIO, Final
@@ -23,10 +23,12 @@ from tracer.log.codec import (
     PayloadError,
     brief,
     check_sizes,
+    checkpoint_parts,
     compress,
     decompress,
     pack_events,
     pack_map,
+    unpack_checkpoint_part,
     unpack_events,
     unpack_map,
 )
@@ -38,6 +40,11 @@ _PREAMBLE_AND_CHAIN: Final = fmt.PREAMBLE.pack(fmt.MAGIC, fmt.VERSION)
 
 def _link(chain: bytes, frame: bytes) -> bytes:
     return blake2b(chain + frame, digest_size=fmt.CHAIN_SIZE_BYTES).digest()
+
+
+def checkpoint_digest(checkpoint: bytes) -> str:
+    """Return what a header's `base_digest` says of a checkpoint."""
+    return blake2b(checkpoint, digest_size=fmt.CHAIN_SIZE_BYTES).hexdigest()
 
 
 class Writer:
@@ -57,7 +64,9 @@ class Writer:
         bound_ms: int = fmt.DEFAULT_BOUND_MS,
         fsync: bool = False,
         name: str = "trace",
+        checkpoint: bytes | None = None,
     ) -> None:
+        """`checkpoint` is the state before the header's first event, of which we know nothing."""
         if not 1 <= bound_events <= fmt.MAX_EVENTS_PER_FRAME:
             raise ValueError(f"bound_events must be 1 to {fmt.MAX_EVENTS_PER_FRAME}")
         self._out = out
@@ -76,9 +85,13 @@ class Writer:
         self._refused: list[str] = []  # events left out of which nobody was told yet
         self._offset = 0
         self._chain = _link(b"", _PREAMBLE_AND_CHAIN)
+        if checkpoint is not None:
+            header = replace(header, base_digest=checkpoint_digest(checkpoint))
         head = self._checked_header(header)
         self._write(_PREAMBLE_AND_CHAIN)
         self._frame(fmt.HEADER, head, fmt.CODEC_NONE)
+        for part in checkpoint_parts(checkpoint or b""):
+            self._frame(fmt.CHECKPOINT, part, codec)
         self._stop = threading.Event()
         self._watcher = self._watch(bound_ms) if bound_ms else None
 
@@ -116,6 +129,11 @@ class Writer:
     def next_seq(self) -> int:
         """The sequence number of the next event."""
         return self._next_seq + len(self._events)
+
+    @property
+    def size_bytes(self) -> int:
+        """How much is in the file."""
+        return self._offset
 
     def add(self, event: Event) -> None:
         """Append one event tuple `(kind, dt_ns, field, ...)`.
@@ -310,6 +328,7 @@ class Reader:
         self._anchored = True  # whether the chain is known: not right after damage
         self.chain = self._preamble()
         self.header = self._header()
+        self.checkpoint = self._checkpoint() if self.header.base_digest else None
 
     def _preamble(self) -> bytes:
         raw = self._source.peek(fmt.PREAMBLE.size)
@@ -348,6 +367,41 @@ class Reader:
             raise DamagedTrace(self.name, start, "header and preamble name different versions")
         self.next_seq = header.first_seq
         return header
+
+    def _checkpoint(self) -> bytes | None:
+        """Return the state before the first event, None when the file holds none or not all of it."""
+        source, parts, count = self._source, bytearray(), 1
+        number = 0
+        while number < count:
+            start = source.offset
+            if self._next_kind() != fmt.CHECKPOINT:
+                break
+            frame = self._next_frame()
+            if isinstance(frame, Problem):
+                self._problem(frame.offset, f"checkpoint: {frame.what}", frame.kind)
+                return None
+            try:
+                part, count, data = unpack_checkpoint_part(frame[1])
+                if part != number or len(parts) + len(data) > fmt.MAX_CHECKPOINT_BYTES:
+                    raise PayloadError(f"part {part} of a checkpoint is out of place")
+            except PayloadError as error:
+                self._problem(start, str(error), "damaged")
+                return None
+            parts += data
+            number += 1
+        if not number:
+            return None
+        if number < count or checkpoint_digest(bytes(parts)) != self.header.base_digest:
+            whole = number == count or source.peek(1)
+            what = "the checkpoint is not the one that the header names"
+            self._problem(source.offset, what, "damaged" if whole else "cut")
+            return None
+        return bytes(parts)
+
+    def _next_kind(self) -> int | None:
+        """Return the type that the frame here claims, None at the end."""
+        head = self._source.peek(len(fmt.SYNC) + 1)
+        return head[-1] if len(head) > len(fmt.SYNC) and head.startswith(fmt.SYNC) else None
 
     @property
     def status(self) -> str:
