@@ -110,6 +110,7 @@ class ResetVerdict:
     perturbed: bool = False
     lossy: bool = False
     strict: bool = False
+    begins: int = 0  # the trace's first event: what was written before it nobody can name
 
     def statuses(self) -> dict[str, str]:
         """Return component name -> word."""

@@ -170,7 +170,8 @@ class Verifier:
         unit = "its" if event[2] == ev.CTRL_RESET else "lpi"
         if unit == "its":
             components = [each for each in components if not each.name.startswith("GICR_")]
-        self.resets.append(ResetVerdict(seq, how, unit, components, strict=self.strict))
+        verdict = ResetVerdict(seq, how, unit, components, strict=self.strict, begins=self.begins)
+        self.resets.append(verdict)
         self._current = {each.name: each for each in components}
         self._open = dict(self._current)
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
 from replay.commands.common import EXIT_LOST, number, progress, say
+from replay.commands.flight import (
+    add_ring_options,
+    check_ring_options,
+    dumps_on_signal,
+    make_writer,
+    tell_dumps,
+)
 from tracer import oplog
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_input
+from tracer.log.ring import FOLDER_SUFFIX, Ring, join, segments_of
 from tracer.log.stream import Writer
 from tracer.sources import ftrace, qemu_log, vectors
 from tracer.sources.lines import LineReader
@@ -25,7 +34,11 @@ _ENOUGH = (qemu_log.enough, ftrace.enough, vectors.recognise)
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("input", help="the capture; - for standard input; gzip is recognised")
+    parser.add_argument(
+        "input",
+        help="the capture; - for standard input; gzip is recognised; or the folder of a ring, "
+        "which a killed recorder left",
+    )
     parser.add_argument("-o", "--output", help="the trace (default: INPUT with .itstrace)")
     parser.add_argument("--force", action="store_true", help="overwrite the output")
     parser.add_argument(
@@ -45,11 +58,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
     parser.add_argument("--bound-ms", type=int, default=fmt.DEFAULT_BOUND_MS)
     parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+    add_ring_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Import one capture; 3 when a line of it could not be understood."""
     output = options.output or _default_output(options.input)
+    options.output = output
+    check_ring_options(options)
+    if Path(options.input).is_dir():
+        return _import_ring(Path(options.input), output, options)
     with open_input(options.input) as stream:
         lines = LineReader(stream, options.input)
         start = lines.sniff(lambda start: any(enough(start) for enough in _ENOUGH))
@@ -65,8 +83,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             header = _given(qemu_log.header(start), options)
             log = qemu_log.QemuLog(lines)
-        with create_output(output, force=options.force) as out:
-            writer = _write(out, header, log.events(), output, options)
+        writer = _write(header, log.events(), output, options)
     stats = log.stats
     messages.info("import ends", events=writer.next_seq, lines=stats.lines, gaps=stats.gap_count)
     report(stats, options.input, output, writer)
@@ -98,8 +115,7 @@ def _import_life(lines: LineReader, output: str, options: argparse.Namespace) ->
     header = life.header
     if header is None or first is None:
         raise SourceError(f"{options.input}: the life is empty")
-    with create_output(output, force=options.force) as out:
-        writer = _write(out, _given(header, options), chain((first,), events), output, options)
+    writer = _write(_given(header, options), chain((first,), events), output, options)
     say(f"{output}: {writer.next_seq} events of the life with seed {life.seed}")
     return 0
 
@@ -107,7 +123,10 @@ def _import_life(lines: LineReader, output: str, options: argparse.Namespace) ->
 def _default_output(path: str) -> str:
     if path == "-":
         raise UsageError("give -o FILE when the capture comes from standard input")
-    return str(Path(path.removesuffix(".gz")).with_suffix(".itstrace"))
+    plain = path.removesuffix("/").removesuffix(".gz")
+    if plain.endswith(FOLDER_SUFFIX):
+        return plain.removesuffix(FOLDER_SUFFIX)
+    return str(Path(plain).with_suffix(".itstrace"))
 
 
 def _given(header: Header, options: argparse.Namespace) -> Header:
@@ -136,33 +155,37 @@ def _range(text: str) -> list[int]:
 
 
 def _write(
-    out: object,
-    header: Header,
-    events: Iterable[Event],
-    output: str,
-    options: argparse.Namespace,
-) -> Writer:
-    writer = Writer(
-        out,  # type: ignore[arg-type]
-        header,
-        codec=fmt.CODEC_NAMES[options.codec],
-        bound_events=options.bound_events,
-        bound_ms=options.bound_ms,
-        fsync=options.fsync,
-        name=output,
-    )
-    try:
-        add = writer.add
-        for event in progress(events, "events", every=lambda: writer.next_seq):
-            add(event)
-    except BaseException:
-        writer.abandon()
-        raise
-    writer.close()
+    header: Header, events: Iterable[Event], output: str, options: argparse.Namespace
+) -> Writer | Ring:
+    with ExitStack() as stack:
+        out = None
+        if options.ring is None:
+            out = stack.enter_context(create_output(output, force=options.force))
+        codec = fmt.CODEC_NAMES[options.codec]
+        writer = make_writer(out, output, header, options, codec=codec)
+        stack.enter_context(dumps_on_signal(writer))
+        try:
+            add = writer.add
+            for event in progress(events, "events", every=lambda: writer.next_seq):
+                add(event)
+        except BaseException:
+            writer.abandon()
+            raise
+        writer.close()
+    tell_dumps(writer)
     return writer
 
 
-def report(stats: Stats, path: str, output: str, writer: Writer) -> None:
+def _import_ring(folder: Path, output: str, options: argparse.Namespace) -> int:
+    """Make one trace of the segments that a killed recorder left."""
+    paths = segments_of(folder)
+    with create_output(output, force=options.force) as out:
+        next_seq = join(paths, out, output, "segments")
+    say(f"{output}: the events up to {next_seq - 1}, of {len(paths)} segments")
+    return 0
+
+
+def report(stats: Stats, path: str, output: str, writer: Writer | Ring) -> None:
     """Say what was written, and what was not understood."""
     for line, reason in stats.gaps[:MAX_GAPS_SHOWN]:
         say(f"{path}:{line}: {reason}")

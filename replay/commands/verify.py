@@ -131,8 +131,17 @@ def _component(each: Component, verdict: ResetVerdict) -> dict[str, Any]:
         ],
         "status": each.status(strict=verdict.strict),
         "clause": f"{each.clause.says} ({each.clause.source})" if each.clause else None,
-        "blame": None if each.blame is None else {"seq": each.blame},
+        "blame": _blame(each, verdict),
     }
+
+
+def _blame(each: Component, verdict: ResetVerdict) -> dict[str, int] | None:
+    """The event that planted it, or that none of this trace did, which begins in the middle."""
+    if each.blame is not None:
+        return {"seq": each.blame}
+    if verdict.begins and each.status(strict=verdict.strict) in FINDINGS:
+        return {"before": verdict.begins}
+    return None
 
 
 def _value(value: Any) -> Any:
@@ -194,6 +203,8 @@ def _print_component(each: Component, verdict: ResetVerdict) -> None:
         print(f"    the model says {_short(each.replayed)}; nothing observed says otherwise")
     if each.blame is not None:
         print(f"    written by event {each.blame}")
+    elif _blame(each, verdict):
+        print(f"    written by no event of this trace, which begins with event {verdict.begins}")
     if status == UNSPECIFIED:
         print("    no clause of the contract speaks of the bits that differ")
     elif each.clause:

@@ -81,6 +81,17 @@ def pack_events(first_seq: int, events: list[Event]) -> bytes:
     return payload
 
 
+def count_events(raw: bytes) -> int:
+    """Return how many events a writer's payload holds, without a look at them."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(raw[:_COUNT_BYTES])
+    unpacker.read_array_header()
+    unpacker.skip()
+    count: int = unpacker.read_array_header()
+    return count
+
+
+_COUNT_BYTES: Final = 1 + 9 + 5  # an array of two, a number, the head of an array
 _SIZED: Final = frozenset(
     kind
     for kind, cls in KINDS.items()

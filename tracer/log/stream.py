@@ -25,6 +25,7 @@ from tracer.log.codec import (
     check_sizes,
     checkpoint_parts,
     compress,
+    count_events,
     decompress,
     pack_events,
     pack_map,
@@ -212,7 +213,10 @@ class Writer:
         stored = compress(raw, codec)
         if len(stored) >= len(raw):
             stored, codec = raw, fmt.CODEC_NONE
-        head = fmt.FRAME.pack(fmt.SYNC, kind, codec, 0, len(stored), len(raw), self._chain)
+        self._put_frame(kind, codec, stored, len(raw))
+
+    def _put_frame(self, kind: int, codec: int, stored: bytes, raw_size: int) -> None:
+        head = fmt.FRAME.pack(fmt.SYNC, kind, codec, 0, len(stored), raw_size, self._chain)
         frame = b"".join(
             (head, fmt.CRC.pack(zlib.crc32(head)), stored, fmt.CRC.pack(zlib.crc32(stored)))
         )
@@ -234,6 +238,20 @@ class Writer:
             )
             raise self._failed from error
         self._offset += len(data)
+
+    def copy(self, frame: bytes, raw: bytes) -> None:
+        """Append an event frame of another trace; `raw` is its payload.
+
+        Only what stands before it differs, so that neither events nor times are looked at: they
+        must follow those before, and the index does not know of them.
+        """
+        kind, codec, _, stored_size = fmt.FRAME.unpack_from(frame)[1:5]
+        start = fmt.FRAME_HEAD_SIZE_BYTES
+        stored = frame[start : start + stored_size]
+        with self._lock:
+            self._flush()
+            self._put_frame(kind, codec, stored, len(raw))
+            self._next_seq += count_events(raw)
 
     def close(self) -> None:
         """Write the index and the end frame; the file then has a clean end."""
@@ -320,6 +338,7 @@ class Reader:
         self.ended = False
         self._wasted = 0  # bytes of payloads that were read in vain, looking for a way on
         self._before = b""  # the chain before the last whole frame
+        self._last: tuple[bytes, bytes] = (b"", b"")  # the last whole frame, and its payload
         self.events = 0
         self.next_seq = 0
         self.unknown_frames = 0
@@ -430,6 +449,16 @@ class Reader:
             if found is not None:
                 yield found
 
+    def event_frames(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (frame, payload) of each event frame, unlike iterating without its events."""
+        while self._source.peek(1):
+            frame = self._next_frame()
+            if isinstance(frame, Problem):
+                self._problem(frame.offset, frame.what, frame.kind)
+                return
+            if frame[0] == fmt.EVENTS:
+                yield self._last
+
     def _next_frame(self) -> tuple[int, bytes] | Problem:
         """Return (type, raw payload) and step over the frame, or say what is wrong here."""
         source = self._source
@@ -470,6 +499,7 @@ class Reader:
         self.chain = _link(chain, frame)
         self._anchored = True
         self.last_good_offset = source.offset
+        self._last = (frame, raw)
         return kind, raw
 
     def _short_head(self, start: int, head: bytes) -> Problem:
