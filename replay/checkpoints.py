@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgpack
 
 from replay.kept import FLAG, INT, MODELS, U64, Kept
-from replay.shapes import Each, Maybe, Number, Record, Room, Row
+from replay.shapes import Each, Keyed, Maybe, Number, Record, Room, Row
 from tracer.errors import DamagedTrace, NewerTrace, UsageError
 from tracer.log import format as fmt
 from tracer.log.codec import PayloadError, brief, unpack_plain
@@ -33,10 +33,10 @@ class Standing:
     # The kinds of output that the trace was seen to have.
     seen_kinds: set[int] = field(default_factory=set)
     asked: int = -1  # the last event that asked for itself
-    rows: list[tuple[int, ...]] | None = None  # of a listing that is being read
+    rows: dict[int, tuple[int, ...]] | None = None  # INTID -> row of a listing being read
 
 
-_ROWS: Final = Each(list, Row((INT,) * 5))
+_ROWS: Final = Keyed(U64, Row((INT,) * 5))
 _STANDING: Final = Record(Standing, {
     "overlap": FLAG, "seen_kinds": Each(set, Number(0, 255)), "asked": INT, "rows": Maybe(_ROWS),
 })  # fmt: skip

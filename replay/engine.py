@@ -19,18 +19,24 @@ from replay.model.effects import HostCrash
 from replay.targets.common import Answer
 from tracer import events as ev, oplog
 from tracer.events import NUMBER, Event
-from tracer.log.opening import AnyReader
+from tracer.log.header import RUNNING, Header
 
 _REG_READ: Final = NUMBER["reg.read"]
 _ATTR_RESULT: Final = NUMBER["attr.result"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
+_LPI_ACK: Final = NUMBER["lpi.ack"]
 _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 _KNOWN: Final = frozenset(ev.KINDS)
 CONTEXT_EVENTS: Final = 5
+NOT_JUDGED: Final = "not judged"  # in `bound`: the model could not carry an input out
 MAX_LISTED: Final = 100
+
+
+class Stopped(Exception):
+    """The first divergence was met, and no more is wanted."""
 
 
 class Model(Protocol):
@@ -59,8 +65,20 @@ class Model(Protocol):
     def learn(self, event: Event) -> None:
         """Take over what was asked for and not certain."""
 
+    def hidden(self, event: Event) -> int:
+        """Return the bits of what a register's read gave that nothing had shown or set before.
+
+        Only asked of a VM that was joined in the middle of its life (`replay.model.unknown`).
+        """
+
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Return the live LPIs as lpi.live has them, or None where there are no such objects."""
+
+    def may_differ(self, row: tuple[int, ...] | None, got: tuple[int, ...] | None) -> bool:
+        """Return whether a listing may have `got` where the model has `row`, None for no row."""
+
+    def not_listed(self, row: tuple[int, ...]) -> None:
+        """Take over that an LPI was not listed, which `may_differ` allowed."""
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""
@@ -120,20 +138,45 @@ class Tally:
         return self.divergent + sum(int(getattr(self, name)) for name in _CLASSES)
 
 
+class Frames(Protocol):
+    """What the engine needs of a reader: frames of events, and how the file fares."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def header(self) -> Header:
+        """The trace's header."""
+
+    @property
+    def status(self) -> str:
+        """`clean`, `cut` or `damaged`, as far as read."""
+
+    @property
+    def checkpoint(self) -> bytes | None:
+        """The state before the first event, where the trace begins with one."""
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
+        """Yield (first sequence number, events) of each frame."""
+
+
 class Engine:
     """Replays one trace on one model."""
 
     def __init__(
         self,
-        reader: AnyReader,
+        reader: Frames,
         model: Model,
         watcher: Watcher | None = None,
         *,
         invariants: bool = False,
+        stop: bool = False,
     ) -> None:
-        """`invariants` are checked after every input and listed in `violated`."""
+        """`invariants` are checked after every input; `stop` ends at the first divergence."""
         self.reader = reader
         self.invariants = invariants
+        self._stop = stop
         self.model = model
         self.watcher = watcher
         self.tally = Tally()
@@ -149,7 +192,9 @@ class Engine:
         self._frame: tuple[int, tuple[Event, ...]] = (0, ())
         self._overlap = False  # whether what is read now has no order with another thread's
         self._asked = -1  # the last event that asked for itself
-        self._rows: list[tuple[int, ...]] | None = None  # of a listing that is being read
+        # INTID -> row of a listing that is being read
+        self._rows: dict[int, tuple[int, ...]] | None = None
+        self._joined = reader.header.starts == RUNNING
         self.crash: tuple[int, str] | None = None  # where the host kernel died, and in what
         self.violated: list[tuple[int, str]] = []
         if reader.checkpoint is not None:
@@ -173,7 +218,7 @@ class Engine:
         """Replay up to and with event `until` (all without it); stops before damage."""
         messages = oplog.get("replay", trace=self.reader.name, model=self.model.name)
         messages.info("replay begins", until=until)
-        with suppress(HostCrash):  # nothing follows the death of the host
+        with suppress(HostCrash, Stopped):  # nothing follows the death of the host
             self._replay(until)
         messages.info("replay ends", seq=self.seq, outputs=self.tally.outputs, lost=self.lost)
         return self.tally
@@ -261,16 +306,24 @@ class Engine:
             self.seq = seq
             raise
         outputs = self._outputs
-        if self._overlap:
-            self.tally.ambiguous += len(outputs)
-        elif done or outputs:
-            self._compare(seq, event, done)
+        if done or outputs:
+            self._class(seq, event, done)
         if self.watcher:
             self.watcher.after_input(seq, event, done, outputs)
         if outputs:
             outputs.clear()
             self._output_seqs.clear()
         self._check_invariants(seq)
+
+    def _class(self, seq: int, event: Event, done: list[effects.Effect]) -> None:
+        """Put the outputs of an input into their classes."""
+        if self._overlap:
+            self.tally.ambiguous += len(self._outputs)
+        elif NOT_JUDGED in self.model.bound.values():
+            for output in self._outputs:
+                self._unjudged(output)
+        else:
+            self._compare(seq, event, done)
 
     def _check_invariants(self, seq: int) -> None:
         if self.invariants and len(self.violated) < MAX_LISTED:
@@ -343,7 +396,9 @@ class Engine:
             self.tally.ambiguous += 1
             return
         bad = len(event) > 6 and event[6] != 0
-        if expected == event[3] and not bad:
+        if self._joined and expected is not None and not bad:
+            expected = self._learn_hidden(seq, event, expected, event[3])
+        elif expected == event[3] and not bad:
             self.tally.matched += 1
         elif (expected is None) != bad:
             self._diverge(seq, event, "bad", int(expected is None), int(bad))
@@ -354,18 +409,37 @@ class Engine:
         if self.watcher:
             self.watcher.output(seq, event, expected)
 
+    def _learn_hidden(self, seq: int, event: Event, expected: int, got: int) -> int:
+        """Judge a register's read of a VM that was joined; return what it should have given."""
+        hidden = self.model.hidden(event)
+        expected = expected & ~hidden | got & hidden
+        if expected != got:
+            self._diverge(seq, event, "value", expected, got)
+        elif hidden:
+            self.tally.learned += 1
+        else:
+            self.tally.matched += 1
+        if hidden:
+            self.model.learn(event)
+        return expected
+
     def _ask(self, seq: int, event: Event) -> None:
         answer = self.model.asks[event[0]](event)
         self._asked = seq
         if answer is None:
             self._unjudged(event)
             return
+        expected = answer.expected
         if self._overlap:
             self.tally.ambiguous += 1
-            return
-        self._judge(seq, event, answer)
-        if self.watcher:
-            self.watcher.output(seq, event, answer.expected)
+        elif self._joined and answer.field == "value" and expected is not None:
+            expected = self._learn_hidden(seq, event, expected, answer.got)
+        else:
+            self._judge(seq, event, answer)
+        if event[0] == _LPI_ACK:
+            self.model.learn(event)  # what a CPU took is pending no longer, expected or not
+        if self.watcher and not self._overlap:
+            self.watcher.output(seq, event, expected)
 
     def _judge(self, seq: int, event: Event, answer: Answer) -> None:
         if answer.expected == answer.got:
@@ -378,30 +452,38 @@ class Engine:
 
     def _live(self, seq: int, event: Event) -> None:
         """One row of a listing: it must be among those that the model has left."""
-        rows = self._rows or []
+        assert self._rows is not None
         row = event[3:]
-        if row in rows:
-            rows.remove(row)
+        same = self._rows.pop(row[0], None)
+        if self._overlap:
+            self.tally.ambiguous += 1
+            return
+        if same == row:
             self.tally.matched += 1
+            self.model.learn(event)
+        elif self.model.may_differ(same, row):
+            self.tally.learned += 1
+            self.model.learn(event)
         else:
-            same = next((each for each in rows if each[0] == row[0]), None)
             self._diverge(seq, event, "row", str(same) if same else None, str(row))
-            if same:
-                rows.remove(same)
         if self.watcher:
             self.watcher.output(seq, event, None)
 
     def _listing(self, seq: int, event: Event) -> None:
         """A listing begins, or ends: then what the model has left is missing in the trace."""
         if event[2] == 0:
-            self._rows = self.model.live_rows()
+            rows = self.model.live_rows()
+            self._rows = None if rows is None else {row[0]: row for row in rows}
             return
-        rows, self._rows = self._rows, None
-        if rows is None or not lists_lpis(event):
+        left, self._rows = self._rows, None
+        if left is None or not lists_lpis(event) or self._overlap:
             return
-        for row in rows:
-            self._diverge(seq, event, "row", str(row), None)
-        if not rows:
+        for row in left.values():
+            if self.model.may_differ(row, None):
+                self.model.not_listed(row)
+            else:
+                self._diverge(seq, event, "row", str(row), None)
+        if not left:
             self.tally.matched += 1  # that there are no more is an answer too
 
     def _unjudged(self, event: Event) -> None:
@@ -429,6 +511,9 @@ class Engine:
             self.tally.divergences.append(
                 Divergence(seq, ev.kind_name(event[0]), what, expected, got, self._before(seq))
             )
+        if self._stop:
+            self.seq = seq
+            raise Stopped
 
     def _before(self, seq: int) -> list[tuple[int, Event]]:
         """Return the events that stand before `seq`, at most five."""

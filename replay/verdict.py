@@ -45,6 +45,7 @@ class Component:
     observed: list[Observation] = field(default_factory=list)
     shown: int = 0  # bits observed and equal to a fresh device
     wrong: Observation | None = None
+    reason: str | None = None  # of what was seen or is missing, where neither is plain
 
     @property
     def mask(self) -> int:
@@ -53,16 +54,19 @@ class Component:
 
     def replayed_differs(self) -> bool:
         """Return whether the model came out of the reset different from fresh."""
+        if self.replayed is None:
+            return False  # nobody knows what it was
         if isinstance(self.fresh, int) and isinstance(self.replayed, int):
             return bool((self.fresh ^ self.replayed) & self.mask)
         return bool(self.fresh != self.replayed)
 
     def unspoken(self) -> bool:
         """Return whether bits differ, replayed or observed, that the clause does not bind."""
-        if not isinstance(self.fresh, int) or not isinstance(self.replayed, int):
+        if not isinstance(self.fresh, int):
             return False
         seen = any((each.value ^ self.fresh) & each.mask & ~self.mask for each in self.observed)
-        return seen or bool((self.replayed ^ self.fresh) & ~self.mask)
+        known = isinstance(self.replayed, int)
+        return seen or (known and bool((self.replayed ^ self.fresh) & ~self.mask))
 
     def bound_is_verified(self) -> bool:
         """Return whether what the contract binds was observed, and is equal."""
@@ -107,10 +111,12 @@ class ResetVerdict:
     how: str
     unit: str
     components: list[Component]
-    perturbed: bool = False
+    perturbed: bool = False  # a probe that stopped the VM gave some of the evidence
     lossy: bool = False
     strict: bool = False
-    begins: int = 0  # the trace's first event: what was written before it nobody can name
+    joined: bool = False  # the trace begins in the middle of the VM's life
+    since: int | None = None  # where a reinit began: the ITS was disabled
+    left_in_ram: dict[str, int] = field(default_factory=dict)  # component -> valid entries
 
     def statuses(self) -> dict[str, str]:
         """Return component name -> word."""
@@ -125,6 +131,11 @@ class ResetVerdict:
     def observed(self) -> int:
         """How many of those were observed whole, and equal."""
         return sum(1 for each in self.spoken_of if each.bound_is_verified())
+
+    def planted_before(self, component: Component) -> bool:
+        """Return whether what is stale was there before the recording began."""
+        status = component.status(strict=self.strict)
+        return self.joined and status == STALE and component.blame is None
 
     @property
     def word(self) -> str:

@@ -8,14 +8,17 @@ shows something of the past; what only the model says is `suspected`. Words: doc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from replay.contracts import ALL_BITS, clause_for
+from replay.contracts import ALL_BITS, NOT_FREED, clause_for
 from replay.engine import Engine, Model, lists_lpis, overlaps
 from replay.model import effects
 from replay.model.effects import Effect
-from replay.verdict import Component, Observation, ResetVerdict, RoundTrip
+from replay.reinit import TABLES, HandOver, Registers, Reinit
+from replay.round_trips import RoundTrips
+from replay.verdict import Component, Observation, ResetVerdict
 from tracer import events as ev
 from tracer.events import NUMBER, RESET_KINDS, Event
 from tracer.its.registers import gicr_register, its_register
@@ -26,10 +29,10 @@ _REG_WRITE: Final = NUMBER["reg.write"]
 _REG_READ: Final = NUMBER["reg.read"]
 _GICR_WRITE: Final = NUMBER["gicr.write"]
 _GICR_READ: Final = NUMBER["gicr.read"]
+_MEM_READ: Final = NUMBER["mem.read"]
 _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
 _MSI: Final = NUMBER["msi"]
-_SAVE: Final = NUMBER["save"]
 _RESTORE: Final = NUMBER["restore"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
 # Inputs that no list outside guest RAM and no register can change by: most of a trace's inputs.
@@ -40,12 +43,12 @@ _SHOWN_BY: Final = {
     effects.LPI: "lpis",
     effects.XLAT_HIT: "translation_cache",
 }
-# What SAVE_TABLES writes, of which a round trip brings back what was not unmapped since.
-_SAVED: Final = ("devices", "events", "collections")
-_MAPD: Final = 0x08
-_MAP_EVENT: Final = (0x0A, 0x0B, 0x0F)  # MAPTI, MAPI, DISCARD
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
+# What there is after commands ran, and in no new device.
+_OF_COMMANDS: Final = ("GITS_CREADR", "devices", "collections")
 MAX_OBSERVATIONS: Final = 16
+MAX_DUMPED: Final = 4096  # stretches of guest RAM that a verdict looks into
+MAX_VERDICTS: Final = 1000  # of them and of resets: a guest makes hand-overs as it likes
 
 
 class Verifiable(Model, Protocol):
@@ -55,17 +58,27 @@ class Verifiable(Model, Protocol):
     def profile(self) -> Any:
         """The profile, for its family."""
 
+    @property
+    def joined(self) -> bool:
+        """Whether the recording began in the middle of this VM's life."""
+
     def fresh(self) -> Verifiable:
         """Return a device never used, in a VM with a copy of this RAM."""
 
-    def components(self) -> dict[str, Any]:
-        """Return every component that a reset is judged by."""
+    def handed_over(self) -> Verifiable | None:
+        """Return a copy of this VM whose ITS has nothing mapped; None where nobody can have one."""
 
-    def registers(self) -> dict[str, int]:
-        """Return the ITS registers by name."""
+    def components(self) -> dict[str, Any]:
+        """Return every component that a reset is judged by; None for what is not known."""
+
+    def registers(self) -> Registers:
+        """Return the ITS registers by name; None for one that is not wholly known."""
 
     def structures(self) -> dict[str, Any]:
         """Return what is kept outside guest RAM, by component and key."""
+
+    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+        """Return component -> valid entries in these (address, bytes) of the tables of before."""
 
 
 class Verifier:
@@ -89,20 +102,26 @@ class Verifier:
         self._planted: dict[tuple[str, Any], int] = {}  # the same, as of the last reset
         self._reference: Verifiable | None = None
         self._overlap = False  # whether what comes now has no order with another thread's
+        self._indirect: list[tuple[Component, list[tuple[Component, int]]]] = []
+        self._perturbing = False  # whether a probe that stopped the VM reads now
+        self._tables_before: dict[str, Any] = {}  # what the last reset made unreachable
+        self._dumped: list[tuple[int, int]] = []  # guest RAM that was read since
+        self._hand_over = HandOver()
+        self._read_back: dict[str, list[Observation]] = {}  # while the ITS is disabled
         self._listed = False  # whether the listing that is being read has a row
-        self.round_trips: list[RoundTrip] = []
-        self._trip: RoundTrip | None = None  # the one whose events MSIs still speak of
-        self._remapped: set[Any] = set()  # devices and events that commands named since
-        self._saved: tuple[int, dict[str, Any]] | None = None
-        self.begins = 0  # what a trace that begins later is asked to blame may lie before it
+        self._trips = RoundTrips(self._key_writers)
+        self.round_trips = self._trips.found
+        self._joined = model.joined
 
     # -- the engine's watcher
 
     def resumed(self, seq: int, *, overlap: bool) -> None:
-        """What the model holds was there before `seq`, the first event: nobody knows since when."""
+        """What the model holds was there before the trace begins: nobody saw who wrote it."""
         self._lists = self.model.structures()
         self._overlap = overlap
-        self.begins = seq
+        self._joined = True
+        found = self.model.components()
+        self._hand_over.used = any(found.get(name) for name in _OF_COMMANDS)
 
     def before_input(self, seq: int, event: Event) -> None:
         """Note the state that the input will change."""
@@ -121,16 +140,16 @@ class Verifier:
             self._beside(seq, event, outputs)
         if event[0] in _LEAVES_LISTS:
             return
+        if done and not self._hand_over.used:
+            self._hand_over.ran(done)
         before, self._lists = self._lists, self.model.structures()
-        if event[0] in (_SAVE, _RESTORE, _RESET):
-            self._round_trip(seq, event, done, before)
-        elif self._trip is not None:
-            self._witness_round_trip(self._trip, event, outputs, seq)
-            self._remapped |= set(_mapped_by(done))
+        self._trips.after_input(seq, event, done, outputs, (before, self._lists))
         if before != self._lists:
             self._lists_changed(seq, before)
         if event[0] == _RESET:
             self._reset(seq, event)
+        elif event[0] == _RESTORE:
+            self._hand_over.cancel(used=True)
         elif event[0] == _REG_WRITE:
             self._written(seq, event)
         elif event[0] == _GICR_WRITE:
@@ -149,6 +168,8 @@ class Verifier:
         elif event[0] == _GICR_READ:
             at = f"[{event[2]}]"
             self._observe(seq, gicr_register(event[3]), at, event[3], event[4:], expected)
+        elif event[0] == _MEM_READ and len(self._dumped) < MAX_DUMPED:
+            self._dumped.append((event[3], len(event[4])))
 
     # -- resets
 
@@ -159,21 +180,81 @@ class Verifier:
         kept = any(fresh.get(name) != item for name, item in self._lists.items())
         self._reference = device if kept else None
         self._planted = dict(self._key_writers)
-        family = self.model.profile.family
+        profile = self.model.profile
         components = [
             Component(
                 name, fresh[name], replayed[name], self._before.get(name),
-                _width(name), clause_for(family, how, name), self._writers.get(name),
+                _width(name), clause_for(profile, how, name), self._writers.get(name),
             )
             for name in fresh
         ]  # fmt: skip
         unit = "its" if event[2] == ev.CTRL_RESET else "lpi"
         if unit == "its":
-            components = [each for each in components if not each.name.startswith("GICR_")]
-        verdict = ResetVerdict(seq, how, unit, components, strict=self.strict, begins=self.begins)
+            components = [each for each in components if _is_its(each.name)]
+        self._hand_over.cancel(used=False)
+        self._open_verdict(
+            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self._joined)
+        )
+        self._tables_before = self._before
+
+    def _open_verdict(self, verdict: ResetVerdict) -> None:
+        """From here on, what is observed is evidence of this one."""
         self.resets.append(verdict)
-        self._current = {each.name: each for each in components}
+        self._current = {each.name: each for each in verdict.components}
         self._open = dict(self._current)
+        self._indirect = list(_indirect(verdict.components))
+        self._tables_before = {}
+        self._dumped.clear()
+
+    def _handed_over(self, seq: int, event: Event, after: Registers) -> None:
+        """Judge a hand-over that this write of a register ends."""
+        if len(event) > 5 and event[5] == ev.VMM:
+            self._hand_over.cancel(used=self._hand_over.used)
+            return
+        found = self._hand_over.written(seq, self._before, after)
+        if not self._hand_over.pending:
+            read_back, self._read_back = self._read_back, {}
+            if found and len(self.resets) < MAX_VERDICTS:
+                self._reinit(seq, found, read_back)
+
+    def _reinit(self, seq: int, found: Reinit, read_back: dict[str, list[Observation]]) -> None:
+        """A hand-over: its lists are compared with none, in this VM as it is."""
+        device = self.model.handed_over()
+        if device is None:
+            return
+        fresh, replayed = self.model.fresh().components(), self.model.components()
+        fresh |= {name: item for name, item in device.components().items() if _is_its(name)}
+        profile = self.model.profile
+        components = [
+            Component(
+                name, fresh[name], replayed[name], None, _width(name),
+                clause_for(profile, "reinit", name, found.of(name)), None,
+            )
+            for name in fresh
+            if not name.startswith("GITS_") or name in TABLES
+        ]  # fmt: skip
+        self._planted = dict(self._key_writers)
+        left = [each for each in components if each.name in self._lists and each.replayed_differs()]
+        self._reference = device if left else None
+        for each in left:
+            each.writer = self._first_writer(each)
+            each.reason = None if each.clause else NOT_FREED
+        self._open_verdict(
+            ResetVerdict(
+                seq, "reinit", "its", components,
+                strict=self.strict, joined=self._joined, since=found.since,
+            )
+        )  # fmt: skip
+        for name, observations in read_back.items():
+            for seen in observations:
+                self._evidence(self._current[name], seen)
+
+    def _first_writer(self, component: Component) -> tuple[int, Any] | None:
+        """Return who wrote the oldest key of a list that is still there."""
+        keys = component.replayed if isinstance(component.replayed, dict) else ()
+        seqs = [self._planted.get((component.name, key)) for key in keys]
+        known = [seq for seq in seqs if seq is not None]
+        return (min(known), None) if known else None
 
     # -- lists that are kept outside guest RAM
 
@@ -219,80 +300,30 @@ class Verifier:
         if event[3:] not in (wanted or []) and self._reference is not None:
             self._list_is_stale("lpis", seq, event[3])
 
-    def _round_trip(
-        self, seq: int, event: Event, done: list[Effect], before: dict[str, Any]
-    ) -> None:
-        errno = next((effect[1] for effect in done if effect[0] == effects.ATTR_RESULT), 0)
-        if event[0] == _RESET:
-            self._trip = None  # an MSI behind it says nothing of what was restored before
-        if event[0] == _SAVE:
-            # A family that keeps its mappings in guest RAM has no lists to save.
-            listed = not errno and before.keys() >= set(_SAVED)
-            self._saved = (seq, {name: before[name] for name in _SAVED}) if listed else None
-        elif self._saved is None or not before:
-            return
-        elif event[0] == _RESET:
-            saved_seq, saved = self._saved
-            self._saved = (
-                saved_seq,
-                {
-                    name: {key: item for key, item in was.items() if before[name].get(key) == item}
-                    for name, was in saved.items()
-                },
-            )
-        else:
-            self._trip = self._compare_round_trip(seq, errno)
-            self._remapped.clear()
-            self.round_trips.append(self._trip)
-
-    def _compare_round_trip(self, seq: int, errno: int) -> RoundTrip:
-        assert self._saved is not None
-        saved_seq, saved = self._saved
-        came_back, lost = {}, {}
-        for name, want in saved.items():
-            now = self._lists[name]
-            extra = sorted(key for key in now if now[key] != want.get(key))
-            gone = sorted(key for key in want if key not in now)
-            if extra:
-                came_back[name] = extra
-            if gone:
-                lost[name] = gone
-        trip = RoundTrip(seq, saved_seq, came_back, lost, errno)
-        for name, keys in came_back.items():
-            trip.blame = trip.blame or self._key_writers.get((name, keys[0]))
-        return trip
-
-    def _witness_round_trip(
-        self, trip: RoundTrip, event: Event, outputs: Sequence[Event], seq: int
-    ) -> None:
-        """An MSI that is delivered through a mapping that should not have come back shows it."""
-        if event[0] != _MSI or trip.witness is not None:
-            return
-        pair = (event[2], event[3])
-        if pair in self._remapped or event[2] in self._remapped:
-            return
-        delivered = any(each[0] == effects.MSI_RESULT and each[3] == 1 for each in outputs)
-        blocked = any(each[0] == effects.MSI_RESULT and each[3] == 0 for each in outputs)
-        if (delivered and pair in trip.came_back.get("events", ())) or (
-            blocked and pair in trip.lost.get("events", ())
-        ):
-            trip.witness = seq
-
     def note(self, seq: int, event: Event) -> None:
-        """After a loss nothing is evidence for what went before; a probe may have perturbed."""
+        """After a loss nothing is evidence for what went before; a probe may perturb."""
         if event[0] == _PROBE:
-            if event[2] == 0:
-                self._listed = False
-            elif lists_lpis(event) and not self._listed:
-                self._empty_listing(seq)
-            if self.resets and len(event) > 3 and event[3]:
-                self.resets[-1].perturbed = True
+            self._probe(seq, event)
         elif event[0] in _LOSSES:
             self._open.clear()
             self._current.clear()
             self._writers.clear()
+            self._hand_over.cancel(used=self._hand_over.used)
             if self.resets:
                 self.resets[-1].lossy = True
+
+    def _probe(self, seq: int, event: Event) -> None:
+        """Our own look begins, or ends."""
+        begins = event[2] == 0
+        self._perturbing = begins and len(event) > 3 and event[3] != 0
+        if begins:
+            self._listed = False
+            return
+        if lists_lpis(event) and not self._listed:
+            self._empty_listing(seq)
+        if self._dumped and self._tables_before:
+            found = self.model.left_in_ram(self._tables_before, self._dumped)
+            self.resets[-1].left_in_ram = {name: count for name, count in found.items() if count}
 
     def _empty_listing(self, seq: int) -> None:
         """A listing without a row shows that no LPI lives."""
@@ -313,12 +344,15 @@ class Verifier:
             name, row, start = found
             size = event[4] if len(event) > 4 else 8
             wanted, mask = _placed(event[3], event[2] - start, size, row.size_bytes)
-            if name in after and not (after[name] ^ wanted) & mask & ~row.read_only:
-                self._touch(seq, name, after[name])
+            self._read_back.pop(name, None)
+            now = after.get(name)
+            if now is not None and not (now ^ wanted) & mask & ~row.read_only:
+                self._touch(seq, name, now)
             else:
                 # Written without effect (a register that is read-only now or here): what it shows
                 # from here on is still the reset's, but no longer only the reset's.
                 self._open.pop(name, None)
+        self._handed_over(seq, event, after)
 
     def _touch(self, seq: int, name: str, value: int | None) -> None:
         self._writers[name] = (seq, value)
@@ -341,6 +375,8 @@ class Verifier:
         size = value_and_size[1] if len(value_and_size) > 1 else 8
         value, mask = _placed(value_and_size[0], offset - start, size, row.size_bytes)
         seen = Observation(seq, value, mask)
+        if self._hand_over.pending and name in TABLES:
+            self._read_back.setdefault(name, [])[MAX_OBSERVATIONS - 1 :] = [seen]
         component = self._open.get(name + suffix)
         if component is not None:
             self._evidence(component, seen)
@@ -355,6 +391,20 @@ class Verifier:
         if wrong & component.mask and component.wrong is None:
             component.wrong = seen
         component.shown |= seen.mask & ~wrong
+        self.resets[-1].perturbed |= self._perturbing
+        self._infer(seen.seq)
+
+    def _infer(self, seq: int) -> None:
+        """Take what registers show of a component that nothing can read as seen."""
+        for item in self._indirect:
+            component, by = item
+            if all(register.shown & bits == bits for register, bits in by):
+                component.observed.append(Observation(seq, 0, 0))
+                component.shown = ALL_BITS
+                assert component.clause is not None
+                assert component.clause.shown is not None
+                component.reason = component.clause.shown.because
+        self._indirect = [item for item in self._indirect if not item[0].observed]
 
     def _echo(self, component: Component, seen: Observation, want: int) -> None:
         """A register written since the reset that still shows its value from before it."""
@@ -366,15 +416,22 @@ class Verifier:
                 component.observed.append(seen)
 
 
-def _mapped_by(done: list[Effect]) -> Iterator[int | tuple[int, int]]:
-    """Yield the devices, and (device, event), that commands among these effects map or unmap."""
-    for effect in done:
-        if effect[0] == effects.COMMAND:
-            opcode, device_id = effect[2] & 0xFF, effect[2] >> 32
-            if opcode == _MAPD:
-                yield device_id
-            elif opcode in _MAP_EVENT:
-                yield device_id, effect[3] & 0xFFFF_FFFF
+def _indirect(
+    components: list[Component],
+) -> Iterator[tuple[Component, list[tuple[Component, int]]]]:
+    """Yield each component that registers show, with these and the bits that must be seen."""
+    for component in components:
+        shown = component.clause.shown if component.clause else None
+        if shown:
+            yield (
+                component,
+                [
+                    (register, bits & (1 << register.width) - 1)
+                    for name, bits in shown.by
+                    for register in components
+                    if re.fullmatch(name, register.name)
+                ],
+            )
 
 
 def _placed(value: int, shift_bytes: int, size: int, width_bytes: int) -> tuple[int, int]:
@@ -390,6 +447,10 @@ def _widths(find: Callable[[int], tuple[str, Any, int] | None], end: int) -> dic
 
 _ITS_WIDTHS: Final = _widths(its_register, 0x10000)
 _GICR_WIDTHS: Final = _widths(gicr_register, 0x100)
+
+
+def _is_its(name: str) -> bool:
+    return not name.startswith("GICR_")
 
 
 def _width(name: str) -> int:

@@ -40,10 +40,10 @@ def run(options: argparse.Namespace) -> int:
                 "crash": engine.crash and {"seq": engine.crash[0], "function": engine.crash[1]},
                 "violated": [{"seq": seq, "invariant": name} for seq, name in engine.violated],
             }
-            answer = _answer(tally, model.name, source) | extra
+            answer = tally_json(tally, f"model {model.name}", source) | extra
             print_json(answer | json_caveats(reader, engine))
         else:
-            _print(tally, model.name, source)
+            print_tally(tally, f"model {model.name}", source)
             if engine.crash:
                 print(paint(f"event {engine.crash[0]}: the host dies in {engine.crash[1]}", "red"))
             for seq, name in engine.violated:
@@ -54,26 +54,27 @@ def run(options: argparse.Namespace) -> int:
         return exit_code(reader, engine, finding=finding)
 
 
-def _answer(tally: Tally, model: str, source: str) -> dict[str, Any]:
+def tally_json(tally: Tally, by: str, source: str) -> dict[str, Any]:
+    """Return how outputs were classed, as JSON; `by` is what answered."""
     counts = {name: getattr(tally, name) for name in _CLASSES}
     return {
         "schema": "itstrace.check/1",
         "outputs": tally.outputs,
         **counts,
-        "divergent": [_divergence(each, model, source) for each in tally.divergences],
+        "divergent": [_divergence(each, by, source) for each in tally.divergences],
         "divergent_count": tally.divergent,
         "assumptions": [{"seq": seq, "reason": why} for seq, why in tally.assumptions],
         "not_judged_kinds": tally.unjudged,
     }
 
 
-def _divergence(each: Divergence, model: str, source: str) -> dict[str, Any]:
+def _divergence(each: Divergence, by: str, source: str) -> dict[str, Any]:
     return {
         "seq": each.seq,
         "kind": each.kind,
         "field": each.field,
         "expected": _value(each.expected),
-        "expected_by": f"model {model}",
+        "expected_by": by,
         "got": _value(each.got),
         "got_by": f"trace {source}",
         "before": [format_event(seq, event) for seq, event in each.before],
@@ -88,10 +89,11 @@ def _value(value: Any) -> str | None:
     return hex(value) if isinstance(value, int) else str(value)
 
 
-def _print(tally: Tally, model: str, source: str) -> None:
+def print_tally(tally: Tally, by: str, source: str) -> None:
+    """Print how outputs were classed; `by` is what answered."""
     for each in tally.divergences:
         print(paint(f"event {each.seq}: {each.kind}: {each.field} differs", "red"))
-        print(f"  expected {_value(each.expected) or 'nothing':<20} by the model of {model}")
+        print(f"  expected {_value(each.expected) or 'nothing':<20} by {by}")
         print(f"  got      {_value(each.got) or 'nothing':<20} in the trace ({source})")
         for seq, event in each.before:
             print(paint(f"    {clean(format_event(seq, event))}", "dim"))
@@ -100,7 +102,7 @@ def _print(tally: Tally, model: str, source: str) -> None:
     for seq, why in tally.assumptions:
         print(f"event {seq}: assumed that {why}")
     for name, count in tally.unjudged.items():
-        print(f"{count} x {name}: not judged, the model cannot express it or its cause is not told")
+        print(f"{count} x {name}: not judged, {by} cannot express it or its cause is not told")
     counts = ", ".join(f"{getattr(tally, name)} {name.replace('_', ' ')}" for name in _CLASSES)
     verdict = paint(f"{tally.divergent} divergent", "red" if tally.divergent else "green")
     print(f"{tally.outputs} outputs: {counts}, {verdict}")

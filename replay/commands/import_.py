@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from replay.commands.common import EXIT_LOST, number, progress, say
 from replay.commands.flight import (
@@ -16,6 +17,7 @@ from replay.commands.flight import (
     make_writer,
     tell_dumps,
 )
+from replay.commands.import_vms import import_vms
 from tracer import oplog
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
@@ -29,7 +31,7 @@ from tracer.sources.lines import LineReader
 from tracer.sources.stats import Stats
 
 MAX_GAPS_SHOWN = 5
-_ENOUGH = (qemu_log.enough, ftrace.enough, vectors.recognise)
+_ENOUGH = (qemu_log.enough, ftrace.recognise, vectors.recognise)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +41,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the capture; - for standard input; gzip is recognised; or the folder of a ring, "
         "which a killed recorder left",
     )
-    parser.add_argument("-o", "--output", help="the trace (default: INPUT with .itstrace)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        help="the trace (default: INPUT with .itstrace); %%p in it stands for the VM, of a KVM host",
+    )
+    parser.add_argument("--pid", type=int, help="the process of the VM, of a KVM host with several")
     parser.add_argument("--force", action="store_true", help="overwrite the output")
     parser.add_argument(
         "--from",
@@ -76,18 +83,29 @@ def run(options: argparse.Namespace) -> int:
             return _import_life(lines, output, options)
         messages = oplog.get(source, input=options.input, output=output)
         messages.info("import begins", sniffed_bytes=len(start))
-        log: ftrace.Ftrace | qemu_log.QemuLog
         if source == ftrace.NAME:
-            header = _given(ftrace.header(start), options)
-            log = ftrace.Ftrace(lines, header)
-        else:
-            header = _given(qemu_log.header(start), options)
-            log = qemu_log.QemuLog(lines)
+            return _import_vms(lines, output, options)
+        header = _given(qemu_log.header(start), options)
+        log = qemu_log.QemuLog(lines)
         writer = _write(header, log.events(), output, options)
     stats = log.stats
     messages.info("import ends", events=writer.next_seq, lines=stats.lines, gaps=stats.gap_count)
     report(stats, options.input, output, writer)
     return EXIT_LOST if stats.gap_count else 0
+
+
+def _import_vms(lines: LineReader, output: str, options: argparse.Namespace) -> int:
+    """Import every VM of a KVM host's kernel trace text, or the one that is wanted."""
+    if options.ring is not None:
+        raise UsageError("--ring is not for what may hold several VMs: import it whole")
+
+    def make(out: BinaryIO, header: Header, name: str) -> Writer | Ring:
+        return _writer(out, _given(header, options), name, options)
+
+    vms, writers = import_vms(lines, output, options, make)
+    for name, writer in writers.items():
+        report(vms.stats, options.input, output.replace("%p", name), writer)
+    return EXIT_LOST if vms.stats.gap_count else 0
 
 
 def _recognise(start: bytes, path: str) -> str:
@@ -161,8 +179,7 @@ def _write(
         out = None
         if options.ring is None:
             out = stack.enter_context(create_output(output, force=options.force))
-        codec = fmt.CODEC_NAMES[options.codec]
-        writer = make_writer(out, output, header, options, codec=codec)
+        writer = _writer(out, header, output, options)
         stack.enter_context(dumps_on_signal(writer))
         try:
             add = writer.add
@@ -174,6 +191,13 @@ def _write(
         writer.close()
     tell_dumps(writer)
     return writer
+
+
+def _writer(
+    out: BinaryIO | None, header: Header, output: str, options: argparse.Namespace
+) -> Writer | Ring:
+    codec = fmt.CODEC_NAMES[options.codec]
+    return make_writer(out, output, header, options, codec=codec)
 
 
 def _import_ring(folder: Path, output: str, options: argparse.Namespace) -> int:

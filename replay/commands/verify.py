@@ -87,6 +87,8 @@ def _reset(verdict: ResetVerdict) -> dict[str, Any]:
         "of": len(verdict.spoken_of),
         "perturbed": verdict.perturbed,
         "lossy": verdict.lossy,
+        "disabled_at": verdict.since,
+        "left_in_ram": verdict.left_in_ram,
         "components": [_component(each, verdict) for each in verdict.components],
     }
 
@@ -131,17 +133,10 @@ def _component(each: Component, verdict: ResetVerdict) -> dict[str, Any]:
         ],
         "status": each.status(strict=verdict.strict),
         "clause": f"{each.clause.says} ({each.clause.source})" if each.clause else None,
-        "blame": _blame(each, verdict),
+        "because": each.reason,
+        "blame": None if each.blame is None else {"seq": each.blame},
+        "planted_before_recording": verdict.planted_before(each),
     }
-
-
-def _blame(each: Component, verdict: ResetVerdict) -> dict[str, int] | None:
-    """The event that planted it, or that none of this trace did, which begins in the middle."""
-    if each.blame is not None:
-        return {"seq": each.blame}
-    if verdict.begins and each.status(strict=verdict.strict) in FINDINGS:
-        return {"before": verdict.begins}
-    return None
 
 
 def _value(value: Any) -> Any:
@@ -161,7 +156,7 @@ def _print(resets: list[ResetVerdict], options: argparse.Namespace) -> None:
         print("no reset in this trace")
     for index, verdict in enumerate(resets):
         print(
-            f"reset {index}: {verdict.how} at event {verdict.seq}: "
+            f"reset {index}: {verdict.how} at event {verdict.seq}{_since(verdict)}: "
             f"{paint(_whole(verdict), _COLOUR.get(verdict.word, 'yellow'))}"
         )
         rows = [
@@ -174,6 +169,25 @@ def _print(resets: list[ResetVerdict], options: argparse.Namespace) -> None:
         unseen = [e.name for e in verdict.components if e.status(strict=verdict.strict) == UNPROVEN]
         if unseen and not options.verbose:
             print(f"  not looked at: {', '.join(unseen)}")
+        _print_beside(verdict)
+
+
+def _since(verdict: ResetVerdict) -> str:
+    return "" if verdict.since is None else f" (disabled at {verdict.since})"
+
+
+def _print_beside(verdict: ResetVerdict) -> None:
+    """Say what is no verdict and worth a line: why, once, and what lies in guest RAM."""
+    for reason in dict.fromkeys(each.reason for each in verdict.components if each.reason):
+        named = [each.name for each in verdict.components if each.reason == reason]
+        print(f"  {', '.join(named)}: {reason}")
+    count = sum(verdict.left_in_ram.values())
+    if count:
+        parts = ", ".join(f"{name} {n}" for name, n in verdict.left_in_ram.items())
+        print(
+            f"  {count} valid {'entry' if count == 1 else 'entries'} of the old tables still in "
+            f"guest RAM ({parts}): a guest that enables the ITS on unzeroed memory gets them back"
+        )
 
 
 def _whole(verdict: ResetVerdict) -> str:
@@ -203,8 +217,8 @@ def _print_component(each: Component, verdict: ResetVerdict) -> None:
         print(f"    the model says {_short(each.replayed)}; nothing observed says otherwise")
     if each.blame is not None:
         print(f"    written by event {each.blame}")
-    elif _blame(each, verdict):
-        print(f"    written by no event of this trace, which begins with event {verdict.begins}")
+    elif verdict.planted_before(each):
+        print("    written by no event of this trace: it was there before the trace begins")
     if status == UNSPECIFIED:
         print("    no clause of the contract speaks of the bits that differ")
     elif each.clause:

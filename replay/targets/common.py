@@ -12,6 +12,7 @@ from replay.model import effects
 from replay.model.memory import GuestRam
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
+from tracer.its.registers import gicr_register, its_register
 
 _GICR_READ: Final = NUMBER["gicr.read"]
 
@@ -49,6 +50,10 @@ class OutputWitness:
         output = self._find(at, effects.COMMAND, 3, (queue_offset,))
         return None if output is None else output[4:8]
 
+    def commands(self) -> list[tuple[int, int, int, int, int]]:
+        """Return every command that was fetched: its place in the queue and its doublewords."""
+        return [output[3:8] for output in self.outputs if output[0] == effects.COMMAND]
+
     def entry(self, at: int, table: int, index: int, base: int) -> tuple[int, ...] | None:
         """Return the entry read, when every field of it was shown."""
         output = self._find(at, effects.TABLE_READ, 3, (table, index, base))
@@ -67,10 +72,41 @@ class OutputWitness:
         )
 
 
+def register_place(event: Event) -> tuple[str, int, int] | None:
+    """Return a register access as (name, where it begins in bits, its bits there), or None.
+
+    The register is named as components are, one of a redistributor with its CPU.
+    """
+    fields = fields_of(event)
+    at_cpu = "cpu" in fields
+    found = (gicr_register if at_cpu else its_register)(fields["offset"])
+    if found is None:
+        return None
+    name, row, start = found
+    shift = 8 * (fields["offset"] - start)
+    mask = ((1 << 8 * fields["size"]) - 1) << shift & (1 << 8 * row.size_bytes) - 1
+    return f"{name}[{fields['cpu']}]" if at_cpu else name, shift, mask
+
+
+class NothingListed:
+    """A model of an implementation that lists its live LPIs nowhere."""
+
+    def live_rows(self) -> list[tuple[int, ...]] | None:
+        """Return None: there are no such objects."""
+        return None
+
+    def may_differ(self, row: tuple[int, ...] | None, got: tuple[int, ...] | None) -> bool:
+        """Return False: nothing is ever listed."""
+        return False
+
+    def not_listed(self, row: tuple[int, ...]) -> None:
+        """Nothing is."""
+
+
 def mem_answer(ram: GuestRam, event: Event) -> Answer:
-    """Return what a mem.read should have found."""
+    """Return what a mem.read should have found; a guest may have written what nobody saw."""
     expected = ram.load_bytes(event[3], len(event[4]))
-    return Answer("data", expected, event[4], certain=expected is not None)
+    return Answer("data", expected, event[4], certain=ram.complete)
 
 
 class TablesInRam(Protocol):

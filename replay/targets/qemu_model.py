@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from replay.model import effects
 from replay.model.memory import GuestRam
-from replay.model.qemu import invariants, reset, view
+from replay.model.qemu import invariants, pending, reset, view
 from replay.model.qemu.registers import READ, WRITE
 from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
+    NothingListed,
     OutputWitness,
     canonical,
     digest,
@@ -26,15 +27,16 @@ from replay.targets.common import (
     mem_answer,
 )
 from tracer.events import NUMBER, Event
-from tracer.log.header import Header
+from tracer.log.header import RUNNING, Header
 
+_LPI_ACK: Final = NUMBER["lpi.ack"]
 # Outputs that this model can express; others are not judged.
 EXPRESSES: Final = frozenset(
     (effects.COMMAND, effects.TABLE_READ, effects.TABLE_WRITE, effects.TABLE_FAULT)
 )
 
 
-class QemuModel:
+class QemuModel(NothingListed):
     """A QEMU VM that events can be applied to."""
 
     expresses = EXPRESSES
@@ -50,6 +52,7 @@ class QemuModel:
         slots = None if header.ram_ranges is None else tuple((b, s) for b, s in header.ram_ranges)
         self.name = profile.name
         self.profile = profile
+        self.joined = header.starts == RUNNING
         self._cpus = header.cpus or 1
         self.vm = QemuVm(
             profile.choices,
@@ -67,18 +70,26 @@ class QemuModel:
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
             NUMBER["gicr.read"]: lambda event: gicr_answer(self.vm, event),
             NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
+            _LPI_ACK: self._acknowledged,
         }
 
     def fresh(self) -> QemuModel:
         """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
         other = object.__new__(QemuModel)
         other.name, other.profile, other._cpus = self.name, self.profile, self._cpus
+        other.joined = False
         ram = GuestRam(self.vm.ram.slots, complete=self.vm.ram.complete)
         ram.restore(self.vm.ram.snapshot())
         other.vm = QemuVm(
             self.profile.choices, cpus=self._cpus, ram=ram, gicr_known=self.vm.gicr_known
         )
         other._watch()
+        return other
+
+    def handed_over(self) -> QemuModel:
+        """Return a copy of this VM: an ITS that keeps its mappings in RAM holds none itself."""
+        other = self.fresh()
+        other.vm.restore(self.vm.snapshot())
         return other
 
     # -- inputs
@@ -111,12 +122,20 @@ class QemuModel:
         return 0
 
     def learn(self, event: Event) -> None:
-        """Take a redistributor register, or guest RAM, over from what was read of it."""
-        learn(self.vm, event)
+        """Take over what was read of a redistributor or of guest RAM, or what a CPU took."""
+        if event[0] == _LPI_ACK:
+            self.vm.acknowledge(event[4], event[3])
+        else:
+            learn(self.vm, event)
 
-    def live_rows(self) -> list[tuple[int, ...]] | None:
-        """QEMU keeps no LPI objects."""
-        return None
+    def _acknowledged(self, event: Event) -> Answer:
+        """A CPU takes only what is pending there; that much is certain if it is known not to be."""
+        expected = pending.word(self.vm, event[4], event[3])
+        return Answer("pending", expected, pending.SET, certain=expected == pending.CLEAR)
+
+    def hidden(self, event: Event) -> int:
+        """Return the bits of what a register's read gave that nothing had shown or set before."""
+        return 0
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""
@@ -125,6 +144,10 @@ class QemuModel:
     def structures(self) -> dict[str, Any]:
         """QEMU keeps no mapping outside guest RAM."""
         return {}
+
+    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+        """Return component -> valid entries in these (address, bytes) of the tables of before."""
+        return view.left_in_ram(self.vm, before, pages)
 
     # -- state
 

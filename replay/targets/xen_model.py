@@ -16,6 +16,7 @@ from replay.model.xen.vm import XenVm
 from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
+    NothingListed,
     OutputWitness,
     canonical,
     digest,
@@ -31,10 +32,11 @@ from tracer.log.header import Header
 EXPRESSES: Final = frozenset((effects.COMMAND, effects.LPI))
 
 
-class XenModel:
+class XenModel(NothingListed):
     """A domain with Xen's ITS that events can be applied to."""
 
     expresses = EXPRESSES
+    joined = False
 
     def __init__(self, header: Header, profile: Profile) -> None:
         complete = header.guest_ram == "complete"
@@ -62,6 +64,10 @@ class XenModel:
         ram.restore(vm.ram.snapshot())
         other._set_up(self.profile, vm.cpus, ram, gicr_known=vm.gicr_known)
         return other
+
+    def handed_over(self) -> XenModel | None:
+        """Nobody can have one: what the toolstack gave to a domain's ITS stays with it."""
+        return None
 
     # -- inputs
 
@@ -98,9 +104,13 @@ class XenModel:
         """Take a redistributor register, or guest RAM, over from what was read of it."""
         learn(self.vm, event)
 
-    def live_rows(self) -> list[tuple[int, ...]] | None:
-        """Xen lists its live LPIs nowhere."""
-        return None
+    def hidden(self, event: Event) -> int:
+        """Nothing is: this model is taken to have seen the VM from its start."""
+        return 0
+
+    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+        """Xen is not looked into."""
+        return {}
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""

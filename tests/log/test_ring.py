@@ -79,7 +79,7 @@ def test_a_dump_has_the_last_events_with_their_numbers_and_times(tmp_path, size_
     assert (first > 0) == (reader.checkpoint is not None)
     if first:
         assert reader.checkpoint == b"%d" % first
-        assert reader.header.starts == "running"
+        assert reader.header.starts == "power_on", "from there on everything is known"
         assert life[first][0] < 64, "a segment begins with an input"
     assert reader.header.parent_uuid == small_header().uuid
     assert reader.header.annotations == {"note": "golden", "ring": "end"}

@@ -171,7 +171,7 @@ def test_resets_of_the_user_are_in_the_trace(start):
     assert header.cpus == 3
     told = str(markers(events))
     assert told.count("QMP: RESET (host-qmp-system-reset)") == 2
-    assert told.count("QMP: STOP; another stream") == 1
+    assert told.count("QMP: STOP; not before event") == 1
     assert told.count("QMP: SHUTDOWN (host-qmp-quit)") == 1
     holds(vm.trace)
 

@@ -25,11 +25,12 @@ from replay.verify import verify
 from tracer.errors import SourceError
 from tracer.events import Event, fields_of, kind_name
 from tracer.log.codec import check_events
+from tracer.log.header import Header
 from tracer.log.stream import Reader, Writer
 from tracer.log.text import format_event
 from tracer.sources import ftrace, qemu_log, vectors
-from tracer.sources.ftrace import Ftrace
 from tracer.sources.ftrace_order import MAX_WAITING
+from tracer.sources.ftrace_vms import Vm, Vms
 from tracer.sources.lines import MAX_LINE_BYTES, LineReader
 from tracer.sources.stats import Stats
 
@@ -45,19 +46,37 @@ def text_of(path: Path) -> str:
     return gzip.decompress(path.read_bytes()).decode()
 
 
-def imported(data: bytes) -> tuple[list[Event], Stats]:
+def split(data: bytes, **options) -> tuple[Vms, dict[str, tuple[Header, list[Event]]]]:  # type: ignore[no-untyped-def]
+    """Return VM -> its header and its events, as a splitter gives them line by line."""
     lines = LineReader(io.BytesIO(data), "the.txt")
-    log = Ftrace(lines, ftrace.header(lines.sniff(ftrace.enough)))
-    return list(log.events()), log.stats
+    vms = Vms(**options)
+    found: dict[str, tuple[Header, list[Event]]] = {}
+    for line in lines:
+        take(found, vms.take(line, complete=lines.complete))
+    take(found, vms.end())
+    return vms, found
+
+
+def take(found: dict[str, tuple[Header, list[Event]]], given: list[tuple[Vm, list[Event]]]) -> None:
+    for vm, events in given:
+        assert vm.header is not None
+        found.setdefault(vm.id, (vm.header, []))[1].extend(events)
+
+
+def imported(data: bytes) -> tuple[list[Event], Stats]:
+    """Return the events of a text with one VM or none, also when nothing of them is an ITS's."""
+    vms, found = split(data)
+    assert len(found) <= 1
+    held = [event for vm in vms.known.values() for event in vm.held]
+    return [event for _, events in found.values() for event in events] or held, vms.stats
 
 
 def reader_of(text: str | bytes) -> Reader:
-    data = text.encode() if isinstance(text, str) else text
-    lines = LineReader(io.BytesIO(data), "the.txt")
-    header = ftrace.header(lines.sniff())
+    _, found = split(text.encode() if isinstance(text, str) else text)
+    header, events = next(iter(found.values()), (Header(), []))
     out = io.BytesIO()
     writer = Writer(out, header, bound_ms=0)
-    for event in Ftrace(lines, header).events():
+    for event in events:
         writer.add(event)
     writer.close()
     return Reader(io.BytesIO(out.getvalue()), "the.itstrace")
@@ -301,18 +320,26 @@ def test_the_state_before_the_save_is_what_the_commands_made_and_pending_is_mayb
 
 def test_the_header_tells_what_the_capture_tells_and_names_what_is_guessed() -> None:
     for path, cpus in ((LINUX, 2), (UNIT_TEST, 4)):
-        header = ftrace.header(text_of(path).encode())
+        header = header_of(text_of(path))
         assert (header.cpus, header.its_bases, header.order) == (cpus, [0x8080000], "per_cpu")
         assert (header.guest_ram, header.profile) == ("observed", "linux-6.1.192")
         assert {"profile", "implementation_version", "command.queue_offset"} <= set(header.guessed)
         assert not {"its_bases", "cpus"} & set(header.guessed)
-    seen = ftrace.header(record(1, got(0x80C0000, 6, 4)).encode())
+        assert header.starts == "power_on"
+    ours = record(1, got(0x8080000, 0, 4))
+    seen = header_of(record(1, got(0x80C0000, 6, 4)) + ours)
     assert (seen.cpus, "cpus" in seen.guessed) == (2, True)
-    alone = ftrace.header(b"")
-    assert (alone.cpus, alone.its_bases) == (None, [0x8080000])
+    alone = header_of(ours)
+    assert (alone.cpus, alone.its_bases, alone.starts) == (None, [0x8080000], "running")
     assert "its_bases" in alone.guessed
-    perf = ftrace.header(b"# os release : 6.12.107+deb13-arm64\n")
+    perf = header_of("# os release : 6.12.107+deb13-arm64\n" + ours)
     assert (perf.profile, "profile" in perf.guessed) == ("linux-6.12.107", False)
+
+
+def header_of(text: str) -> Header:
+    _, found = split(text.encode())
+    ((header, _),) = found.values()
+    return header
 
 
 # --- without our probes
@@ -492,7 +519,7 @@ reg.write offset=0x88 value=0x0
 """,
     )
     assert stats.skipped == 1
-    assert ftrace.header(text.encode()).its_bases == [0x9080000]
+    assert header_of(text).its_bases == [0x9080000]
 
 
 def test_attributes_by_what_they_are() -> None:
@@ -629,16 +656,14 @@ def test_a_wrong_read_that_overlaps_nothing_diverges() -> None:
 
 
 def test_an_input_that_never_ends_holds_up_others_for_a_while_only() -> None:
-    lines = LineReader(io.BytesIO(b""), "the.txt")
-    log = Ftrace(lines, ftrace.header(b""))
-    log._take(record(1, INIT[0]).strip("\n").encode())
+    vms = Vms()
+    vms.take(record(1, INIT[0]).strip("\n").encode())
+    waiting = vms.known["vm"].log._order._waiting
     for at in range(3 * MAX_WAITING):
-        log._take(record(1.1, write(0x8080100, at), thread=8).strip("\n").encode())
-        log._order.give(log._now_ns)
-        assert len(log._order._waiting) <= MAX_WAITING + 1
-    log._take(record(30, write(0x8080100, 0), thread=8).strip("\n").encode())
-    log._order.give(log._now_ns)
-    assert not log._order._waiting
+        vms.take(record(1.1, write(0x8080100, at), thread=8).strip("\n").encode())
+        assert len(waiting) <= MAX_WAITING + 1
+    vms.take(record(30, write(0x8080100, 0), thread=8).strip("\n").encode())
+    assert not waiting
 
 
 # --- loss, gaps, cut lines
@@ -867,18 +892,13 @@ def test_no_line_takes_long(unit: bytes) -> None:
 # --- what the captures do not have
 
 
-def log_of(text: str) -> Ftrace:
-    """An import that knows nothing but what comes: as of a pipe that has just been opened."""
-    return Ftrace(LineReader(io.BytesIO(text.encode()), "the.txt"), ftrace.header(b""))
-
-
 def place(base: int) -> str:
     return f"set_attr: (vgic_its_set_attr+0x0/0x380) flags=0 group=0 attr=0x4 val={base:#x}"
 
 
 def test_an_address_that_comes_late_counts_from_then_on() -> None:
     records = [place(0x9080000), back("set_attr_ret", 0), write(0x9080088, 0)]
-    assert kind_name(list(log_of(told(records)).events())[-1][0]) == "reg.write"
+    assert kind_name(imported(told(records).encode())[0][-1][0]) == "reg.write"
 
 
 def test_the_address_is_set_once_and_aligned() -> None:
@@ -900,10 +920,13 @@ def test_a_window_whose_only_command_is_lost_is_no_sign_of_a_missing_probe() -> 
 
 def test_what_never_ends_is_given_up_after_a_while() -> None:
     for seconds, given in ((2, []), (30, ["context", "init", "context", "reg.write"])):
-        log = log_of("")
-        log._take(record(1, INIT[0]).strip("\n").encode())
-        log._take(record(seconds, write(0x8080100, 0), thread=8).strip("\n").encode())
-        assert [kind_name(event[0]) for event in log._order.give(log._now_ns)] == given
+        vms = Vms()
+        found: dict[str, tuple[Header, list[Event]]] = {}
+        take(found, vms.take(record(1, INIT[0]).strip("\n").encode()))
+        line = record(seconds, write(0x8080100, 0), thread=8).strip("\n").encode()
+        take(found, vms.take(line))
+        shown = [kind_name(each[0]) for _, events in found.values() for each in events]
+        assert shown == given
 
 
 def test_a_read_right_behind_another_threads_write_is_ambiguous() -> None:
@@ -924,7 +947,7 @@ def test_a_read_right_behind_another_threads_write_is_ambiguous() -> None:
 def test_a_model_that_was_shown_no_command_knows_that_it_does_not_know() -> None:
     events, _ = imported(kvm_mmio_alone(LINUX).encode())
     out = io.BytesIO()
-    writer = Writer(out, ftrace.header(b""), bound_ms=0)
+    writer = Writer(out, Header(cpus=2), bound_ms=0)
     for event in events:
         if kind_name(event[0]) != "source.gap":
             writer.add(event)

@@ -185,6 +185,8 @@ class Ring:
         """Open the next segment, whose first event comes next."""
         segment = _Segment(self.folder / _SEGMENT.format(self._next_seq), self._next_seq)
         header = self._part_header(segment.first_seq, "segment")
+        if checkpoint is None and segment.first_seq > self._header.first_seq:
+            header.starts = RUNNING  # and nobody knows what it did before
         header.annotations = header.annotations | {_TIME_BEFORE: str(self._time_ns)}
         try:
             self._out = segment.path.open("xb", buffering=0)
@@ -198,15 +200,12 @@ class Ring:
         return writer
 
     def _part_header(self, first_seq: int, reason: str) -> Header:
-        header = replace(
+        return replace(
             self._header,
             parent_uuid=self._header.uuid or None,
             first_seq=first_seq,
             annotations=self._header.annotations | {"ring": reason},
         )
-        if first_seq > self._header.first_seq:
-            header.starts = RUNNING
-        return header
 
     def _rotate(self) -> None:
         self._end_segment()

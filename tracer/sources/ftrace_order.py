@@ -14,7 +14,8 @@ from typing import Any, Final
 from tracer import events as ev
 from tracer.events import NUMBER, Event
 
-# The record of a write is made before the locks are taken, and nothing shows its end.
+# The record of a write is made before the locks are taken; where nothing shows its end, it is
+# taken to last this long.
 WRITE_NS: Final = 20_000
 # An input whose end does not come holds up what began after it: not for ever.
 MAX_WAIT_NS: Final = 10_000_000_000
@@ -39,7 +40,10 @@ class Span:
     dropped: bool = False  # it turned out to be nothing of ours
     overlap: bool = False
     commands: int = 0  # CWRITER, where the queue ends that this input may run
+    gpas: list[int | None] = field(default_factory=list)  # where each of its commands was read
+    readable: bool = False  # whether the value that comes with its end can be relied on
     expects: bool = False  # whether it must have run commands
+    block: bool = False  # it brings its own causes, and is at the same time as nobody's
 
     def __post_init__(self) -> None:
         self.time_ns = self.end_ns = self.start_ns
@@ -52,7 +56,7 @@ class Span:
     def meets(self, other: Span) -> bool:
         """Return whether it shares a moment with another thread's, as far as both are known."""
         if self.thread == other.thread or _NOBODY in (self.thread, other.thread):
-            return False
+            return False  # a note, or a listing, which disturbs nothing
         if other.dropped or other.start_ns > self.end_ns:
             return False
         return other.start_ns >= self.start_ns or (other.closed and other.end_ns >= self.start_ns)
@@ -69,7 +73,7 @@ class Order:
         self.out: list[Event] = []
         self._waiting: deque[Span] = deque()
         self._busy: dict[int, int] = {}  # thread -> when the last that was given out ended
-        self._context: tuple[int, int, bool] | None = None
+        self._context: tuple[int | None, int | None, bool] | None = None
         self._last_ns = 0
 
     def begin(self, span: Span) -> Span:
@@ -80,6 +84,18 @@ class Order:
     def note(self, time_ns: int, *event: Any) -> None:
         """Take a note: it belongs to no thread."""
         self._waiting.append(_note(time_ns, event))
+
+    def block(self, events: list[tuple[int, list[Any]]], *, overlap: bool) -> None:
+        """Take a listing, (ns, event) in order, that is over; it is told to be `overlap` or not."""
+        (time_ns, first), *rest = events
+        span = _note(time_ns, (first[0], *first[2:]))
+        span.block, span.overlap, span.effects = True, overlap, rest
+        self._waiting.append(span)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an input has begun and not ended."""
+        return any(not span.closed for span in self._waiting)
 
     def doubt(self, time_ns: int, *event: Any) -> None:
         """Take a note that casts doubt on what has not ended yet: it goes before that."""
@@ -116,14 +132,21 @@ class Order:
     def _give(self, span: Span) -> None:
         if span.thread != _NOBODY:
             self._mark_busy(span)
-            here = (span.cpu, span.thread, span.overlap)
-            if here != self._context:
-                self._context = here
-                self._emit(span.time_ns, [_CONTEXT, 0, 0, span.cpu, span.thread, int(span.overlap)])
+            self._place(span, span.cpu, span.thread)
+        elif span.block:
+            self._place(span, None, None)
         self._emit(span.time_ns, span.event)
         for back, (time_ns, event) in enumerate(span.effects, 1):
-            event[2] = back
+            if not span.block:
+                event[2] = back
             self._emit(time_ns, event)
+
+    def _place(self, span: Span, cpu: int | None, thread: int | None) -> None:
+        """Say whose the next events are, unless the last ones were the same one's."""
+        here = (cpu, thread, span.overlap)
+        if here != self._context:
+            self._context = here
+            self._emit(span.time_ns, [_CONTEXT, 0, 0, cpu, thread, int(span.overlap)])
 
     def _mark_busy(self, span: Span) -> None:
         if len(self._busy) > 64:

@@ -75,6 +75,9 @@ GICR_FORMATS: Final = {
     ),
 }
 
+ICC_FORMATS: Final = {
+    "gicv3_icc_iar1_read": "GICv3 ICC_IAR1 read cpu %w value %x",
+}
 
 _DIGITS: Final = {"x": 16, "w": 8, "a": 11, "v": 9}
 
@@ -90,6 +93,10 @@ def _bases(text: str) -> tuple[int, ...]:
     return tuple(10 if what == "d" else 16 for what in re.findall("%([a-z])", text))
 
 
-_ALL: Final = {_PREFIX + name: text for name, text in FORMATS.items()} | GICR_FORMATS
+_ALL: Final = {
+    **{_PREFIX + name: text for name, text in FORMATS.items()},
+    **GICR_FORMATS,
+    **ICC_FORMATS,
+}
 # event name -> (pattern of the whole text behind it, base of each number)
 PATTERNS: Final = {name.encode(): (_compiled(text), _bases(text)) for name, text in _ALL.items()}

@@ -1,9 +1,9 @@
-"""A QEMU that runs: its command line with tracing added, its log as a stream, its monitor beside.
+"""A QEMU that runs: its log as a stream, and beside it what its monitor tells and is asked.
 
-The counterpart is `qemu_log`, which reads what comes out here. Log and monitor are inherited file
-descriptors: nothing is left on disk when one side is killed, and nobody else can connect. QEMU
-ignores SIGPIPE, so a VM goes on when its recorder is gone. It only ever waits for the log to be
-read, so whoever starts one must `drain` it.
+A thread reads both; what comes of the log waits in a `Feed` for whoever writes the trace, and what
+the monitor tells is put between. QEMU only ever waits for its log to be read. Counterparts:
+`qemu_start` and `qemu_attach`, which reach a QEMU, `qemu_probe`, which looks at it, and `qemu_log`,
+which reads what comes out here.
 """
 
 from __future__ import annotations
@@ -12,190 +12,295 @@ import fcntl
 import os
 import select
 import socket
-import subprocess
+import struct
+import termios
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from threading import Event, Thread
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from tracer.errors import SourceError, UsageError
-from tracer.sources.qmp import Qmp
+from tracer.sources.qemu_control import Control, answer
+from tracer.sources.qemu_feed import Feed
+from tracer.sources.qemu_guard import Guard
+from tracer.sources.qemu_machine import Machine, learn
+from tracer.sources.qemu_probe import Log, Prober
+from tracer.sources.qmp import RESETS, Ask, Qmp, Talk
 
-TRACED: Final = (
-    "gicv3_its_*",
-    "gicv3_redist_*read",
-    "gicv3_redist_*write",
-    "resettable_phase_hold_exec",
-)
-MAX_EARLY_BYTES: Final = 16 << 20
-MAX_EARLY_SECONDS: Final = 10.0
-MAX_EARLY_NOTES: Final = 1000
+MAX_LEARN_SECONDS: Final = 10.0
 _STUCK_SECONDS: Final = 1.0
-_PIPE_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 16
 _LOOK_AGAIN_MS: Final = 200  # whether QEMU has ended, though a child of it holds the pipe
-_REFUSED: Final = {
-    "-D": "the trace comes through it",
-    "-daemonize": "the recorder lives as long as the QEMU that it started",
-}
+_FOLLOW_MS: Final = 20  # whether a file has grown
 # event of the monitor -> its member that says why
 NOTED: Final = {"RESET": "reason", "SHUTDOWN": "reason", "STOP": "", "RESUME": ""}
 
 
-def check_command(command: Sequence[str]) -> None:
-    """Refuse what cannot be recorded; UsageError says which option and why."""
-    for option, reason in _REFUSED.items():
-        if option in command or f"-{option}" in command:
-            raise UsageError(f"{option} cannot be given to a recorded QEMU: {reason}")
-
-
-def added(log: int, monitor: int, *, stamps: bool = True) -> list[str]:
-    """Return the options that make QEMU write its trace to `log` and talk on `monitor`."""
-    traces = [word for pattern in TRACED for word in ("-trace", pattern)]
-    return [
-        *traces,
-        *(("-msg", "timestamp=on") if stamps else ()),
-        *("-D", f"/dev/fd/{log}"),
-        *("-chardev", f"socket,id=itstrace-monitor,fd={monitor}"),
-        *("-mon", "chardev=itstrace-monitor,mode=control"),
-    ]
-
-
-def note_of(message: dict[str, Any]) -> str | None:
-    """Return the marker's text for an event of the monitor, or None for one of no interest."""
+def told(message: dict[str, Any]) -> str | None:
+    """Return an event of the monitor in words, with its reason, or None for one of no interest."""
     name = message["event"]
     if name not in NOTED:
         return None
+    why = reason(message)
+    return f"QMP: {name} ({why})" if why else f"QMP: {name}"
+
+
+def reason(message: dict[str, Any]) -> str:
+    """Return the reason that an event of the monitor gives, or nothing."""
     data = message.get("data")
-    why = data.get(NOTED[name]) if isinstance(data, dict) else None
-    told = f" ({why[:40]})" if isinstance(why, str) and why.isascii() and why.isprintable() else ""
-    return f"QMP: {name}{told}; another stream, so its place among the events is not exact"
+    why = data.get(NOTED[message["event"]]) if isinstance(data, dict) else None
+    return why[:40] if isinstance(why, str) and why.isascii() and why.isprintable() else ""
+
+
+class EventLog(Log, Protocol):
+    """Who writes the log's events: `qemu_log.QemuLog`."""
+
+    def tick(self) -> None:
+        """All that was read so far came before anything that the monitor tells later."""
+
+    def tell(self, text: str) -> None:
+        """The monitor told this, between the last tick and now."""
+
+    def lose(self, count: int) -> None:
+        """So many lines were dropped here."""
+
+
+class Vm(Protocol):
+    """How a QEMU is reached: `qemu_start.Started` or `qemu_attach.Attached`."""
+
+    log: int
+    monitor: socket.socket
+    joined: bool  # whether the monitor's end is QEMU's, and we may leave before
+    follows: bool  # whether the log is a file that may grow
+    waits: bool  # whether the VM stands still until we have looked at it
+
+    @property
+    def undo(self) -> Sequence[Ask]:
+        """What gives back the VM as it was."""
+
+    def begin(self, prober: Prober, *, probe: bool) -> Talk:
+        """What is done first."""
+
+    def end(self, prober: Prober) -> Talk:
+        """What is done when a VM that goes on is left."""
+
+    def gone(self) -> bool:
+        """Whether QEMU has ended; not known is False."""
+
+    def nudge(self) -> None:
+        """Make a QEMU that is about to end look again."""
 
 
 class LiveQemu:
-    """One QEMU and its log, as a stream that ends when QEMU does.
+    """One QEMU, its log and its monitor; `feed` gives the log as a stream.
 
-    `early` is what came of the log while it was asked, and `early_notes` of the monitor; `read1`
-    gives the former again. What the monitor says later goes to `on_note`.
-
-    Raises:
-        UsageError: the command line cannot be recorded, or not be started.
+    `log` is to be set to whoever turns the stream into events before the stream is read. `ended`
+    tells that no more will come of it.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        check_command(command)
-        self.on_note: Callable[[str], None] = self._keep
-        self.early = b""
-        self.early_notes: list[str] = []
-        self._ended = False
+    def __init__(
+        self,
+        vm: Vm,
+        *,
+        control: Control | None = None,
+        drop: bool = False,
+        probe: bool = False,
+        skip: frozenset[str] = frozenset(),
+    ) -> None:
+        self.log: EventLog | None = None
+        self.machine = Machine()
+        self.feed = Feed(self._lose, drop=drop)
+        self._vm = vm
+        self._control = control
+        self._drop = drop
+        self._probe = probe
+        self._rest = b""  # a line that has not ended, when lines may be dropped
+        self.ended = self._leaving = False
+        self._failure: BaseException | None = None
+        self._learned = Event()
         self._leaves_at = 0.0  # when the monitor said so
-        ours, theirs = socket.socketpair()
-        self._log, log = os.pipe()
-        with theirs:
-            try:
-                self.process = self._start(command, log, theirs.fileno())
-            except OSError as error:
-                ours.close()
-                os.close(self._log)
-                raise UsageError(f"{command[0]}: {error.strerror}") from error
-            finally:
-                os.close(log)
-        self._socket = ours
-        self._qmp = Qmp(ours)
+        self._tick = self._tick_now  # one object, which the feed knows again
+        self._requests: deque[Callable[[], Talk]] = deque()
+        self._wake, self._waker = os.pipe()
+        self._undo: Sequence[Ask] = ()
+        self._guard = Guard(vm.monitor, paused=vm.waits)
+        self._qmp = Qmp(vm.monitor)
+        self._prober = Prober(self.machine, lambda: self.log, skip, self._guard)
         self._poll = select.poll()
-        self._poll.register(self._log, select.POLLIN)
-        self._poll.register(ours, select.POLLIN)
+        for fd in (vm.monitor.fileno(), self._wake):
+            self._poll.register(fd, select.POLLIN)
+        if not vm.follows:
+            self._poll.register(vm.log, select.POLLIN)
+        if control:
+            self._poll.register(control.fileno(), select.POLLIN)
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    def _start(self, command: Sequence[str], log: int, monitor: int) -> subprocess.Popen[bytes]:
-        with suppress(OSError):  # a smaller pipe only makes QEMU wait more often
-            fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        stamps = "-msg" not in command and "--msg" not in command
-        options = added(log, monitor, stamps=stamps)
-        return subprocess.Popen([*command, *options], pass_fds=(log, monitor))
+    def learn(self) -> Machine:
+        """Return what the monitor tells of the machine, after `MAX_LEARN_SECONDS` at most.
 
-    def learn(self) -> dict[str, Any]:
-        """Return what the monitor answers, read while the log is kept in memory.
-
-        Waits at most `MAX_EARLY_SECONDS` and for `MAX_EARLY_BYTES` of log; then, and when QEMU has
-        ended, what is not known yet is missing.
-
-        Raises:
-            SourceError: QEMU ended in an error before its monitor answered.
+        What is not known by then, or when QEMU has ended, is missing.
         """
-        until = monotonic() + MAX_EARLY_SECONDS
-        early = bytearray()
-        while not self._ended and not self._qmp.done:
-            early += self._step(_CHUNK_BYTES)
-            if len(early) >= MAX_EARLY_BYTES or monotonic() > until:
-                break
-        self.early = bytes(early)
-        if self._ended and self._qmp.answers.get("version") is None and self.process.wait():
-            raise SourceError(
-                f"QEMU did not start: it ended with {self.status()}; its own message says why"
-            )
-        return self._qmp.answers
+        self._learned.wait(MAX_LEARN_SECONDS)
+        return self.machine
 
-    def read1(self, size: int) -> bytes:
-        """Return at most `size` bytes of the log as soon as there are some; none at its end."""
-        data, self.early = self.early[:size], self.early[size:]
-        while not data and not self._ended:
-            data = self._step(size)
-        return data
-
-    read = read1
+    def leave(self) -> None:
+        """Give back a VM that goes on; may be called by a signal handler."""
+        self._request(self._leave)
 
     def drain(self) -> None:
-        """Read the log to its end for nothing, so that the VM can go on; return when QEMU ended."""
-        self.on_note = lambda text: None
-        while self.read1(_CHUNK_BYTES):
-            pass
-        self.process.wait()
-
-    def status(self) -> str:
-        """Return in words how QEMU ended; it must have."""
-        code = self.process.wait()
-        return f"signal {-code}" if code < 0 else f"status {code}"
+        """Read the log to its end for nothing, so that the VM can go on."""
+        self.log = None
+        self.feed.discard()
+        self._thread.join()
 
     def close(self) -> None:
-        """Let go of log and monitor; a QEMU that still runs goes on."""
-        os.close(self._log)
-        self._socket.close()
+        """Let go of everything.
 
-    def _step(self, size: int) -> bytes:
-        """Wait a moment; return what came of the log, and hand on what the monitor said."""
-        gone = self.process.poll() is not None
-        if (
-            self._leaves_at
-            and not self._qmp.done
-            and monotonic() > self._leaves_at + _STUCK_SECONDS
-        ):
-            # QEMU 7.2 waits without end when it is shut down while it owes an answer. Its guest is
-            # gone by then; this signal only makes it look again.
-            self.process.terminate()
-            self._leaves_at = monotonic()
-        ready = self._ready(0 if gone else _LOOK_AGAIN_MS)
-        if self._socket.fileno() in ready:
+        Raises:
+            BaseException: whatever ended the thread too early.
+        """
+        self.feed.discard()
+        self._thread.join()
+        if self._failure:
+            self._guard.let_act()
+        else:
+            self._guard.dismiss()
+        os.close(self._wake)
+        os.close(self._waker)
+        if self._failure:
+            raise self._failure
+
+    def _request(self, talk: Callable[[], Talk]) -> None:
+        self._requests.append(talk)
+        os.write(self._waker, b"!")
+
+    # -- the thread
+
+    def _run(self) -> None:
+        try:
+            self._qmp.start(self._begin())
+            while not self.ended:
+                self._step()
+        except BaseException as error:  # noqa: BLE001 - `close` raises it
+            self._failure = error
+        finally:
+            self.ended = True
+            self.feed.close()
+            self._learned.set()
+
+    def _begin(self) -> Talk:
+        yield from learn(self.machine)
+        yield from self._vm.begin(self._prober, probe=self._probe)
+        self._learned.set()
+
+    def _leave(self) -> Talk:
+        yield from self._vm.end(self._prober)
+        self._leaving = True
+
+    def _step(self) -> None:
+        """Wait a moment; hand on what came of the log, and what the monitor said."""
+        over = self._vm.gone() or self._over()
+        self._unstick()
+        self._qmp.look_at_clock()
+        wait_ms = _FOLLOW_MS if self._vm.follows else _LOOK_AGAIN_MS
+        ready = self._ready(0 if over or self._qmp.call else wait_ms)
+        self._take_requests(ready)
+        if self._vm.monitor.fileno() not in ready:
+            self.feed.call(self._tick)
+        data = self._read(ready)
+        self._put(data)
+        if call := self._qmp.call:
+            self._put_backlog()
+            self.feed.call(call.function)
+            self._qmp.called()
+        if self._vm.monitor.fileno() in ready:
             self._hear()
-        data = os.read(self._log, size) if self._log in ready else b""
+        if (undo := self._vm.undo) != self._undo:
+            self._undo = undo
+            self._guard.undo(undo)
         # No bytes: the end of the pipe, or a QEMU that is gone and left its pipe to a child.
-        if not data and (gone or self._log in ready):
-            self._ended = True
-            while self._socket.fileno() in self._ready(0):
-                self._hear()
-        return data
+        if not data and (over or self._vm.log in ready):
+            self._finish()
+
+    def _over(self) -> bool:
+        """Whether a VM that was joined needs nothing more of us."""
+        return self._vm.joined and (self._qmp.closed or (self._leaving and self._qmp.idle))
+
+    def _finish(self) -> None:
+        self.ended = True
+        while not self._qmp.closed and self._vm.monitor.fileno() in self._ready(0):
+            self._hear()
+        self._put(b"", last=True)
+
+    def _take_requests(self, ready: set[int]) -> None:
+        if self._control and self._control.fileno() in ready and (peer := self._control.accept()):
+            self._requests.append(partial(self._prober.on_request, partial(answer, peer)))
+        if self._wake in ready:
+            os.read(self._wake, _CHUNK_BYTES)
+        while self._requests:
+            self._qmp.start(self._requests.popleft()())
+
+    def _read(self, ready: set[int]) -> bytes:
+        if self._vm.follows or self._vm.log in ready:
+            return os.read(self._vm.log, _CHUNK_BYTES)
+        return b""
+
+    def _put(self, data: bytes, *, last: bool = False) -> None:
+        if self._drop:
+            whole, newline, rest = (self._rest + data).rpartition(b"\n")
+            data, self._rest = (self._rest + data, b"") if last else (whole + newline, rest)
+        if data:
+            self.feed.put(data)
+
+    def _put_backlog(self) -> None:
+        """Hand on all that QEMU has logged by now; what it logs meanwhile may be left."""
+        raw = fcntl.ioctl(self._vm.log, termios.FIONREAD, bytes(4))
+        left: int = struct.unpack("i", raw)[0]
+        while left > 0 and (data := os.read(self._vm.log, min(left, _CHUNK_BYTES))):
+            self._put(data)
+            left -= len(data)
+
+    def _unstick(self) -> None:
+        """End a QEMU that has said it leaves and does not.
+
+        QEMU 7.2 waits without end when it is shut down while it owes an answer. Its guest is gone
+        by then; this signal only makes it look again.
+        """
+        if self._leaves_at and self._qmp.owed and monotonic() > self._leaves_at + _STUCK_SECONDS:
+            self._vm.nudge()
+            self._leaves_at = monotonic()
 
     def _ready(self, wait_ms: int) -> set[int]:
         return {fd for fd, _ in self._poll.poll(wait_ms)}
 
     def _hear(self) -> None:
         for message in self._qmp.receive():
+            if text := told(message):
+                self._put_backlog()
+                self.feed.call(partial(self._tell, text))
             if message["event"] == "SHUTDOWN":
-                self._leaves_at = monotonic()
-            if text := note_of(message):
-                self.on_note(text)
+                self._shut_down(reason(message))
         if self._qmp.closed:
-            self._poll.unregister(self._socket)
+            with suppress(KeyError):  # it is told once
+                self._poll.unregister(self._vm.monitor.fileno())
 
-    def _keep(self, text: str) -> None:
-        if len(self.early_notes) < MAX_EARLY_NOTES:
-            self.early_notes.append(text)
+    def _tick_now(self) -> None:
+        if self.log:
+            self.log.tick()
+
+    def _lose(self, count: int) -> None:
+        if self.log:
+            self.log.lose(count)
+
+    def _tell(self, text: str) -> None:
+        if self.log:
+            self.log.tell(text)
+
+    def _shut_down(self, why: str) -> None:
+        if not (self._probe and why in RESETS):
+            self._leaves_at = monotonic()
+        if self._probe:
+            self._qmp.start(self._prober.shut_down(why))

@@ -19,6 +19,7 @@ from typing import Any, Final
 from tracer import events as ev
 from tracer.events import NUMBER, Event
 from tracer.its.commands import BY_NAME, encode, known_masks
+from tracer.its.lpi import FIRST_LPI
 from tracer.its.registers import gicr_register
 from tracer.log.header import MAX_CPUS, Header
 from tracer.sources.lines import LineReader
@@ -31,18 +32,24 @@ MAX_HELD_EVENTS: Final = 1 << 18
 
 _REG_READ, _REG_WRITE, _MSI = NUMBER["reg.read"], NUMBER["reg.write"], NUMBER["msi"]
 _GICR_READ, _GICR_WRITE = NUMBER["gicr.read"], NUMBER["gicr.write"]
+_ACK, _MEM_READ = NUMBER["lpi.ack"], NUMBER["mem.read"]
 _COMMAND, _RESET, _GAP = NUMBER["command"], NUMBER["reset"], NUMBER["source.gap"]
-_MARKER: Final = NUMBER["marker"]
+_MARKER, _LOSS, _PROBE = NUMBER["marker"], NUMBER["loss"], NUMBER["probe"]
 _READ, _WRITE, _FAULT = NUMBER["table.read"], NUMBER["table.write"], NUMBER["table.fault"]
 
 _MARK: Final = b"gicv3_its_"
 _WRITES: Final = (b"gicv3_its_write", b"gicv3_its_badwrite")
 _GICR_MARK: Final = b"gicv3_redist_"
+_ACK_MARK: Final = b"gicv3_icc_iar1_read"
+_INTID_END: Final = 1 << 24  # what ICC_IAR1 has room for
+# The ITS of QEMU itself, or its side of one of KVM's.
 _RESET_LINE: Final = re.compile(
-    rb"resettable_phase_hold_exec obj=0x[0-9a-f]+\(arm-gicv3-its\) method=[01]"
+    rb"resettable_phase_hold_exec obj=0x[0-9a-f]+\((?:arm-gicv3-its|arm-its-kvm)\) method=[01]"
 )
 _RESET_MARK: Final = b"(arm-gicv3-its)"
+_KVM_RESET_MARK: Final = b"(arm-its-kvm)"
 _STAMP: Final = re.compile(rb"(?m:^)(?:[0-9]{1,10})@([0-9]{1,10})\.([0-9]{6}):")
+_OTHER_MARKS: Final = (_ACK_MARK, _GICR_MARK, _RESET_MARK, _KVM_RESET_MARK)
 # lookup_ite's message about a DeviceID has no newline: the next line begins right behind it.
 _GLUED: Final = re.compile(
     rb".*invalid command attributes: devid -?[0-9]+>=-?[0-9]+"
@@ -87,8 +94,10 @@ def header(start: bytes) -> Header:
 class QemuLog:
     """Turns lines into events; what is held belongs to an input whose own line is still to come."""
 
-    def __init__(self, reader: LineReader) -> None:
+    def __init__(self, reader: LineReader, *, running: bool = False) -> None:
+        """`running`: the log begins in the middle of a life."""
         self.stats = Stats()
+        self.lost = 0  # lines that were dropped
         self._reader = reader
         self._out: list[Event] = []
         self._held: list[tuple[int, list[Any]]] = []  # (time, event without its time and cause)
@@ -97,7 +106,9 @@ class QemuLog:
         self._resets = 0
         self._time_ns = 0
         self._last_ns = 0
-        self._any = False  # whether an ITS access was seen
+        self._any = running  # whether the ITS was there before: no reset is the first
+        self._asked: tuple[int | None, int, int] | None = None  # what we read ourselves
+        self._count = self._ticked = 0  # events so far, and at the last tick
 
     def events(self) -> Iterator[Event]:
         """Yield the events of the whole log, in the order in which the device saw them."""
@@ -122,7 +133,7 @@ class QemuLog:
             self._orphan()
             return
         at = line.find(_MARK)
-        if at < 0 and _RESET_MARK not in line and _GICR_MARK not in line:
+        if at < 0 and not any(mark in line for mark in _OTHER_MARKS):
             self.stats.skipped += 1
         elif not self._reader.complete:
             # The last line lacks its newline: its last number may lack digits.
@@ -169,7 +180,9 @@ class QemuLog:
         if _RESET_LINE.fullmatch(line):
             self.stats.ours += 1
             self._reset()
-        elif _RESET_MARK in line and b"resettable_phase_hold_exec" in line:
+        elif b"resettable_phase_hold_exec" in line and (
+            _RESET_MARK in line or _KVM_RESET_MARK in line
+        ):
             self.gap("a reset of the ITS, damaged")
         elif at < 0 or name.endswith(b":"):
             # Another device's line, or QEMU's own message about a guest error in our functions.
@@ -184,9 +197,44 @@ class QemuLog:
         self._command = None
         self._emit(_GAP, reason, self.stats.lines)
 
+    # -- what is said beside the log; the counterpart is `qemu_live`
+
     def note(self, text: str) -> None:
         """Put a marker before the next event; effects still find their input behind it."""
         self._emit(_MARKER, text)
+
+    def tick(self) -> None:
+        """All that was read so far came before anything that the monitor tells later."""
+        self._ticked = self._count
+
+    def tell(self, text: str) -> None:
+        """The monitor told this on a stream of its own: between the last tick and now."""
+        self.note(f"{text}; not before event {self._ticked}, not after event {self._count}")
+
+    def lose(self, count: int) -> None:
+        """Lines were dropped here, because the trace could not be written as fast as they came."""
+        self.lost += count
+        self._lose_input()
+        self._emit(_LOSS, "the trace could not be written as fast as QEMU's log came", count)
+
+    def probe(self, edge: int, *, perturbing: bool) -> None:
+        """Our own looking begins (edge 0) or ends (1) here; it lists neither LPIs nor events."""
+        self._asked = None
+        self._emit(_PROBE, edge, int(perturbing), 0)
+
+    def asks(self, cpu: int | None, offset: int, size: int) -> None:
+        """The next read of this register, of the ITS or of a CPU's redistributor, is ours."""
+        self._asked = (cpu, offset, size)
+
+    def memory(self, gpa: int, data: bytes) -> None:
+        """Guest RAM as it was found by us."""
+        self._emit(_MEM_READ, 0, gpa, data)
+
+    def _origin(self, *what: int | None) -> int:
+        if what != self._asked:
+            return ev.GUEST
+        self._asked = None
+        return ev.PROBE
 
     def _orphan(self) -> None:
         """What was held has lost its input: it is kept, with a cause that is not known."""
@@ -202,6 +250,7 @@ class QemuLog:
     def _emit_at(self, time_ns: int, event: list[Any]) -> None:
         event[1] = time_ns - self._last_ns
         self._last_ns = time_ns
+        self._count += 1
         if self._since_msi:
             self._since_msi += 1
         self._out.append(ev.trim(event, ev.KINDS[event[0]]))
@@ -230,7 +279,7 @@ class QemuLog:
         """gicv3_its_read; of a bad one (gicv3_its_badread) the guest got 0."""
         self._any = True
         self._since_msi = 0
-        self._emit(_REG_READ, offset, value, size, ev.GUEST, bad)
+        self._emit(_REG_READ, offset, value, size, self._origin(None, offset, size), bad)
 
     def translation_write(self, offset: int, data: int, size: int, requester_id: int) -> None:
         """gicv3_its_translation_write: its effects follow."""
@@ -242,9 +291,18 @@ class QemuLog:
         """gicv3_redist_*: only the LPI registers are of interest."""
         self._any = True
         if gicr_register(offset):
-            # QEMU prints the affinity; its virt machine has clusters of 16 CPUs.
-            cpu = (cpu >> 8) * 16 + (cpu & 0xFF)
-            self._emit(kind, cpu, offset, value, size, ev.GUEST, bad)
+            cpu = _cpu(cpu)
+            origin = self._origin(cpu, offset, size) if kind == _GICR_READ else ev.GUEST
+            self._emit(kind, cpu, offset, value, size, origin, bad)
+        else:
+            self.stats.ours -= 1
+            self.stats.skipped += 1
+
+    def acknowledge(self, cpu: int, intid: int) -> None:
+        """gicv3_icc_iar1_read: only LPIs are of interest."""
+        if FIRST_LPI <= intid < _INTID_END:
+            self._since_msi = 0
+            self._emit(_ACK, 0, intid, _cpu(cpu))
         else:
             self.stats.ours -= 1
             self.stats.skipped += 1
@@ -296,6 +354,11 @@ class QemuLog:
         self.effect(
             kind, table, index, base, *(entry[:1] if kind == _WRITE and not entry[0] else entry)
         )
+
+
+def _cpu(affinity: int) -> int:
+    """Return a CPU's number; QEMU prints the affinity, and virt has clusters of 16 CPUs."""
+    return (affinity >> 8) * 16 + (affinity & 0xFF)
 
 
 def _cmd(name: str, *attrs: str) -> Callable[..., None]:
@@ -399,6 +462,7 @@ _TABLE: Final[dict[str, Callable[..., None]]] = {
     "gicv3_its_vte_read": _vte(_READ),
     "gicv3_its_vte_write": _vte(_WRITE),
     "gicv3_its_vte_read_fault": _fault(ev.VTE),
+    "gicv3_icc_iar1_read": QemuLog.acknowledge,
     "gicv3_redist_read": _gicr(_GICR_READ),
     "gicv3_redist_badread": lambda log, cpu, offset, size, secure: log.gicr(
         _GICR_READ, 1, cpu, offset, 0, size

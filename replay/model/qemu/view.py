@@ -6,19 +6,20 @@ whether an entry was seen since its table last changed hands.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from replay.model.qemu import entries
+from replay.model.qemu import entries, pending
 from replay.model.qemu.registers import READ, table_desc
 from replay.model.qemu.state import TableDesc
 from replay.model.qemu.tables import unseen_page
-from tracer.its.lpi import pending_bit
-from tracer.its.registers import Pendbaser
 
 if TYPE_CHECKING:
     from replay.model.qemu.vm import QemuVm
 
 _LEVEL1_ADDRESS = (1 << 51) - 1
+_TABLES = {"devices": "GITS_BASER0", "collections": "GITS_BASER1", "vpes": "GITS_BASER2"}
 
 
 def registers(vm: QemuVm) -> dict[str, int]:
@@ -144,6 +145,26 @@ def vpes(vm: QemuVm) -> dict[int, dict[str, Any]]:
     return found
 
 
+def left_in_ram(
+    vm: QemuVm, basers: Mapping[str, int | None], pages: list[tuple[int, int]]
+) -> dict[str, int]:
+    """Return component -> valid entries of the tables that `basers` name, within `pages`."""
+    read = sorted(pages)
+    starts = [start for start, _ in read]
+
+    def is_read(at: int) -> bool:
+        index = bisect_right(starts, at) - 1
+        return index >= 0 and at < read[index][0] + read[index][1]
+
+    return {
+        component: sum(
+            raw & 1 and is_read(at)
+            for _, at, raw in _entries(vm, table_desc(basers.get(baser) or 0))
+        )
+        for component, baser in _TABLES.items()
+    }
+
+
 def _confirmed(vm: QemuVm, at: int, since: int) -> bool:
     return vm.ram.complete or vm.confirmed.get(at, -1) >= since
 
@@ -157,20 +178,11 @@ def lpis(vm: QemuVm) -> dict[int, dict[str, Any]]:
             if "icid" in event:
                 target = targets.get(event["icid"])
                 found[event["intid"]] = {
-                    "pending": _pending(vm, event["intid"], target),
+                    "pending": pending.word(vm, target, event["intid"]),
                     "target": target,
                     "queued": None,
                 }
     return found
-
-
-def _pending(vm: QemuVm, intid: int, cpu: int | None) -> str:
-    if not vm.gicr_known or not vm.ram.complete or cpu is None or cpu >= len(vm.cpus):
-        # A guest that runs takes interrupts where nobody sees it.
-        return "maybe"
-    gpa, shift = pending_bit(Pendbaser.physical_address.get(vm.cpus[cpu].pendbaser), intid)
-    byte = vm.ram.load8(gpa)
-    return "maybe" if byte is None else "set" if byte >> shift & 1 else "clear"
 
 
 def hidden(vm: QemuVm) -> dict[str, Any]:
@@ -180,4 +192,10 @@ def hidden(vm: QemuVm) -> dict[str, Any]:
     return {
         name: [desc.base, desc.entries, desc.page_size, desc.entry_size, desc.indirect]
         for name, desc in shown.items()
-    } | {"queue": [its.queue.base, its.queue.entries]}
+    } | {"queue": [its.queue.base, its.queue.entries], **_pending_bits(vm)}
+
+
+def _pending_bits(vm: QemuVm) -> dict[str, Any]:
+    """Return the pending bits that are known though guest RAM is not, if any are."""
+    bits = {hex(key): bit for key, bit in sorted(vm.pending.bits.items())}
+    return {"pending": bits, "acks_seen": vm.pending.acks_seen} if bits else {}

@@ -1,0 +1,119 @@
+"""Several targets on one trace, step by step: where do two of them answer differently?
+
+No trace's output and no model is trusted: the same inputs go to each target, and their answers are
+compared with each other. Counterpart: `replay.engine`, which compares one with the trace.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from replay.engine import NOT_JUDGED
+from replay.model import effects
+from replay.model.effects import Effect, HostCrash
+from replay.targets.ahead import Group, Grouper, Item, Target
+from replay.targets.common import Answer
+from tracer.events import NUMBER, Event
+from tracer.log.opening import AnyReader
+
+CONTEXT_EVENTS: Final = 5
+_REG_READ: Final = NUMBER["reg.read"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first event that two targets answer differently, with the registers of each there."""
+
+    seq: int
+    event: Event
+    answers: tuple[tuple[str, Any], ...]  # by target: name, answer
+    registers: tuple[dict[str, int], ...]  # of each, a frame's end later at most
+    before: tuple[tuple[int, Event], ...]
+
+
+@dataclass(slots=True)
+class Lockstep:
+    """What came of it: how many answers agreed, and what could not be compared or differs."""
+
+    agreed: int = 0
+    not_judged: int = 0
+    difference: Difference | None = None
+
+
+def run(reader: AnyReader, targets: Sequence[Target]) -> Lockstep:
+    """Carry a trace out on all targets, up to the first event that they answer differently."""
+    found = Lockstep()
+    asked = frozenset.intersection(*(each.asked for each in targets))
+    kinds = frozenset.intersection(*(each.expresses for each in targets))
+    recent: deque[tuple[int, Event]] = deque(maxlen=CONTEXT_EVENTS)
+    for groups in _steps(reader, asked):
+        rows = zip(*(each.carry_out(groups) for each in targets), strict=True)
+        for (seq, event, _), row in zip(groups, rows, strict=True):
+            answers = [_comparable(item, kinds) for item in row]
+            if None in answers:
+                found.not_judged += 1
+            elif not all(_alike(answers[0], each) for each in answers[1:]):
+                found.difference = Difference(
+                    seq,
+                    event,
+                    tuple(
+                        (each.name, answer) for each, answer in zip(targets, answers, strict=True)
+                    ),
+                    tuple(each.registers() for each in targets),
+                    tuple(recent),
+                )
+                return found
+            else:
+                found.agreed += 1
+            recent.append((seq, event))
+    return found
+
+
+def _steps(reader: AnyReader, asked: frozenset[int]) -> Iterator[list[Group]]:
+    """Yield what can be carried out, a frame at a time."""
+    grouper = Grouper(asked)
+    for first_seq, events in reader:
+        if reader.status == "damaged":
+            return
+        yield grouper.take(first_seq, events)
+    yield grouper.rest()
+
+
+def _comparable(item: Item, kinds: frozenset[int]) -> Any:
+    """Return an answer in a form that two targets share, or None where one cannot judge."""
+    event, answer, bound = item
+    if isinstance(answer, HostCrash):
+        return f"crash in {answer.function}"
+    if event[0] == _REG_READ:
+        return "bad" if answer is None else answer
+    if isinstance(answer, Answer):
+        return answer.expected
+    if answer is None or NOT_JUDGED in bound.values():
+        return None
+    return [effect for effect in answer if effect[0] in kinds]
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Return whether two answers agree in all that both show."""
+    if not isinstance(one, list) or not isinstance(other, list):
+        return bool(one == other)
+    return len(one) == len(other) and all(map(_alike_effects, one, other))
+
+
+def _alike_effects(one: Effect, other: Effect) -> bool:
+    if one[0] != other[0]:
+        return False
+    if one[0] != effects.COMMAND:
+        pairs = zip(one[1:], other[1:], strict=False)  # what is not observed is left out
+        return all(a == b for a, b in pairs if a is not None and b is not None)
+    known = [a & b for a, b in zip(_known(one), _known(other), strict=True)]
+    words = zip(one[2:6], other[2:6], known, strict=True)
+    return one[1] == other[1] and not any((a ^ b) & mask for a, b, mask in words)
+
+
+def _known(command: Effect) -> tuple[int, ...]:
+    """Return which bits of its doublewords a command shows."""
+    return command[6:10] if len(command) > 6 else (-1,) * 4

@@ -1,0 +1,59 @@
+"""A model as a target beside real ones: it answers with what it is certain of.
+
+Counterparts: `ahead`, whose protocol it follows, and `replay.engine`, which lets a model learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replay.judge import AnyModel
+from replay.model.effects import HostCrash
+from replay.targets.ahead import Group, Item
+from tracer import events as ev
+from tracer.events import NUMBER, Event
+
+_REG_READ = NUMBER["reg.read"]
+
+
+class ModelTarget:
+    """One model that a trace is carried out on."""
+
+    oops: Sequence[str] = ()
+
+    def __init__(self, model: AnyModel) -> None:
+        self._model = model
+        self._dead: HostCrash | None = None
+        self.name = f"model {model.name}"
+        self.expresses = model.expresses
+        self.asked = frozenset((_REG_READ, *model.asks))
+
+    def carry_out(self, groups: Sequence[Group]) -> list[Item]:
+        """Carry out inputs and ask for outputs, one behind the other."""
+        return [self._one(event, outputs) for _, event, outputs in groups]
+
+    def _one(self, event: Event, outputs: Sequence[Event]) -> Item:
+        model = self._model
+        if self._dead is not None:
+            return event, self._dead, {}
+        if event[0] == _REG_READ:
+            return event, model.read(event), {}
+        if event[0] >= ev.FIRST_OUTPUT:
+            answer = model.asks[event[0]](event)
+            if answer is not None and not answer.certain:
+                model.learn(event)
+                answer = None
+            return event, answer, {}
+        try:
+            done = list(model.apply(event, outputs))
+        except HostCrash as crash:
+            self._dead = crash
+            return event, crash, {}
+        return event, done, dict(model.bound)
+
+    def registers(self) -> dict[str, int]:
+        """Return the ITS registers by name."""
+        return self._model.registers()
+
+    def close(self) -> None:
+        """Nothing is left of it."""

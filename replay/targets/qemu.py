@@ -1,0 +1,324 @@
+"""Any QEMU binary as a target: its ITS is asked over qtest what the trace's ITS was asked.
+
+Nothing runs in it: registers, RAM and redistributors are reached over qtest, resets are QMP's
+`system_reset`, MSIs come from edu devices, and what its ITS did inside is read from its own trace
+log. Where a trace does not show guest RAM, what the ITS needs of it is put there first: commands as
+the trace shows them fetched, zeroed tables as a driver hands them over, level-1 entries. The
+counterparts are `ahead`, which feeds it, and `qtest`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from replay.engine import NOT_JUDGED
+from replay.model import effects
+from replay.targets import edu
+from replay.targets.ahead import Group, Item
+from replay.targets.common import Answer
+from replay.targets.errors import TargetError
+from replay.targets.handover import HandOver, Store
+from replay.targets.qtest import Qtest
+from tracer import events as ev
+from tracer.events import NUMBER, Event, fields_of
+from tracer.its.registers import its_register
+from tracer.log.header import Header
+from tracer.sources.lines import LineReader
+from tracer.sources.qemu_log import QemuLog
+
+ITS_BASE: Final = 0x0808_0000  # of QEMU's virt machine, as the others
+GICD_BASE: Final = 0x0800_0000
+GICR_BASE: Final = 0x080A_0000
+RAM_BASE: Final = 0x4000_0000
+DOORBELL: Final = ITS_BASE + 0x1_0040
+MAX_GICRS: Final = 123  # in the machine's first region
+DEFAULT_RAM_MIB: Final = 4096
+MAX_RAM_MIB: Final = 1 << 18
+_MIB: Final = 1 << 20
+_GICR_BYTES: Final = {False: 0x2_0000, True: 0x4_0000}  # by GICv4
+_LETTER: Final = {1: "b", 2: "w", 4: "l", 8: "q"}
+
+_REG_WRITE, _REG_READ = NUMBER["reg.write"], NUMBER["reg.read"]
+_MSI, _RESET = NUMBER["msi"], NUMBER["reset"]
+_GICR_READ, _MEM_READ = NUMBER["gicr.read"], NUMBER["mem.read"]
+_INSIDE: Final = frozenset(
+    (effects.COMMAND, effects.TABLE_READ, effects.TABLE_WRITE, effects.TABLE_FAULT)
+)
+_ASKED: Final = frozenset((_REG_READ, _GICR_READ, NUMBER["gicd.read"], _MEM_READ))
+_NOT_QEMUS: Final = frozenset(
+    NUMBER[name] for name in ("attr.set", "save", "save_pending", "restore")
+)
+
+
+# name -> (offset, bytes) of what is shown of its state
+_SHOWN: Final = {
+    found[0]: (offset, found[1].size_bytes)
+    for offset in (0x0, 0x4, 0x8, 0x80, 0x88, 0x90, *range(0x100, 0x140, 8), 0xFFE8)
+    if (found := its_register(offset))
+}
+
+
+@dataclass(slots=True)
+class Needs:
+    """What a trace needs of a QEMU, found by reading it once before."""
+
+    device_ids: set[int] = field(default_factory=set)
+    inside: bool = False  # whether the trace shows commands, table entries or bad accesses
+
+    def see(self, event: Event) -> None:
+        """Take an event in."""
+        if event[0] == _MSI:
+            self.device_ids.add(event[2])
+        self.inside |= event[0] in _INSIDE or (
+            event[0] in (_REG_READ, _REG_WRITE) and len(event) > 6 and event[6] != 0
+        )
+
+
+class _Step(NamedTuple):
+    """One event: which of the batch's replies is its answer, and whether the log has an input."""
+
+    event: Event
+    reply: int | None
+    logged: bool
+    bound: str | None
+
+
+class QemuTarget:
+    """One QEMU that a trace is carried out on."""
+
+    asked = _ASKED
+    oops: Sequence[str] = ()
+
+    def __init__(self, binary: str, header: Header, needs: Needs) -> None:
+        self._virtual = bool(header.profile and header.profile.endswith("-gicv4"))
+        self._cpus = header.cpus or 1
+        self._needs = needs
+        self._binary = binary
+        self._header = header
+        self.expresses = _INSIDE if needs.inside else frozenset()
+        self._complete = header.guest_ram == "complete"
+        self._qtest = self._start()
+        self.name = f"qemu-{'.'.join(map(str, self._qtest.version))}"
+
+    def _start(self) -> Qtest:
+        self._fresh = True
+        self._ready: set[int] = set()  # edu devices that were set up since the last reset
+        mib = _ram_mib(self._header)
+        self._hand_over = None if self._complete else HandOver(RAM_BASE + mib * _MIB)
+        gic = "gic-version=4,virtualization=on" if self._virtual else "gic-version=3"
+        machine = [
+            *("-M", f"virt,{gic},its=on", "-cpu", "cortex-a57", "-smp", str(self._cpus)),
+            *("-m", str(mib), *edu.options(self._needs.device_ids)),
+        ]
+        return Qtest(self._binary, machine, traced=self._needs.inside)
+
+    def registers(self) -> dict[str, int]:
+        """Return the ITS registers by name."""
+        lines = [_read(ITS_BASE + offset, size)[0] for offset, size in _SHOWN.values()]
+        replies = self._qtest.run(lines)
+        self._qtest.log()
+        return {name: int(reply, 16) for name, reply in zip(_SHOWN, replies, strict=True)}
+
+    def close(self) -> None:
+        """End it."""
+        self._qtest.close()
+
+    # -- carrying out
+
+    def carry_out(self, groups: Sequence[Group]) -> list[Item]:
+        """Carry out inputs and ask for outputs; one batch between any two resets."""
+        items: list[Item] = []
+        lines: list[str] = []
+        steps: list[_Step] = []
+        for _, event, outputs in groups:
+            if event[0] == _RESET:
+                items += self._batch(lines, steps)
+                lines, steps = [], []
+                self._reset(event)
+            steps.append(self._plan(event, outputs, lines))
+        return items + self._batch(lines, steps)
+
+    def _plan(self, event: Event, outputs: Sequence[Event], lines: list[str]) -> _Step:
+        """Add to `lines` what carries out one event."""
+        kind = event[0]
+        if kind in _NOT_QEMUS:
+            raise TargetError(f"{self.name}: has no {ev.kind_name(kind)}: that is KVM's")
+        self._fresh = self._fresh and kind not in (_REG_WRITE, _MSI, NUMBER["mem.write"])
+        bound = None
+        if self._hand_over is not None and kind in (_REG_WRITE, _MSI):
+            before, bound = self._hand_over.before(event, outputs)
+            lines += map(_stored, before)
+        add = _PLANS.get(kind)
+        if add is None:
+            return _Step(event, None, logged=False, bound=None)
+        mine = add(self, fields_of(event))
+        if not mine:
+            return _Step(event, None, logged=False, bound=NOT_JUDGED)
+        lines += mine
+        reply = len(lines) - 1 if kind in _ASKED else None
+        return _Step(event, reply, kind in (_REG_WRITE, _REG_READ, _MSI), bound)
+
+    def _batch(self, lines: list[str], steps: list[_Step]) -> list[Item]:
+        replies = self._qtest.run(lines) if lines else []
+        inside = self._inside() if self._needs.inside else None
+        return [self._item(step, replies, inside) for step in steps]
+
+    def _item(
+        self, step: _Step, replies: list[str], inside: Iterator[tuple[Event, list[Any]]] | None
+    ) -> Item:
+        event, kind = step.event, step.event[0]
+        done: list[Any] = []
+        bad = False
+        if step.logged and inside is not None:
+            own, done = next(inside, (event, []))
+            if own[0] != kind:
+                raise TargetError(f"{self.name}: its trace log does not tell what it was asked")
+            bad = len(own) > 6 and own[6] != 0
+        if kind == _REG_READ:
+            value = None if bad or step.reply is None else int(replies[step.reply], 16)
+            return event, value, {}
+        if kind in _ASKED:
+            return event, self._answer(event, step, replies), {}
+        if step.bound == NOT_JUDGED:
+            return event, [], {-1: NOT_JUDGED}
+        return event, done, {0: f"assumed: {step.bound}"} if step.bound and done else {}
+
+    def _answer(self, event: Event, step: _Step, replies: list[str]) -> Answer | None:
+        if step.reply is None or (event[0] == _MEM_READ and not self._complete):
+            return None
+        if event[0] == _MEM_READ:
+            return Answer("data", bytes.fromhex(replies[step.reply][2:]), event[4], certain=True)
+        got = event[4] if event[0] == _GICR_READ else event[3]
+        return Answer("value", int(replies[step.reply], 16), got, certain=True)
+
+    def _inside(self) -> Iterator[tuple[Event, list[Any]]]:
+        """Yield each access that the log has, with what it did."""
+        log = QemuLog(LineReader(io.BytesIO(self._qtest.log()), self.name))
+        own: Event | None = None
+        done: list[Any] = []
+        for event in log.events():
+            if event[0] in _INSIDE:
+                done.append((event[0], *event[3:]))
+            elif event[0] in (_REG_WRITE, _REG_READ, _MSI):
+                if own is not None:
+                    yield own, done
+                own, done = event, []
+        if own is not None:
+            yield own, done
+
+    def _reset(self, event: Event) -> None:
+        how = event[2]
+        if how == ev.POWER_ON:
+            if not self._fresh:
+                self._qtest.close()
+                self._qtest = self._start()
+        elif how == ev.SYSTEM:
+            self._qtest.ask("system_reset", wait="RESET")
+            self._qtest.log()
+            self._ready.clear()
+            if self._hand_over is not None:
+                self._hand_over.reset()
+        else:
+            raise TargetError(f"{self.name}: has no reset of the kind {ev.RESET_KINDS[how]}")
+
+    # -- one function a kind; `f` are the event's fields
+
+    def _frame(self, f: dict[str, Any]) -> int:
+        frame: int = GICR_BASE + f["cpu"] * _GICR_BYTES[self._virtual]
+        return frame + int(f["offset"])
+
+    def reg_write(self, f: dict[str, Any]) -> list[str]:
+        """A register of the ITS; narrower than 4 bytes nothing reaches it."""
+        return _write(ITS_BASE + f["offset"], f["value"], f["size"])
+
+    def reg_read(self, f: dict[str, Any]) -> list[str]:
+        """A register of the ITS."""
+        return _read(ITS_BASE + f["offset"], f["size"])
+
+    def gicr_write(self, f: dict[str, Any]) -> list[str]:
+        """A redistributor's register; none for a CPU that is not there."""
+        return _write(self._frame(f), f["value"], f["size"]) if f["cpu"] < self._gicrs else []
+
+    def gicr_read(self, f: dict[str, Any]) -> list[str]:
+        """A redistributor's register."""
+        return _read(self._frame(f), f["size"]) if f["cpu"] < self._gicrs else []
+
+    @property
+    def _gicrs(self) -> int:
+        return min(self._cpus, MAX_GICRS)
+
+    def gicd_write(self, f: dict[str, Any]) -> list[str]:
+        """A register of the distributor."""
+        return _write(GICD_BASE + f["offset"], f["value"], f["size"])
+
+    def gicd_read(self, f: dict[str, Any]) -> list[str]:
+        """A register of the distributor."""
+        return _read(GICD_BASE + f["offset"], f["size"])
+
+    def mem_write(self, f: dict[str, Any]) -> list[str]:
+        """Guest RAM."""
+        data: bytes = f["data"]
+        return [f"write {f['gpa']:#x} {len(data):#x} 0x{data.hex()}"] if data else []
+
+    def mem_read(self, f: dict[str, Any]) -> list[str]:
+        """Guest RAM."""
+        return [f"read {f['gpa']:#x} {len(f['data']):#x}"] if f["data"] else []
+
+    def msi(self, f: dict[str, Any]) -> list[str]:
+        """An MSI, by the edu device that has this DeviceID."""
+        device_id = f["device_id"]
+        if not edu.deliverable(device_id, f["event_id"]):
+            return []
+        ready = device_id in self._ready
+        self._ready.add(device_id)
+        return [
+            *([] if ready else edu.set_up(device_id, DOORBELL)),
+            *edu.send(device_id, f["event_id"]),
+        ]
+
+
+def _stored(store: Store) -> str:
+    if store.data is None:
+        return f"memset {store.gpa:#x} {store.size:#x} 0x0"
+    return f"write {store.gpa:#x} {store.size:#x} 0x{store.data.hex()}"
+
+
+def _write(address: int, value: int, size: int) -> list[str]:
+    if size not in (4, 8):
+        return []
+    return [f"write{_LETTER[size]} {address:#x} {value & (1 << 8 * size) - 1:#x}"]
+
+
+def _read(address: int, size: int) -> list[str]:
+    return [f"read{_LETTER[size]} {address:#x}"] if size in (4, 8) else []
+
+
+def _ram_mib(header: Header) -> int:
+    """Return how much RAM the machine is to have; RAM that nothing touches costs nothing."""
+    if header.ram_ranges is None:
+        return DEFAULT_RAM_MIB
+    ends = [base + size for base, size in header.ram_ranges if base >= RAM_BASE]
+    if not ends:
+        raise TargetError(f"QEMU's virt machine has its RAM from {RAM_BASE:#x} on, the trace not")
+    mib = (max(ends) - RAM_BASE + _MIB - 1) // _MIB
+    if mib > MAX_RAM_MIB:
+        raise TargetError(
+            f"the trace's VM has {mib} MiB of RAM; a target gets {MAX_RAM_MIB} at most"
+        )
+    return mib
+
+
+_PLANS: Final[dict[int, Callable[[QemuTarget, dict[str, Any]], list[str]]]] = {
+    NUMBER["reg.write"]: QemuTarget.reg_write,
+    NUMBER["reg.read"]: QemuTarget.reg_read,
+    NUMBER["gicr.write"]: QemuTarget.gicr_write,
+    NUMBER["gicr.read"]: QemuTarget.gicr_read,
+    NUMBER["gicd.write"]: QemuTarget.gicd_write,
+    NUMBER["gicd.read"]: QemuTarget.gicd_read,
+    NUMBER["mem.write"]: QemuTarget.mem_write,
+    NUMBER["mem.read"]: QemuTarget.mem_read,
+    NUMBER["msi"]: QemuTarget.msi,
+}
