@@ -12,11 +12,21 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from replay.model.kvm.layout import queue_bytes as kvm_queue_bytes
-from replay.model.kvm.state import Collection, Device, Ite, State, VgicIrq
+from replay.model.kvm.state import (
+    BLIND,
+    UNKNOWN_TARGET,
+    Collection,
+    Device,
+    Ite,
+    State,
+    VgicIrq,
+)
 from replay.model.kvm.vm import KvmVm
 from replay.model.memory import GuestRam
+from replay.model.qemu.pending import PendingBits
 from replay.model.qemu.state import ItsState, Queue, Redistributor, TableDesc
 from replay.model.qemu.vm import QemuVm
+from replay.model.unknown import Unknown
 from replay.model.xen.commands import queue_bytes as xen_queue_bytes
 from replay.model.xen.state import HostDevice, PendingIrq, XenState
 from replay.model.xen.vm import XenVm
@@ -145,10 +155,13 @@ _QEMU_VM: Final = Record(QemuVm, {
     "its": _QEMU_ITS, "cpus": Each(list, _QEMU_CPU, per_cpu=True), "ram": Ram(),
     "gicr_known": FLAG, "clock": U64, "confirmed": Keyed(ADDRESS, U64),
     "since": Each(list, U64, count=3), "since_itt": Keyed(ADDRESS, U64),
-    "assumed_level1": Each(set, ADDRESS), "maybe_pending": Keyed(U64, SOME_CPU),
+    "assumed_level1": Each(set, ADDRESS),
+    "pending": Record(PendingBits, {
+        "acks_seen": FLAG, "since": U64, "bits": Keyed(ADDRESS, Number(0, 1)),
+    }),
 }, anew=frozenset(("profile", "reset_steps", "effects", "witness", "bound")))  # fmt: skip
 QEMU: Final = Kept("qemu", 1, Record(
-    QemuModel, {"vm": Inside(_QEMU_VM)},
+    QemuModel, {"vm": Inside(_QEMU_VM), "joined": FLAG},
     anew=frozenset(("name", "profile", "_cpus", "bound", "_witness", "asks")),
 ), cpus=lambda model: len(model.vm.cpus), check_links=lambda model: _check_qemu(model.vm))  # fmt: skip
 
@@ -163,8 +176,9 @@ def _check_qemu(vm: QemuVm) -> None:
 # -- KVM
 
 _IRQ: Final = Record(VgicIrq, {
-    "intid": U32, "target": SOME_CPU, "pending": FLAG, "enabled": FLAG, "priority": Number(0, 255),
-    "queued": SOME_CPU, "refs": Number(1, 1 << 48),
+    "intid": U32, "target": Cpu(UNKNOWN_TARGET), "pending": FLAG, "enabled": FLAG,
+    "priority": Number(0, 255), "queued": SOME_CPU, "refs": Number(1, 1 << 48),
+    "configured": FLAG, "doubtful": FLAG, "sent": FLAG, "unseen": FLAG, "shown": INT,
 })  # fmt: skip
 _NAMED_IRQ: Final = Named(VgicIrq, "intid")
 _DEVICE: Final = Record(Device, {
@@ -174,13 +188,15 @@ _DEVICE: Final = Record(Device, {
     }), ordered=True),
 })  # fmt: skip
 _KVM_STATE: Final = Record(State, {
-    "ram": Ram(), "blind": FLAG, "level1_assumed": Each(set, ADDRESS), "last_error": INT,
+    "ram": Ram(), "blind": Number(0, BLIND), "level1_assumed": Each(set, ADDRESS),
+    "last_error": INT, "retired": Each(set, U32), "strays": FLAG, "steps": U64,
+    "unknown": Record(Unknown, {"_bits": Keyed(Text(64), U64)}), "irqs": Number(0, 1024),
     "enabled": FLAG, "cbaser": U64, "creadr": U64, "cwriter": U64, "device_baser": U64,
     "coll_baser": U64,
     # What others name comes before them.
     "lpis": Keyed(U32, _IRQ, ordered=True, names=VgicIrq),
     "collections": Keyed(
-        U32, Record(Collection, {"icid": U32, "target": U64}), ordered=True, names=Collection
+        U32, Record(Collection, {"icid": U32, "target": Number(UNKNOWN_TARGET)}), ordered=True, names=Collection
     ),
     "devices": Each(list, _DEVICE), "cache": Keyed(U64, _NAMED_IRQ, ordered=True),
     "propbaser": U64, "gicd_enabled": FLAG, "implementation_revision": Number(0, 15),
@@ -192,7 +208,7 @@ _KVM_STATE: Final = Record(State, {
 )))  # fmt: skip
 KVM: Final = Kept("kvm", 1, Record(
     KvmModel,
-    {"vm": Inside(Record(KvmVm, {"state": Inside(_KVM_STATE)})), "_errno": INT, "placed": FLAG},
+    {"vm": Inside(Record(KvmVm, {"state": Inside(_KVM_STATE)})), "_errno": INT, "placed": FLAG, "joined": FLAG},
     anew=frozenset(("name", "profile", "_ids", "effects", "bound", "_witness", "asks")),
 ), cpus=lambda model: len(model.vm.state.vcpu_ids), check_links=lambda model: _check_kvm(model.vm.state))  # fmt: skip
 
@@ -205,7 +221,9 @@ def _check_queue(size_bytes: int, *places: int) -> None:
 
 def _check_kvm(state: State) -> None:
     """Every LPI is on the queue that it names, and counts at least those that hold it."""
-    _check_queue(kvm_queue_bytes(state.cbaser), state.creadr, state.cwriter)
+    known = not state.unknown  # else they may be of two different queues
+    size_bytes = kvm_queue_bytes(state.cbaser) if known else MAX_QUEUE_BYTES
+    _check_queue(size_bytes, state.creadr, state.cwriter)
     state.by_id = {device.device_id: device for device in reversed(state.devices)}
     holders = Counter(irq.intid for irq in state.cache.values())
     for device in state.devices:
