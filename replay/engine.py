@@ -206,7 +206,7 @@ class Engine:
     @property
     def standing(self) -> Standing:
         """Where the replay stands beside its model; no input is held after this."""
-        self._settle()
+        self.settle()
         return Standing(self._overlap, self._seen_kinds, self._asked, self._rows)
 
     @standing.setter
@@ -214,22 +214,34 @@ class Engine:
         self._overlap, self._seen_kinds = value.overlap, value.seen_kinds
         self._asked, self._rows = value.asked, value.rows
 
-    def run(self, until: int | None = None) -> Tally:
-        """Replay up to and with event `until` (all without it); stops before damage."""
+    def run(
+        self,
+        until: int | None = None,
+        *,
+        after: Callable[[int, Sequence[Event]], None] | None = None,
+    ) -> Tally:
+        """Replay up to and with event `until` (all without it); stops before damage.
+
+        `after` is called with each frame that was replayed.
+        """
         messages = oplog.get("replay", trace=self.reader.name, model=self.model.name)
         messages.info("replay begins", until=until)
         with suppress(HostCrash, Stopped):  # nothing follows the death of the host
-            self._replay(until)
+            self._replay(until, after)
         messages.info("replay ends", seq=self.seq, outputs=self.tally.outputs, lost=self.lost)
         return self.tally
 
-    def _replay(self, until: int | None) -> None:
+    def _replay(
+        self, until: int | None, after: Callable[[int, Sequence[Event]], None] | None
+    ) -> None:
         for first_seq, events in self._frames():
             if until is not None and first_seq + len(events) > until + 1:
                 self._begin_frame(first_seq, events)
                 self._run_until(first_seq, events, until)
                 return
             self.feed(first_seq, events)
+            if after:
+                after(first_seq, events)
         self._settle()
 
     def feed(self, first_seq: int, events: tuple[Event, ...]) -> None:
@@ -240,6 +252,14 @@ class Engine:
         """
         self._begin_frame(first_seq, events)
         self._run_frame(first_seq, events)
+
+    def settle(self) -> None:
+        """Carry out the input that is held: no more of its outputs come.
+
+        Raises:
+            HostCrash: nothing follows.
+        """
+        self._settle()
 
     def _begin_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
         self._recent = self._before(first_seq)

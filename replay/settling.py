@@ -23,26 +23,26 @@ class Settling:
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
-        self._probing = False
-        self._probed_seq = -1  # the last end of a probe
+        self.probing = False
+        self.probed_seq = -1  # the last end of a probe
 
     def feed(self, first_seq: int, events: Sequence[Event]) -> None:
         """Note the probes among events that the verifier was given."""
         for seq, event in enumerate(events, first_seq):
             if event[0] == _PROBE:
-                self._probing = event[2] == _BEGIN
-                if not self._probing:
-                    self._probed_seq = seq
+                self.probing = event[2] == _BEGIN
+                if not self.probing:
+                    self.probed_seq = seq
 
     def evidence_is_in(self, verdict: ResetVerdict, next_seq: int) -> bool:
         """Return whether what was to be seen of a reset soon after it was seen."""
         if verdict is not self._verifier.resets[-1]:
             return True
-        if self._probing:
+        if self.probing:
             return False
-        return self._probed_seq > verdict.seq or next_seq > verdict.seq + EVENTS_AFTER_RESET
+        return self.probed_seq > verdict.seq or next_seq > verdict.seq + EVENTS_AFTER_RESET
 
     def is_stale(self, verdict: ResetVerdict) -> bool:
         """Return whether a reset was seen stale, and no probe is still looking at it."""
         last = verdict is self._verifier.resets[-1]
-        return verdict.word == STALE and not (last and self._probing)
+        return verdict.word == STALE and not (last and self.probing)

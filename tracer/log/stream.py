@@ -331,8 +331,10 @@ class Reader:
         NotATrace, NewerTrace, DamagedTrace: when not even the header can be read.
     """
 
-    def __init__(self, stream: BinaryIO, name: str = "trace") -> None:
+    def __init__(self, stream: BinaryIO, name: str = "trace", *, follow: bool = False) -> None:
+        """`follow`: the stream waits for more at its end, so that only the end frame ends it."""
         self.name = name
+        self._follow = follow
         self.problems: list[Problem] = []
         self.problem_count = 0
         self.ended = False
@@ -429,7 +431,7 @@ class Reader:
         return "damaged" if "damaged" in kinds else "cut" if kinds else "clean"
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
-        while True:
+        while not (self._follow and self.ended):
             start = self._source.offset
             if not self._source.peek(1):
                 if not self.ended:
