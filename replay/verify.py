@@ -48,6 +48,8 @@ _SHOWN_BY: Final = {
     effects.XLAT_HIT: "translation_cache",
 }
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
+# What there is after commands ran, and in no new device.
+_OF_COMMANDS: Final = ("GITS_CREADR", "devices", "collections")
 MAX_OBSERVATIONS: Final = 16
 MAX_DUMPED: Final = 4096  # stretches of guest RAM that a verdict looks into
 MAX_VERDICTS: Final = 1000  # of them and of resets: a guest makes hand-overs as it likes
@@ -118,8 +120,17 @@ class Verifier:
         self._pause = Pause()
         self._trips = RoundTrips(self._key_writers)
         self.round_trips = self._trips.found
+        self._joined = model.joined
 
     # -- the engine's watcher
+
+    def resumed(self, seq: int, *, overlap: bool) -> None:
+        """What the model holds was there before the trace begins: nobody saw who wrote it."""
+        self._lists = self.model.structures()
+        self._overlap = overlap
+        self._joined = True
+        found = self.model.components()
+        self._hand_over.used = any(found.get(name) for name in _OF_COMMANDS)
 
     def before_input(self, seq: int, event: Event) -> None:
         """Note the state that the input will change."""
@@ -194,7 +205,7 @@ class Verifier:
             components = [each for each in components if _is_its(each.name)]
         self._hand_over.cancel(used=False)
         self._open_verdict(
-            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self.model.joined)
+            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self._joined)
         )
         self._tables_before = self._before
         if unit == "its":
@@ -306,7 +317,7 @@ class Verifier:
         self._open_verdict(
             ResetVerdict(
                 seq, "reinit", "its", components,
-                strict=self.strict, joined=self.model.joined, since=found.since,
+                strict=self.strict, joined=self._joined, since=found.since,
             )
         )  # fmt: skip
         for name, observations in read_back.items():
