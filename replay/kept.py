@@ -137,6 +137,7 @@ class Kept(NamedTuple):
 
 # -- QEMU
 
+_UNKNOWN: Final = Record(Unknown, {"_bits": Keyed(Text(64), U64)})
 _ITS_ENTRIES: Final = Number(0, 1 << 16)
 _TABLE: Final = Record(TableDesc, {
     "base": U64, "entries": _ITS_ENTRIES, "page_size": Number(0, 1 << 16),
@@ -156,6 +157,7 @@ _QEMU_VM: Final = Record(QemuVm, {
     "gicr_known": FLAG, "clock": U64, "confirmed": Keyed(ADDRESS, U64),
     "since": Each(list, U64, count=3), "since_itt": Keyed(ADDRESS, U64),
     "assumed_level1": Each(set, ADDRESS),
+    "unknown": _UNKNOWN,
     "pending": Record(PendingBits, {
         "acks_seen": FLAG, "since": U64, "bits": Keyed(ADDRESS, Number(0, 1)),
     }),
@@ -190,7 +192,7 @@ _DEVICE: Final = Record(Device, {
 _KVM_STATE: Final = Record(State, {
     "ram": Ram(), "blind": Number(0, BLIND), "level1_assumed": Each(set, ADDRESS),
     "last_error": INT, "retired": Each(set, U32), "strays": FLAG, "steps": U64,
-    "unknown": Record(Unknown, {"_bits": Keyed(Text(64), U64)}), "irqs": Number(0, 1024),
+    "unknown": _UNKNOWN, "irqs": Number(0, 1024),
     "enabled": FLAG, "cbaser": U64, "creadr": U64, "cwriter": U64, "device_baser": U64,
     "coll_baser": U64,
     # What others name comes before them.
