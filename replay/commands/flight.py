@@ -25,7 +25,7 @@ from replay.settling import Settling
 from replay.verify import Verifier
 from tracer.errors import TracerError, UsageError
 from tracer.events import POWER_ON, RESET_KINDS, Event
-from tracer.log.header import Header
+from tracer.log.header import IN_PROCESS, Header
 from tracer.log.opening import AnyReader
 from tracer.log.ring import END, Ring
 from tracer.log.stream import Writer
@@ -126,7 +126,7 @@ class Flight:
     """Replays what is recorded, and keeps no more of it than the model's state."""
 
     def __init__(self, header: Header, name: str, model: AnyModel, reasons: Sequence[str]) -> None:
-        self.verifier = Verifier(model)
+        self.verifier = Verifier(model, under_test=header.source == IN_PROCESS)
         judged = RESET in reasons or STALE in reasons
         reader = cast(AnyReader, _Live(header, name))
         self._engine: Engine | None = Engine(reader, model, self.verifier if judged else None)

@@ -36,6 +36,7 @@ from replay.verdict import (
     RoundTrip,
 )
 from replay.verify import Verifier
+from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
 _COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}
@@ -63,7 +64,11 @@ def run(options: argparse.Namespace) -> int:
     """Print a verdict for each reset; 1 for a stale or suspected component."""
     with opened(options) as reader:
         model = make_model(reader.header, options)
-        verifier = Verifier(model, strict=options.strict == "bits")
+        verifier = Verifier(
+            model,
+            strict=options.strict == "bits",
+            under_test=reader.header.source == IN_PROCESS,
+        )
         engine = Engine(reader, model, verifier)
         interrupted = False
         if options.follow:
