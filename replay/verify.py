@@ -110,6 +110,13 @@ class Verifier:
         self._trips = RoundTrips(self._key_writers)
         self.round_trips = self._trips.found
 
+    def planted_by(self, component: str, key: Any = None) -> int | None:
+        """Return the last event that wrote a register, or this key of a list."""
+        if key is not None:
+            return self._key_writers.get((component, key))
+        writer = self._writers.get(component)
+        return None if writer is None else writer[0]
+
     # -- the engine's watcher
 
     def before_input(self, seq: int, event: Event) -> None:
