@@ -306,12 +306,12 @@ class Bench:
         run.restored = other.tape
         run.places(other)
         registers = other.target.registers()
-        queue = run.probe.in_queue_of(registers)
-        for side in (run.one, other):
-            if queue:
-                run.chapter = "INV of every event"
-                side.ask(_events(run.probe.each("INV", run.probe.old)))
-        if not queue:
+        if run.probe.in_queue_of(registers):
+            run.chapter = "INV of every event"
+            again = _events(run.probe.each("INV", run.probe.old))
+            for side in (run.one, other):
+                side.ask(again)
+        else:
             run.outcome.notes.append("the ITS is disabled: configurations could not be read again")
         return other if run.save_and_restore(other) else None
 
@@ -446,7 +446,7 @@ class _Run:
     def _ram(self, other: Side) -> None:
         found = False
         for gpa, one, two in ram(self.one.target, other.target):
-            component, key = self.known_places.at(gpa, self.probe)
+            component, key = self.known_places.at(gpa, one ^ two, self.probe)
             found = True
             self._tell(Told(component, key, None, (gpa, one), (gpa, two)))
         if not found:

@@ -111,9 +111,9 @@ class Places:
     def _add(self, start: int, end: int, component: str, key: Callable[[int], Any]) -> None:
         self._places.append(_Place(start, end, component, key))
 
-    def at(self, gpa: int, probe: Probe) -> tuple[str, Any]:
-        """Return the component and the key of an address; `RAM` where there is no table."""
-        found = probe.place(gpa)
+    def at(self, gpa: int, changed: int, probe: Probe) -> tuple[str, Any]:
+        """Return the component and the key of a doubleword of which these bits differ."""
+        found = probe.place(gpa, changed)
         if found is not None:
             return found
         for place in self._places:

@@ -129,8 +129,12 @@ class Probe:
         if event is not None and event[0] == ev.NUMBER["gicr.read"] and isinstance(value, int):
             self._redist[event[2], event[3]] = value
 
-    def place(self, gpa: int) -> tuple[str, Any] | None:
-        """Return the component and the key that an address in the probe's own RAM belongs to."""
+    def place(self, gpa: int, changed: int) -> tuple[str, Any] | None:
+        """Return what a doubleword, of which these bits differ, belongs to in known tables."""
+        pending = {base for _, base in self._pending_bases()}
+        if gpa & -_PAGE in pending:
+            first = (changed & -changed).bit_length() - 1
+            return "lpis", gpa % _PAGE * 8 + first
         at = gpa - self._area
         if not 0 <= at < AREA_BYTES:
             return None
@@ -138,8 +142,6 @@ class Probe:
             index = (at - _ITTS) // _ITT_BYTES
             device = self.devices[index] if index < len(self.devices) else index
             return "events", (device, (at - _ITTS) % _ITT_BYTES // 8)
-        if at >= _PENDING:
-            return "lpis", at % _PAGE * 8
         for start, component in _PLACES:
             if at >= start:
                 return component, at
@@ -169,12 +171,15 @@ class Probe:
     def _pending_places(self) -> list[tuple[int, int, int]]:
         """Return (vCPU, address, bytes) of the parts of the pending tables that are asked about."""
         first, last = min(self.intids) // 8 & ~7, max(self.intids) // 8 | 7
+        return [(cpu, base + first, last - first + 1) for cpu, base in self._pending_bases()]
+
+    def _pending_bases(self) -> list[tuple[int, int]]:
+        """Return (vCPU, address) of the pending tables, as far as the registers were seen."""
         found = []
         for cpu in range(self.cpus):
             low, high = (self._redist.get((cpu, offset)) for offset in (0x78, 0x7C))
             if low is not None and high is not None:
-                base = Pendbaser.physical_address.get(low | high << 32)
-                found.append((cpu, base + first, last - first + 1))
+                found.append((cpu, Pendbaser.physical_address.get(low | high << 32)))
         return found
 
     def _pending_reads(self, about: str) -> list[Step]:

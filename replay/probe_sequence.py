@@ -220,7 +220,7 @@ CHAPTERS: Final = (
 
 
 def _r1(probe: Probe) -> list[Step]:
-    return [*probe.look(), *probe.its_registers()]
+    return [*probe.look(), *probe.registers()]
 
 
 def _r2(probe: Probe) -> list[Step]:

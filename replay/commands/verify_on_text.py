@@ -32,13 +32,30 @@ def print_outcome(outcome: Outcome, events: Sequence[Event], *, verbose: bool) -
         for line in lines:
             print(f"    {clean(line)}")
     for (component, key), told in _grouped(outcome.differences, verbose=verbose):
-        _print(component, key, told, events)
+        if verbose or told[0].word in _COLOUR:
+            _print(component, key, told, events)
+    quiet = [each for each in outcome.differences if each.word not in _COLOUR]
+    if quiet and not verbose:
+        print(f"  {_quietly(quiet)}")
     looked = ", ".join(name for name in sorted(outcome.looked) if name)
     print(f"  equal: {looked or 'nothing'}")
     if outcome.not_looked:
         print(f"  not looked at: {'; '.join(map(clean, outcome.not_looked))}")
     for note in outcome.notes:
         print(f"  {clean(note)}")
+
+
+def _quietly(differences: Sequence[Difference]) -> str:
+    """Return what is no finding in one line: a word, and the components that it is said of."""
+    by_word: dict[str, dict[str, None]] = {}
+    for each in differences:
+        name = each.component if _is_register(each) else _named(each.component, each.key)
+        by_word.setdefault(each.word, {})[name] = None
+    return "; ".join(f"{word}: {', '.join(names)}" for word, names in by_word.items())
+
+
+def _named(component: str, key: Any) -> str:
+    return component if key is None else f"{component} {_key(key)}"
 
 
 def _grouped(
@@ -65,8 +82,7 @@ def _is_register(each: Difference) -> bool:
 
 def _print(component: str, key: Any, told: list[Difference], events: Sequence[Event]) -> None:
     first = told[0]
-    name = component if key is None else f"{component} {_key(key)}"
-    print(f"  {name:24} {paint(first.word, _COLOUR.get(first.word, 'yellow'))}")
+    print(f"  {_named(component, key):24} {paint(first.word, _COLOUR.get(first.word, 'yellow'))}")
     for each in told[:MAX_TOLD]:
         print(f"    {each.chapter}: {_value(each.one)}, should be {_value(each.other)}")
     if len(told) > MAX_TOLD:
