@@ -127,6 +127,13 @@ class Verifier:
         self.round_trips = self._trips.found
         self._joined = model.joined
 
+    def planted_by(self, component: str, key: Any = None) -> int | None:
+        """Return the last event that wrote a register, or this key of a list."""
+        if key is not None:
+            return self._key_writers.get((component, key))
+        writer = self._writers.get(component)
+        return None if writer is None else writer[0]
+
     # -- the engine's watcher
 
     def resumed(self, seq: int, *, overlap: bool) -> None:
