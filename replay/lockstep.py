@@ -20,7 +20,7 @@ from tracer.events import NUMBER, Event
 from tracer.log.opening import AnyReader
 
 CONTEXT_EVENTS: Final = 5
-_REG_READ: Final = NUMBER["reg.read"]
+_REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,8 @@ def _comparable(item: Item, kinds: frozenset[int]) -> Any:
         return f"crash in {answer.function}"
     if event[0] == _REG_READ:
         return "bad" if answer is None else answer
+    if event[0] == _PROBE:
+        return None if answer is None else tuple(sorted(answer))
     if isinstance(answer, Answer):
         return answer.expected
     if answer is None or NOT_JUDGED in bound.values():

@@ -122,7 +122,7 @@ class KvmTarget:
         requests: list[Request] = []
         steps: list[_Step] = []
         for _, event, outputs in groups:
-            if event[0] == NUMBER["reset"] and event[2] == ev.POWER_ON:
+            if _is_power_on(event):
                 items += self._batch(requests, steps)
                 requests, steps = [], []
                 if not self._fresh and self._dead is None:
@@ -144,7 +144,7 @@ class KvmTarget:
             requests += map(self._store, stores)
         mine = plan(self, fields_of(event))
         requests += mine
-        return bound if mine else NOT_JUDGED
+        return bound if mine or _is_power_on(event) else NOT_JUDGED
 
     def _batch(self, requests: list[Request], steps: list[_Step]) -> list[Item]:
         replies: list[Reply] = []
@@ -320,15 +320,21 @@ def rows(text: bytes) -> list[tuple[int, ...]]:
     ]
 
 
+def _is_power_on(event: Event) -> bool:
+    return bool(event[0] == NUMBER["reset"] and event[2] == ev.POWER_ON)
+
+
 def _is_attribute(event: Event) -> bool:
     """Return whether what carried an input out answers with an errno."""
     if event[0] in (NUMBER["reg.write"], NUMBER["gicr.write"], NUMBER["gicd.write"]):
         return bool(fields_of(event)["origin"])
+    if event[0] == NUMBER["reset"]:  # a fallback is many writes, each with an errno
+        return event[2] in (ev.CTRL_RESET, ev.SYSTEM)
     return event[0] in _ANSWERING
 
 
 _ANSWERING: Final = frozenset(
-    NUMBER[name] for name in ("attr.set", "save", "save_pending", "restore", "reset", "init")
+    NUMBER[name] for name in ("attr.set", "save", "save_pending", "restore", "init")
 )
 
 

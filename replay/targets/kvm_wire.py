@@ -29,7 +29,9 @@ ITS, GIC = 0, 1
 
 _REQUEST: Final = struct.Struct("<IBBHQQQ")
 _ANSWER: Final = struct.Struct("<QiI")
-_WORD: Final = struct.Struct("<Q")
+# Native, so that it is stored at once: the other end looks while a `<Q` goes out byte by byte, and
+# would take 0x100 behind 0xff for 0.
+_WORD: Final = struct.Struct("@Q")
 _MAGIC, _ASKED, _ANSWERED, _DONE, _REQUEST_BYTES, _REQUEST_CRC, _ANSWER_BYTES, _ANSWER_CRC = range(
     8
 )

@@ -13,7 +13,7 @@ from replay.targets.ahead import Group, Item
 from tracer import events as ev
 from tracer.events import NUMBER, Event
 
-_REG_READ = NUMBER["reg.read"]
+_REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
 
 
 class ModelTarget:
@@ -26,7 +26,8 @@ class ModelTarget:
         self._dead: HostCrash | None = None
         self.name = f"model {model.name}"
         self.expresses = model.expresses
-        self.asked = frozenset((_REG_READ, *model.asks))
+        listed = () if model.live_rows() is None else (_PROBE,)
+        self.asked = frozenset((_REG_READ, *model.asks, *listed))
 
     def carry_out(self, groups: Sequence[Group]) -> list[Item]:
         """Carry out inputs and ask for outputs, one behind the other."""
@@ -38,6 +39,8 @@ class ModelTarget:
             return event, self._dead, {}
         if event[0] == _REG_READ:
             return event, model.read(event), {}
+        if event[0] == _PROBE:
+            return event, model.live_rows(), {}
         if event[0] >= ev.FIRST_OUTPUT:
             answer = model.asks[event[0]](event)
             if answer is not None and not answer.certain:

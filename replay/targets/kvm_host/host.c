@@ -476,7 +476,7 @@ static void serve(void) {
     __atomic_store_n(&shared->magic, MAGIC, __ATOMIC_RELEASE);
     for (unsigned idle = 0;; idle++) {
         uint64_t asked = __atomic_load_n(&shared->asked, __ATOMIC_ACQUIRE);
-        if (asked == answered) {
+        if (asked != answered + 1) {
             if (idle > 2000) nanosleep(&nap, 0);
             else sched_yield();
             continue;
