@@ -22,6 +22,7 @@ from tracer.log.header import RUNNING, Header
 _REG_READ: Final = NUMBER["reg.read"]
 _ATTR_RESULT: Final = NUMBER["attr.result"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
+_LPI_ACK: Final = NUMBER["lpi.ack"]
 _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
@@ -70,6 +71,12 @@ class Model(Protocol):
 
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Return the live LPIs as lpi.live has them, or None where there are no such objects."""
+
+    def may_differ(self, row: tuple[int, ...] | None, got: tuple[int, ...] | None) -> bool:
+        """Return whether a listing may have `got` where the model has `row`, None for no row."""
+
+    def not_listed(self, row: tuple[int, ...]) -> None:
+        """Take over that an LPI was not listed, which `may_differ` allowed."""
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""
@@ -176,7 +183,8 @@ class Engine:
         self._frame: tuple[int, tuple[Event, ...]] = (0, ())
         self._overlap = False  # whether what is read now has no order with another thread's
         self._asked = -1  # the last event that asked for itself
-        self._rows: list[tuple[int, ...]] | None = None  # of a listing that is being read
+        # INTID -> row of a listing that is being read
+        self._rows: dict[int, tuple[int, ...]] | None = None
         self._joined = reader.header.starts == RUNNING
         self.crash: tuple[int, str] | None = None  # where the host kernel died, and in what
         self.violated: list[tuple[int, str]] = []
@@ -384,16 +392,17 @@ class Engine:
         if answer is None:
             self._unjudged(event)
             return
+        expected = answer.expected
         if self._overlap:
             self.tally.ambiguous += 1
-            return
-        if self._joined and answer.field == "value" and answer.expected is not None:
-            expected = self._learn_hidden(seq, event, answer.expected, answer.got)
-            answer = answer._replace(expected=expected)
+        elif self._joined and answer.field == "value" and expected is not None:
+            expected = self._learn_hidden(seq, event, expected, answer.got)
         else:
             self._judge(seq, event, answer)
-        if self.watcher:
-            self.watcher.output(seq, event, answer.expected)
+        if event[0] == _LPI_ACK:
+            self.model.learn(event)  # what a CPU took is pending no longer, expected or not
+        if self.watcher and not self._overlap:
+            self.watcher.output(seq, event, expected)
 
     def _judge(self, seq: int, event: Event, answer: Answer) -> None:
         if answer.expected == answer.got:
@@ -406,30 +415,38 @@ class Engine:
 
     def _live(self, seq: int, event: Event) -> None:
         """One row of a listing: it must be among those that the model has left."""
-        rows = self._rows or []
+        assert self._rows is not None
         row = event[3:]
-        if row in rows:
-            rows.remove(row)
+        same = self._rows.pop(row[0], None)
+        if self._overlap:
+            self.tally.ambiguous += 1
+            return
+        if same == row:
             self.tally.matched += 1
+            self.model.learn(event)
+        elif self.model.may_differ(same, row):
+            self.tally.learned += 1
+            self.model.learn(event)
         else:
-            same = next((each for each in rows if each[0] == row[0]), None)
             self._diverge(seq, event, "row", str(same) if same else None, str(row))
-            if same:
-                rows.remove(same)
         if self.watcher:
             self.watcher.output(seq, event, None)
 
     def _listing(self, seq: int, event: Event) -> None:
         """A listing begins, or ends: then what the model has left is missing in the trace."""
         if event[2] == 0:
-            self._rows = self.model.live_rows()
+            rows = self.model.live_rows()
+            self._rows = None if rows is None else {row[0]: row for row in rows}
             return
-        rows, self._rows = self._rows, None
-        if rows is None or not lists_lpis(event):
+        left, self._rows = self._rows, None
+        if left is None or not lists_lpis(event) or self._overlap:
             return
-        for row in rows:
-            self._diverge(seq, event, "row", str(row), None)
-        if not rows:
+        for row in left.values():
+            if self.model.may_differ(row, None):
+                self.model.not_listed(row)
+            else:
+                self._diverge(seq, event, "row", str(row), None)
+        if not left:
             self.tally.matched += 1  # that there are no more is an answer too
 
     def _unjudged(self, event: Event) -> None:

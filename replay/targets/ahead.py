@@ -165,6 +165,13 @@ class Ahead:
         rows: list[tuple[int, ...]] | None = self._items.popleft()[1]
         return rows
 
+    def may_differ(self, row: tuple[int, ...] | None, got: tuple[int, ...] | None) -> bool:
+        """No row may: a target's listing is what it lists."""
+        return False
+
+    def not_listed(self, row: tuple[int, ...]) -> None:
+        """A target cannot take that over."""
+
     def violations(self) -> list[str]:
         """A target's inside is not seen."""
         return []

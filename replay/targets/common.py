@@ -50,6 +50,10 @@ class OutputWitness:
         output = self._find(at, effects.COMMAND, 3, (queue_offset,))
         return None if output is None else output[4:8]
 
+    def commands(self) -> list[tuple[int, int, int, int, int]]:
+        """Return every command that was fetched: its place in the queue and its doublewords."""
+        return [output[3:8] for output in self.outputs if output[0] == effects.COMMAND]
+
     def entry(self, at: int, table: int, index: int, base: int) -> tuple[int, ...] | None:
         """Return the entry read, when every field of it was shown."""
         output = self._find(at, effects.TABLE_READ, 3, (table, index, base))
@@ -82,6 +86,21 @@ def register_place(event: Event) -> tuple[str, int, int] | None:
     shift = 8 * (fields["offset"] - start)
     mask = ((1 << 8 * fields["size"]) - 1) << shift & (1 << 8 * row.size_bytes) - 1
     return f"{name}[{fields['cpu']}]" if at_cpu else name, shift, mask
+
+
+class NothingListed:
+    """A model of an implementation that lists its live LPIs nowhere."""
+
+    def live_rows(self) -> list[tuple[int, ...]] | None:
+        """Return None: there are no such objects."""
+        return None
+
+    def may_differ(self, row: tuple[int, ...] | None, got: tuple[int, ...] | None) -> bool:
+        """Return False: nothing is ever listed."""
+        return False
+
+    def not_listed(self, row: tuple[int, ...]) -> None:
+        """Nothing is."""
 
 
 def mem_answer(ram: GuestRam, event: Event) -> Answer:

@@ -56,7 +56,8 @@ class ModelTarget:
 
     def registers(self) -> dict[str, int]:
         """Return the ITS registers by name."""
-        return self._model.registers()
+        known = self._model.registers()
+        return {name: value for name, value in known.items() if value is not None}
 
     def close(self) -> None:
         """Nothing is left of it."""

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from replay.model import effects
 from replay.model.memory import GuestRam
-from replay.model.qemu import invariants, reset, view
+from replay.model.qemu import invariants, pending, reset, view
 from replay.model.qemu.registers import READ, WRITE
 from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
+    NothingListed,
     OutputWitness,
     canonical,
     digest,
@@ -28,13 +29,14 @@ from replay.targets.common import (
 from tracer.events import NUMBER, Event
 from tracer.log.header import RUNNING, Header
 
+_LPI_ACK: Final = NUMBER["lpi.ack"]
 # Outputs that this model can express; others are not judged.
 EXPRESSES: Final = frozenset(
     (effects.COMMAND, effects.TABLE_READ, effects.TABLE_WRITE, effects.TABLE_FAULT)
 )
 
 
-class QemuModel:
+class QemuModel(NothingListed):
     """A QEMU VM that events can be applied to."""
 
     expresses = EXPRESSES
@@ -68,6 +70,7 @@ class QemuModel:
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
             NUMBER["gicr.read"]: lambda event: gicr_answer(self.vm, event),
             NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
+            _LPI_ACK: self._acknowledged,
         }
 
     def fresh(self) -> QemuModel:
@@ -119,16 +122,20 @@ class QemuModel:
         return 0
 
     def learn(self, event: Event) -> None:
-        """Take a redistributor register, or guest RAM, over from what was read of it."""
-        learn(self.vm, event)
+        """Take over what was read of a redistributor or of guest RAM, or what a CPU took."""
+        if event[0] == _LPI_ACK:
+            self.vm.acknowledge(event[4], event[3])
+        else:
+            learn(self.vm, event)
+
+    def _acknowledged(self, event: Event) -> Answer:
+        """A CPU takes only what is pending there; that much is certain if it is known not to be."""
+        expected = pending.word(self.vm, event[4], event[3])
+        return Answer("pending", expected, pending.SET, certain=expected == pending.CLEAR)
 
     def hidden(self, event: Event) -> int:
         """Return the bits of what a register's read gave that nothing had shown or set before."""
         return 0
-
-    def live_rows(self) -> list[tuple[int, ...]] | None:
-        """QEMU keeps no LPI objects."""
-        return None
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""

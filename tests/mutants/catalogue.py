@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 VECTORS: Final = "vectors"
 TEST_VERIFY: Final = "tests/replay/test_verify.py"
 TEST_KVM: Final = "tests/replay/test_kvm_verify.py"
+TEST_PENDING: Final = "tests/replay/test_pending.py"
 TEST_REINIT: Final = "tests/replay/test_reinit.py"
 TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
 
@@ -63,6 +64,8 @@ _QTABLES: Final = _QEMU + "tables.py"
 _QREGISTERS: Final = _QEMU + "registers.py"
 _QREDIST: Final = _QEMU + "redistributor.py"
 _QRESET: Final = _QEMU + "reset.py"
+_QPENDING: Final = _QEMU + "pending.py"
+_QVM: Final = _QEMU + "vm.py"
 _QPROFILE: Final = _QEMU + "profile.py"
 
 _CONTRACTS: Final = "replay/contracts.py"
@@ -550,7 +553,7 @@ QEMU: Final = (
           VECTORS, "GICR_CTLR stores what is written"),
     Fault("qemu.redistributor.halves", _QREDIST, "value = old & _MASK32 | value << 32 if offset & 4 else old & ~_MASK32 | value", "value = value << 32 if offset & 4 else value",
           VECTORS, "writing half a register zeroes the other"),
-    Fault("qemu.redistributor.movi_lost", _QREDIST, "        process_lpi_bit(vm, target, intid)", "        pass",
+    Fault("qemu.redistributor.movi_lost", _QREDIST, "        pending.store(vm, target, intid, 1)", "        pass",
           VECTORS, "MOVI loses the pending bit"),
     Fault("qemu.redistributor.movall_overwrites", _QREDIST, "(vm.ram.load32(target_at) or 0) | word)", "word)",
           VECTORS, "MOVALL overwrites what is pending on the target"),
@@ -744,6 +747,26 @@ VERDICTS: Final = (
           TEST_REINIT, "a read before the last write shows the table"),
     Fault("verify.reinit.reference", _VERIFY, "self._reference = device if left else None", "pass",
           TEST_REINIT, "outputs say nothing of what survived"),
+    Fault("pending.ack.ignored", _QPENDING, "        store(vm, table_of(vm, cpu), intid, 0)", "        pass",
+          TEST_PENDING, "what a CPU took stays pending"),
+    Fault("pending.ack.never_learned", "replay/engine.py", "        if event[0] == _LPI_ACK:", "        if False:",
+          TEST_PENDING, "the engine does not tell the model what was taken"),
+    Fault("pending.ack.believed", "replay/targets/qemu_model.py", "certain=expected == pending.CLEAR)", "certain=False)",
+          TEST_PENDING, "no acknowledge is ever impossible"),
+    Fault("pending.ack.doubted", "replay/targets/qemu_model.py", "certain=expected == pending.CLEAR)", "certain=True)",
+          TEST_PENDING, "what nobody knows diverges"),
+    Fault("pending.ack.unseen", _QPENDING, "if bit is None or (bit and not vm.ram.complete and not vm.pending.acks_seen):", "if bit is None:",
+          TEST_PENDING, "an LPI stays set though nobody would see it taken"),
+    Fault("pending.reset", _QVM, "        self.lpis_enabled()", "        pass",
+          TEST_PENDING, "what was pending before a reset is pending behind it"),
+    Fault("pending.enabling", _QREDIST, "            vm.lpis_enabled()", "            pass",
+          TEST_PENDING, "a table that was rewritten holds what it held"),
+    Fault("pending.ram.overwritten", _QVM, "                self.pending.overwritten(gpa, len(data))", "                pass",
+          TEST_PENDING, "what guest RAM shows does not count"),
+    Fault("pending.move.unknown", _QREDIST, "        pending.store(vm, target, intid, None)", "        pass",
+          TEST_PENDING, "what was moved unseen is known not to be pending"),
+    Fault("pending.move.all", _QREDIST, "        _move_known_bits(vm, start, there, (2 << bits) // 8)", "        pass",
+          TEST_PENDING, "MOVALL moves nothing where RAM is not known"),
     Fault("verify.kvm.baser_unbound", _CONTRACTS, 'Clause("GITS_BASER[01]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),', 'Clause("GITS_BASER[2]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),',
           TEST_KVM, "CTRL_RESET says nothing of BASER0 and 1"),
     Fault("verify.kvm.baser_all_bits", _CONTRACTS, 'have Valid 0", _KVM, 1 << 63),', 'have Valid 0", _KVM),',

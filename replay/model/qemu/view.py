@@ -10,12 +10,10 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from replay.model.qemu import entries
+from replay.model.qemu import entries, pending
 from replay.model.qemu.registers import READ, table_desc
 from replay.model.qemu.state import TableDesc
 from replay.model.qemu.tables import unseen_page
-from tracer.its.lpi import pending_bit
-from tracer.its.registers import Pendbaser
 
 if TYPE_CHECKING:
     from replay.model.qemu.vm import QemuVm
@@ -180,20 +178,11 @@ def lpis(vm: QemuVm) -> dict[int, dict[str, Any]]:
             if "icid" in event:
                 target = targets.get(event["icid"])
                 found[event["intid"]] = {
-                    "pending": _pending(vm, event["intid"], target),
+                    "pending": pending.word(vm, target, event["intid"]),
                     "target": target,
                     "queued": None,
                 }
     return found
-
-
-def _pending(vm: QemuVm, intid: int, cpu: int | None) -> str:
-    if not vm.gicr_known or not vm.ram.complete or cpu is None or cpu >= len(vm.cpus):
-        # A guest that runs takes interrupts where nobody sees it.
-        return "maybe"
-    gpa, shift = pending_bit(Pendbaser.physical_address.get(vm.cpus[cpu].pendbaser), intid)
-    byte = vm.ram.load8(gpa)
-    return "maybe" if byte is None else "set" if byte >> shift & 1 else "clear"
 
 
 def hidden(vm: QemuVm) -> dict[str, Any]:
@@ -203,4 +192,10 @@ def hidden(vm: QemuVm) -> dict[str, Any]:
     return {
         name: [desc.base, desc.entries, desc.page_size, desc.entry_size, desc.indirect]
         for name, desc in shown.items()
-    } | {"queue": [its.queue.base, its.queue.entries]}
+    } | {"queue": [its.queue.base, its.queue.entries], **_pending_bits(vm)}
+
+
+def _pending_bits(vm: QemuVm) -> dict[str, Any]:
+    """Return the pending bits that are known though guest RAM is not, if any are."""
+    bits = {hex(key): bit for key, bit in sorted(vm.pending.bits.items())}
+    return {"pending": bits, "acks_seen": vm.pending.acks_seen} if bits else {}

@@ -17,6 +17,7 @@ from replay.model.effects import Effect
 from replay.model.memory import GuestRam
 from replay.model.qemu import redistributor, registers, reset
 from replay.model.qemu.commands import translate
+from replay.model.qemu.pending import PendingBits, acknowledge
 from replay.model.qemu.profile import QEMU_V3, QemuProfile
 from replay.model.qemu.state import ItsState, Redistributor, values_of
 from replay.model.qemu.tables import Fault
@@ -40,7 +41,7 @@ class QemuVm:
 
     __slots__ = (
         "assumed_level1", "bound", "clock", "confirmed", "cpus", "effects", "gicr_known", "its",
-        "maybe_pending", "profile", "ram", "reset_steps", "since", "since_itt", "witness",
+        "pending", "profile", "ram", "reset_steps", "since", "since_itt", "witness",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +70,7 @@ class QemuVm:
         self.since = [0, 0, 0]  # device, collection, vPE table
         self.since_itt: dict[int, int] = {}
         self.assumed_level1: set[int] = set()
-        self.maybe_pending: dict[int, int] = {}  # intid -> cpu, where pending cannot be known
+        self.pending = PendingBits()
         reset.run(self, reset.STEPS)
 
     # -- inputs
@@ -101,12 +102,18 @@ class QemuVm:
             with suppress(Fault):
                 translate(self, device_id, event_id)
 
+    def acknowledge(self, cpu: int, intid: int) -> None:
+        """A CPU read ICC_IAR1 and took an LPI."""
+        acknowledge(self, cpu, intid)
+
     def mem_write(self, gpa: int, data: bytes) -> None:
         """Store guest RAM; what it covers is then confirmed."""
         self.ram.store_bytes(gpa, data)
         if not self.ram.complete:
             for at in range(gpa + 3 & ~3, gpa + len(data) - 3, 4):
                 self.confirmed[at] = self.clock
+            if self.pending.bits:
+                self.pending.overwritten(gpa, len(data))
 
     def reset(self) -> None:
         """Reset as QEMU performs it: a system reset, or power-on."""
@@ -118,7 +125,16 @@ class QemuVm:
         self.clock += 1
         self.since = [self.clock] * 3
         self.assumed_level1.clear()
-        self.maybe_pending.clear()
+        self.lpis_enabled()
+
+    def lpis_enabled(self) -> None:
+        """A CPU has its LPIs enabled: the guest may have rewritten pending tables before."""
+        self.clock += 1
+        self.pending.rewritten(self.clock)
+
+    def knows_gicr(self, cpu: int) -> bool:
+        """Say whether what a CPU's LPI registers hold is known."""
+        return self.gicr_known
 
     # -- snapshots
 
@@ -134,13 +150,13 @@ class QemuVm:
             tuple(self.since),
             self.since_itt.copy(),
             frozenset(self.assumed_level1),
-            self.maybe_pending.copy(),
+            (self.pending.acks_seen, self.pending.since, self.pending.bits.copy()),
         )
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Return to `snapshot`."""
         (
-            its, cpus, ram, self.gicr_known, self.clock, confirmed, since, since_itt, level1, maybe,
+            its, cpus, ram, self.gicr_known, self.clock, confirmed, since, since_itt, level1, pending,
         ) = snapshot  # fmt: skip
         self.its.restore(its)
         self.cpus = [Redistributor(*cpu) for cpu in cpus]
@@ -149,4 +165,5 @@ class QemuVm:
         self.since = list(since)
         self.since_itt = since_itt.copy()
         self.assumed_level1 = set(level1)
-        self.maybe_pending = maybe.copy()
+        self.pending.acks_seen, self.pending.since, bits = pending
+        self.pending.bits = bits.copy()
