@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from replay.model.effects import Effect, HostCrash
 from replay.targets.common import Answer
@@ -63,6 +63,22 @@ class Target(Protocol):
 
     def close(self) -> None:
         """End it; nothing is left running."""
+
+
+class Inspectable(Target, Protocol):
+    """A target whose guest RAM can be looked at from outside, and copied to another like it."""
+
+    def complete(self) -> None:
+        """From here on every write to RAM is an event: nothing is put there as a guest would."""
+
+    def pages(self) -> dict[int, int]:
+        """Return address -> CRC-32 of every 4 KiB page of RAM that is not zero."""
+
+    def load(self, gpa: int, size: int) -> bytes | None:
+        """Return RAM; None where there is none."""
+
+    def copy_ram(self, source: Self) -> None:
+        """Make RAM equal to another target's of the same kind."""
 
 
 class Grouper:

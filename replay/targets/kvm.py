@@ -51,6 +51,7 @@ _PROBE: Final = NUMBER["probe"]
 _ASKED: Final = frozenset((_REG_READ, _GICR_READ, _GICD_READ, _MEM_READ, _PROBE))
 _EXPRESSES: Final = frozenset((effects.ATTR_RESULT, effects.MSI_RESULT))
 # ` LPI ID TGT_ID PLAEHCG HWID TARGET SRC PRI VCPU_ID`: TGT_ID is the vCPU of an LPI
+_PAGE: Final = struct.Struct("<QQ")  # address, CRC-32
 _LPI_ROW: Final = re.compile(
     r" LPI +([0-9]{1,9}) +(-?[0-9]{1,9}) +([01]{7}) +[0-9]+ +-?[0-9]+ +[0-9]+ +([0-9]{1,3}) +(-?[0-9]{1,9})"
 )
@@ -103,8 +104,39 @@ class KvmTarget:
 
     def close(self) -> None:
         """Free the VM; the host goes on."""
-        if self._dead is None:
+        if self._dead is None and self._host.is_up():
             self._host.wire.ask([Request(wire.FREE, self._at)], BATCH_SECONDS)
+
+    # -- its RAM, from outside
+
+    def complete(self) -> None:
+        """From here on every write to RAM is an event."""
+        self._complete, self._hand_over = True, None
+
+    def pages(self) -> dict[int, int]:
+        """Return address -> CRC-32 of every page that is not zero."""
+        reply = self._host.wire.ask([Request(wire.PAGES, self._at)], BATCH_SECONDS)[0]
+        if reply.error:
+            raise TargetError(f"{self.name}: its RAM cannot be looked through: {-reply.error}")
+        return dict(_PAGE.iter_unpack(reply.data))
+
+    def load(self, gpa: int, size: int) -> bytes | None:
+        """Return RAM; None where there is none."""
+        asked = [
+            Request(wire.READ, self._at, x=gpa + at, y=min(size - at, wire.MAX_DATA_BYTES))
+            for at in range(0, size, wire.MAX_DATA_BYTES)
+        ]
+        replies = self._host.wire.ask(asked, BATCH_SECONDS)
+        if any(each.error for each in replies):
+            return None
+        return b"".join(each.data for each in replies)
+
+    def copy_ram(self, source: KvmTarget) -> None:
+        """Make RAM equal to that of another VM of the same host."""
+        copy = Request(wire.COPY, self._at, source._at)
+        error = self._host.wire.ask([copy], BATCH_SECONDS)[0].error
+        if error:
+            raise TargetError(f"{self.name}: its RAM cannot be copied: errno {-error}")
 
     def registers(self) -> dict[str, int]:
         """Return the ITS registers by name."""

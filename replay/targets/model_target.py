@@ -5,11 +5,13 @@ Counterparts: `ahead`, whose protocol it follows, and `replay.engine`, which let
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 from replay.judge import AnyModel
 from replay.model.effects import HostCrash
 from replay.targets.ahead import Group, Item
+from replay.targets.shared_ram import PAGE_BYTES
 from tracer import events as ev
 from tracer.events import NUMBER, Event
 
@@ -61,3 +63,28 @@ class ModelTarget:
 
     def close(self) -> None:
         """Nothing is left of it."""
+
+    # -- its RAM, from outside
+
+    def complete(self) -> None:
+        """From here on every write to RAM is an event."""
+        self._model.vm.ram.complete = True
+
+    def pages(self) -> dict[int, int]:
+        """Return address -> CRC-32 of every page that is not zero."""
+        ram = self._model.vm.ram
+        found = {}
+        for page in {key << 2 & -PAGE_BYTES for key in ram.words}:
+            data = ram.load_bytes(page, PAGE_BYTES) or b""
+            if any(data):
+                found[page] = zlib.crc32(data)
+        return found
+
+    def load(self, gpa: int, size: int) -> bytes | None:
+        """Return RAM; None where none is, or is known."""
+        ram = self._model.vm.ram
+        return ram.load_bytes(gpa, size) if ram.backed(gpa, size) else None
+
+    def copy_ram(self, source: ModelTarget) -> None:
+        """Make RAM equal to that of another model's VM."""
+        self._model.vm.ram.restore(source._model.vm.ram.snapshot())
