@@ -14,7 +14,7 @@ from typing import Any, Final
 from replay.engine import NOT_JUDGED
 from replay.model import effects
 from replay.model.effects import Effect, HostCrash
-from replay.targets.ahead import Group, Grouper, Item, Target
+from replay.targets.ahead import FAILED, Group, Grouper, Item, Target
 from replay.targets.common import Answer
 from tracer.events import NUMBER, Event
 from tracer.log.opening import AnyReader
@@ -87,6 +87,8 @@ def _comparable(item: Item, kinds: frozenset[int]) -> Any:
     event, answer, bound = item
     if isinstance(answer, HostCrash):
         return f"crash in {answer.function}"
+    if FAILED in bound:
+        return f"errno {bound[FAILED]}"
     if event[0] == _REG_READ:
         return "bad" if answer is None else answer
     if event[0] == _PROBE:

@@ -24,7 +24,7 @@ SOURCE: Final = "generated"
 DEFAULT_EVENTS: Final = 1000
 _FLASH: Final = [0, 128 << 20]  # of QEMU's virt machine reads as memory, too
 _ITS_BASE: Final = 0x0808_0000
-_REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
+_REG_READ, _MEM_READ, _PROBE = NUMBER["reg.read"], NUMBER["mem.read"], NUMBER["probe"]
 _IMPLEMENTATIONS: Final = {"kvm": "linux-kvm", "qemu": "qemu-tcg"}
 # What real targets show of an input, by family.
 _SHOWN: Final = {
@@ -75,7 +75,7 @@ def answered(asked: Iterable[Event], model: AnyModel, shown: frozenset[int]) -> 
             yield make("probe", 0, edge=ev.EDGES.index("end"))
         elif kind >= ev.FIRST_OUTPUT:
             yield _filled(event, _told(model, event))
-            if errno := model.errno():
+            if kind != _MEM_READ and (errno := model.errno()):
                 yield make("attr.result", 0, cause=1, errno=errno)
         else:
             try:

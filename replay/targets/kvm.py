@@ -16,7 +16,7 @@ from replay.engine import NOT_JUDGED
 from replay.model import effects
 from replay.model.effects import HostCrash
 from replay.targets import kvm_wire as wire
-from replay.targets.ahead import Group, Item
+from replay.targets.ahead import FAILED, Group, Item
 from replay.targets.common import Answer
 from replay.targets.errors import TargetError
 from replay.targets.handover import HandOver, Store
@@ -49,6 +49,7 @@ _REG_READ, _GICR_READ = NUMBER["reg.read"], NUMBER["gicr.read"]
 _GICD_READ, _MEM_READ = NUMBER["gicd.read"], NUMBER["mem.read"]
 _PROBE: Final = NUMBER["probe"]
 _ASKED: Final = frozenset((_REG_READ, _GICR_READ, _GICD_READ, _MEM_READ, _PROBE))
+_READS: Final = _ASKED - {_MEM_READ, _PROBE}
 _EXPRESSES: Final = frozenset((effects.ATTR_RESULT, effects.MSI_RESULT))
 # ` LPI ID TGT_ID PLAEHCG HWID TARGET SRC PRI VCPU_ID`: TGT_ID is the vCPU of an LPI
 _PAGE: Final = struct.Struct("<QQ")  # address, CRC-32
@@ -203,7 +204,8 @@ class KvmTarget:
     def _item(self, step: _Step, replies: list[Reply]) -> Item:
         event, kind = step.event, step.event[0]
         if kind in _ASKED:
-            return event, self._answer(event, replies), {}
+            error = replies[-1].error if replies and kind in _READS else 0
+            return event, self._answer(event, replies), {FAILED: str(error)} if error else {}
         if step.bound == NOT_JUDGED:
             return event, [], {-1: NOT_JUDGED}
         done: list[Any] = []
