@@ -21,6 +21,7 @@ from tracer.log.opening import AnyReader
 
 _REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
 _BEGIN: Final = 0
+FAILED: Final = -2  # in an item's `bound`: the errno of a read, as text
 Item = tuple[Event, Any, dict[int, str]]  # event, answer, what the engine calls `bound`
 
 
@@ -171,8 +172,8 @@ class Ahead:
         return answer
 
     def errno(self) -> int:
-        """No target answers a read with an errno here."""
-        return 0
+        """Return the errno of the last thing that was asked for."""
+        return int(self.bound.get(FAILED, 0))
 
     def learn(self, event: Event) -> None:
         """A target knows what it answers."""
