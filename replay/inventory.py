@@ -31,6 +31,7 @@ class Events:
     """A list of events in the place of a reader."""
 
     status = "clean"
+    checkpoint: bytes | None = None
 
     def __init__(self, header: Header, events: Sequence[Event], name: str) -> None:
         self.header = header
@@ -62,6 +63,9 @@ class Inventory:
         return self._named.get((component, key)) if found is None else found
 
     # -- the engine's watcher
+
+    def resumed(self, seq: int, *, overlap: bool) -> None:
+        """A life that is carried out on a target begins at power-on."""
 
     def before_input(self, seq: int, event: Event) -> None:
         """Let the verifier see it."""
