@@ -24,6 +24,7 @@ from replay.vmm_reset import Pause, origin_of
 from tracer import events as ev
 from tracer.events import NUMBER, RESET_KINDS, Event
 from tracer.its.registers import gicr_register, its_register
+from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
 _RESET: Final = NUMBER["reset"]
@@ -48,6 +49,8 @@ _SHOWN_BY: Final = {
     effects.XLAT_HIT: "translation_cache",
 }
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
+# What there is after commands ran, and in no new device.
+_OF_COMMANDS: Final = ("GITS_CREADR", "devices", "collections")
 MAX_OBSERVATIONS: Final = 16
 MAX_DUMPED: Final = 4096  # stretches of guest RAM that a verdict looks into
 MAX_VERDICTS: Final = 1000  # of them and of resets: a guest makes hand-overs as it likes
@@ -95,9 +98,13 @@ class Verifier:
     that one answers shows something of the past.
     """
 
-    def __init__(self, model: Verifiable, *, strict: bool = False) -> None:
+    def __init__(
+        self, model: Verifiable, *, strict: bool = False, under_test: bool = False
+    ) -> None:
+        """`under_test`: a device that is to be as the model's, of whose inside nothing follows."""
         self.model = model
         self.strict = strict
+        self._under_test = under_test
         self.resets: list[ResetVerdict] = []
         self._writers: dict[str, tuple[int, Any]] = {}
         self._before: dict[str, Any] = {}
@@ -118,8 +125,24 @@ class Verifier:
         self._pause = Pause()
         self._trips = RoundTrips(self._key_writers)
         self.round_trips = self._trips.found
+        self._joined = model.joined
+
+    def planted_by(self, component: str, key: Any = None) -> int | None:
+        """Return the last event that wrote a register, or this key of a list."""
+        if key is not None:
+            return self._key_writers.get((component, key))
+        writer = self._writers.get(component)
+        return None if writer is None else writer[0]
 
     # -- the engine's watcher
+
+    def resumed(self, seq: int, *, overlap: bool) -> None:
+        """What the model holds was there before the trace begins: nobody saw who wrote it."""
+        self._lists = self.model.structures()
+        self._overlap = overlap
+        self._joined = True
+        found = self.model.components()
+        self._hand_over.used = any(found.get(name) for name in _OF_COMMANDS)
 
     def before_input(self, seq: int, event: Event) -> None:
         """Note the state that the input will change."""
@@ -194,7 +217,7 @@ class Verifier:
             components = [each for each in components if _is_its(each.name)]
         self._hand_over.cancel(used=False)
         self._open_verdict(
-            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self.model.joined)
+            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self._joined)
         )
         self._tables_before = self._before
         if unit == "its":
@@ -266,7 +289,7 @@ class Verifier:
         self.resets.append(verdict)
         self._current = {each.name: each for each in verdict.components}
         self._open = dict(self._current)
-        self._indirect = list(_indirect(verdict.components))
+        self._indirect = [] if self._under_test else list(_indirect(verdict.components))
         self._tables_before = {}
         self._dumped.clear()
 
@@ -295,7 +318,7 @@ class Verifier:
                 clause_for(profile, "reinit", name, found.of(name)), None,
             )
             for name in fresh
-            if not name.startswith("GITS_") or name in TABLES
+            if fresh[name] is not None and (not name.startswith("GITS_") or name in TABLES)
         ]  # fmt: skip
         self._planted = dict(self._key_writers)
         left = [each for each in components if each.name in self._lists and each.replayed_differs()]
@@ -306,11 +329,11 @@ class Verifier:
         self._open_verdict(
             ResetVerdict(
                 seq, "reinit", "its", components,
-                strict=self.strict, joined=self.model.joined, since=found.since,
+                strict=self.strict, joined=self._joined, since=found.since,
             )
         )  # fmt: skip
         for name, observations in read_back.items():
-            for seen in observations:
+            for seen in observations if name in self._current else ():
                 self._evidence(self._current[name], seen)
 
     def _first_writer(self, component: Component) -> tuple[int, Any] | None:
@@ -540,7 +563,7 @@ def verify(
     reader: AnyReader, model: Verifiable, *, strict: bool = False
 ) -> tuple[Verifier, Engine]:
     """Replay a trace and return its verdicts."""
-    verifier = Verifier(model, strict=strict)
+    verifier = Verifier(model, strict=strict, under_test=reader.header.source == IN_PROCESS)
     engine = Engine(reader, model, verifier)
     engine.run()
     return verifier, engine

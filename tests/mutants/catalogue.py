@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 VECTORS: Final = "vectors"
 TEST_VERIFY: Final = "tests/replay/test_verify.py"
 TEST_KVM: Final = "tests/replay/test_kvm_verify.py"
+TEST_JOINED: Final = "tests/replay/test_joined.py"
 TEST_PENDING: Final = "tests/replay/test_pending.py"
 TEST_REINIT: Final = "tests/replay/test_reinit.py"
 TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
@@ -68,6 +69,7 @@ _QREGISTERS: Final = _QEMU + "registers.py"
 _QREDIST: Final = _QEMU + "redistributor.py"
 _QRESET: Final = _QEMU + "reset.py"
 _QPENDING: Final = _QEMU + "pending.py"
+_QJOINED: Final = _QEMU + "joined.py"
 _QVM: Final = _QEMU + "vm.py"
 _QPROFILE: Final = _QEMU + "profile.py"
 
@@ -472,7 +474,7 @@ QEMU: Final = (
 
     Fault("qemu.queue.size", _QREGISTERS, "entries = (Cbaser.size.get(value) + 1) * 4096 // 32", "entries = max(1, Cbaser.size.get(value)) * 4096 // 32",
           VECTORS, "a queue of two pages or more is one page too short"),
-    Fault("qemu.queue.derived_on_enable", _QREGISTERS, "        _extract_queue(vm)", "        pass",
+    Fault("qemu.queue.derived_on_enable", _QREGISTERS, "        extract_queue(vm)", "        pass",
           VECTORS, "enabling derives no queue"),
     Fault("qemu.queue.cwriter_out_of_range", _QCOMMANDS, "if stop >= size_bytes or at >= size_bytes:", "if at >= size_bytes or not size_bytes or (stop := min(stop, size_bytes - 32)) < 0:",
           VECTORS, "a CWRITER behind the queue runs it to its end"),
@@ -770,6 +772,38 @@ VERDICTS: Final = (
           TEST_PENDING, "what was moved unseen is known not to be pending"),
     Fault("pending.move.all", _QREDIST, "        _move_known_bits(vm, start, there, (2 << bits) // 8)", "        pass",
           TEST_PENDING, "MOVALL moves nothing where RAM is not known"),
+    Fault("joined.hidden.nothing", "replay/targets/qemu_model.py", "        return (self.vm.unknown.of(name) & mask) >> shift", "        return 0",
+          TEST_JOINED, "what nobody knows diverges"),
+    Fault("joined.hidden.everything", "replay/targets/qemu_model.py", "        return (self.vm.unknown.of(name) & mask) >> shift", "        return mask >> shift",
+          TEST_JOINED, "nothing that is read ever diverges"),
+    Fault("joined.hidden.not_learned", "replay/engine.py", "            self.model.learn(event)  # what nobody knew", "            pass",
+          TEST_JOINED, "what a read shows is forgotten"),
+    Fault("joined.hidden.bits", "replay/engine.py", "        expected = expected & ~hidden | got & hidden", "        expected = got if hidden else expected",
+          TEST_JOINED, "bits that are known may be anything"),
+    Fault("joined.null", "replay/model/qemu/view.py", "return {name: None if vm.unknown.of(name) else value for name, value in values.items()}", "return values",
+          TEST_JOINED, "what nobody knows is told as zero"),
+    Fault("joined.taken", _QJOINED, '    if vm.unknown.of("GITS_CTLR"):', "    if False:",
+          TEST_JOINED, "a write that may have been ignored is taken"),
+    Fault("joined.half", "replay/model/unknown.py", "        left = self._bits.get(name, 0) & ~mask", "        left = 0",
+          TEST_JOINED, "half a register is the register"),
+    Fault("joined.enabled", _QJOINED, '        vm.unknown.know("GITS_CTLR")  # a command or an MSI had an effect', "        pass",
+          TEST_JOINED, "commands that ran do not show that the ITS is enabled"),
+    Fault("joined.queue.again", _QJOINED, '    if vm.unknown.of("GITS_CREADR") & offset:', "    if True:",
+          TEST_JOINED, "a queue that runs again goes unseen"),
+    Fault("joined.queue.rest", _QJOINED, "    for shown in [*seen, None]:", "    for shown in seen:",
+          TEST_JOINED, "a command that did not run goes unseen"),
+    Fault("joined.queue.wraps", _QJOINED, "    elif shown == 0 or (shown is None and its.cwriter & offset == 0):", "    elif False:",
+          TEST_JOINED, "a queue has no end"),
+    Fault("joined.tables.invented", _QJOINED, "            shown = vm.witness.entries(table) if vm.witness is not None else 0", "            shown = _MAX_ENTRIES",
+          TEST_JOINED, "look-ups are invented in a table that nobody knows"),
+    Fault("joined.tables.icid", "replay/targets/common.py", "        if table in _NAMED_BY_ITE:  # an ITE is written only with identifiers in range", "        if False:",
+          TEST_JOINED, "an ITE is not written, as its collection is out of range"),
+    Fault("joined.reset", _QVM, "        self.unknown.clear()", "        pass",
+          TEST_JOINED, "a reset defines nothing"),
+    Fault("joined.blame", _VERDICT, "return self.joined and status == STALE and component.blame is None", "return False",
+          TEST_JOINED, "nobody planted what was there before the recording"),
+    Fault("joined.reinit", _REINIT, "            if (value := registers.get(name, 0)) is None or value & Baser.valid.mask", "            if (value := registers.get(name) or 0) & Baser.valid.mask",
+          TEST_JOINED, "tables that nobody knew are never handed over"),
     Fault("verify.kvm.baser_unbound", _CONTRACTS, 'Clause("GITS_BASER[01]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),', 'Clause("GITS_BASER[2]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),',
           TEST_KVM, "CTRL_RESET says nothing of BASER0 and 1"),
     Fault("verify.kvm.baser_all_bits", _CONTRACTS, 'have Valid 0", _KVM, 1 << 63),', 'have Valid 0", _KVM),',
