@@ -408,7 +408,14 @@ class KvmModel:
 
     def _digest(self) -> str:
         """BLAKE2b over sorted msgpack of everything that decides future answers."""
-        return digest(canonical(dict(self.vm.snapshot())))
+        state = self.vm.state
+        unseen = {
+            "blind": state.blind,
+            "retired": sorted(state.retired),
+            "strays": int(state.strays),
+            "unknown": state.unknown.snapshot(),
+        }
+        return digest(canonical(dict(self.vm.snapshot()) | {k: v for k, v in unseen.items() if v}))
 
 
 def _hex(value: int | None) -> str | None:
