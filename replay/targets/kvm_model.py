@@ -157,11 +157,13 @@ class KvmModel:
         self.effects[:] = [(event[0], *event[3:]) for event in outputs]
         self.bound.update(dict.fromkeys(range(len(outputs)), why))
 
-    def unsure(self) -> None:
-        """Events were lost: a command may be among them."""
-        if not self.vm.ram.complete:
-            self.vm.state.blind = BLIND
-            self.vm.state.strays = True
+    def unsure(self, *, registers: bool = False) -> None:
+        """Events were lost: a command may be among them, and perhaps writes of registers."""
+        state = self.vm.state
+        if registers and not self.vm.ram.complete:
+            join(state)
+        elif not self.vm.ram.complete:
+            state.blind, state.strays = BLIND, True
 
     def result(self, errno: int) -> None:
         """Note the result of an attribute."""
