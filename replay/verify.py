@@ -44,6 +44,11 @@ _SHOWN_BY: Final = {
     effects.XLAT_HIT: "translation_cache",
 }
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
+# Component -> what an MSI through one of its keys shows: kind of output and its first fields.
+_OUTLIVED: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
+    "events": (effects.MSI_RESULT, (1,)),
+    "translation_cache": (effects.XLAT_HIT, ()),
+}
 MAX_OBSERVATIONS: Final = 16
 MAX_DUMPED: Final = 4096  # stretches of guest RAM that a verdict looks into
 MAX_VERDICTS: Final = 1000  # of them and of resets: a guest makes hand-overs as it likes
@@ -99,6 +104,8 @@ class Verifier:
         self._key_writers: dict[tuple[str, Any], int] = {}
         self._planted: dict[tuple[str, Any], int] = {}  # the same, as of the last reset
         self._reference: Verifiable | None = None
+        self._past: dict[str, Any] = {}  # the lists as the ITS was disabled
+        self._gone: dict[str, set[Any]] = {}  # component -> keys that the last reset removed
         self._overlap = False  # whether what comes now has no order with another thread's
         self._indirect: list[tuple[Component, list[tuple[Component, int]]]] = []
         self._perturbing = False  # whether a probe that stopped the VM reads now
@@ -125,8 +132,7 @@ class Verifier:
         self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
     ) -> None:
         """Open a verdict at a reset; elsewhere note what was written."""
-        if self._reference is not None and event[0] != _RESET:
-            self._beside(seq, event, outputs)
+        self._witness(seq, event, done, outputs)
         if event[0] in _LEAVES_LISTS:
             return
         if done and not self._hand_over.used:
@@ -139,6 +145,7 @@ class Verifier:
             self._reset(seq, event)
         elif event[0] == _RESTORE:
             self._hand_over.cancel(used=True)
+            self._gone.clear()  # what a restore brings back is there again
         elif event[0] == _REG_WRITE:
             self._written(seq, event)
         elif event[0] == _GICR_WRITE:
@@ -182,12 +189,18 @@ class Verifier:
             components = [each for each in components if _is_its(each.name)]
         self._hand_over.cancel(used=False)
         self._open_verdict(
-            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self.model.joined)
+            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self.model.joined),
+            self._before,
         )
         self._tables_before = self._before
 
-    def _open_verdict(self, verdict: ResetVerdict) -> None:
-        """From here on, what is observed is evidence of this one."""
+    def _open_verdict(self, verdict: ResetVerdict, past: dict[str, Any]) -> None:
+        """From here on, what is observed is evidence of this one; `past` are lists before it."""
+        self._gone = {
+            name: gone
+            for name in _OUTLIVED
+            if name in self._lists and (gone := set(past[name] or ()) - set(self._lists[name]))
+        }
         self.resets.append(verdict)
         self._current = {each.name: each for each in verdict.components}
         self._open = dict(self._current)
@@ -200,7 +213,10 @@ class Verifier:
         if len(event) > 5 and event[5] == ev.VMM:
             self._hand_over.cancel(used=self._hand_over.used)
             return
+        pending = self._hand_over.pending
         found = self._hand_over.written(seq, self._before, after)
+        if not pending:
+            self._past = self._lists
         if not self._hand_over.pending:
             read_back, self._read_back = self._read_back, {}
             if found and len(self.resets) < MAX_VERDICTS:
@@ -232,7 +248,8 @@ class Verifier:
             ResetVerdict(
                 seq, "reinit", "its", components,
                 strict=self.strict, joined=self.model.joined, since=found.since,
-            )
+            ),
+            self._past,
         )  # fmt: skip
         for name, observations in read_back.items():
             for seen in observations if name in self._current else ():
@@ -259,6 +276,15 @@ class Verifier:
                 if was.get(key) != value:
                     self._key_writers[name, key] = seq
 
+    def _witness(
+        self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
+    ) -> None:
+        """Take the outputs of an input as evidence of lists."""
+        if self._reference is not None and event[0] != _RESET:
+            self._beside(seq, event, outputs)
+        elif event[0] == _MSI and self._gone and not self._overlap:
+            self._outlives(seq, event, done, outputs)
+
     def _beside(self, seq: int, event: Event, outputs: Sequence[Event]) -> None:
         """Give the fresh device the same input; what the trace has otherwise is of the past."""
         assert self._reference is not None
@@ -271,6 +297,21 @@ class Verifier:
             if seen and seen != want and name in self._current:
                 key = (event[2], event[3]) if event[0] == _MSI else None
                 self._list_is_stale(name, seq, key)
+
+    def _outlives(
+        self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
+    ) -> None:
+        """An MSI that is delivered by what the reset removed, and nothing made anew since."""
+        pair = (event[2], event[3])
+        for name, keys in self._gone.items():
+            kind, values = _OUTLIVED[name]
+            seen = any(each[0] == kind and each[3 : 3 + len(values)] == values for each in outputs)
+            if (
+                pair in keys
+                and seen
+                and (kind, *values) not in (each[: 1 + len(values)] for each in done)
+            ):
+                self._list_is_stale(name, seq, pair)
 
     def _list_is_stale(self, name: str, seq: int, key: Any = None) -> None:
         component = self._current[name]
