@@ -8,12 +8,12 @@ shows something of the past; what only the model says is `suspected`. Words: doc
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from replay.contracts import ALL_BITS, NOT_FREED, clause_for
+from replay.contracts import NOT_FREED, clause_for
 from replay.engine import Engine, Model, lists_lpis, overlaps
+from replay.evidence import MAX_OBSERVATIONS, Evidence, placed, width
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.reinit import TABLES, HandOver, Registers, Reinit
@@ -49,7 +49,6 @@ _OUTLIVED: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
     "events": (effects.MSI_RESULT, (1,)),
     "translation_cache": (effects.XLAT_HIT, ()),
 }
-MAX_OBSERVATIONS: Final = 16
 MAX_DUMPED: Final = 4096  # stretches of guest RAM that a verdict looks into
 MAX_VERDICTS: Final = 1000  # of them and of resets: a guest makes hand-overs as it likes
 
@@ -98,8 +97,7 @@ class Verifier:
         self.resets: list[ResetVerdict] = []
         self._writers: dict[str, tuple[int, Any]] = {}
         self._before: dict[str, Any] = {}
-        self._open: dict[str, Component] = {}  # what a reset left and nothing has overwritten
-        self._current: dict[str, Component] = {}
+        self._evidence = Evidence()  # of the last reset
         self._lists = model.structures()
         self._key_writers: dict[tuple[str, Any], int] = {}
         self._planted: dict[tuple[str, Any], int] = {}  # the same, as of the last reset
@@ -107,7 +105,6 @@ class Verifier:
         self._past: dict[str, Any] = {}  # the lists as the ITS was disabled
         self._gone: dict[str, set[Any]] = {}  # component -> keys that the last reset removed
         self._overlap = False  # whether what comes now has no order with another thread's
-        self._indirect: list[tuple[Component, list[tuple[Component, int]]]] = []
         self._perturbing = False  # whether a probe that stopped the VM reads now
         self._tables_before: dict[str, Any] = {}  # what the last reset made unreachable
         self._dumped: list[tuple[int, int]] = []  # guest RAM that was read since
@@ -180,7 +177,7 @@ class Verifier:
         components = [
             Component(
                 name, fresh[name], replayed[name], self._before.get(name),
-                _width(name), clause_for(profile, how, name), self._writers.get(name),
+                width(name), clause_for(profile, how, name), self._writers.get(name),
             )
             for name in fresh
         ]  # fmt: skip
@@ -202,9 +199,7 @@ class Verifier:
             if name in self._lists and (gone := set(past[name] or ()) - set(self._lists[name]))
         }
         self.resets.append(verdict)
-        self._current = {each.name: each for each in verdict.components}
-        self._open = dict(self._current)
-        self._indirect = list(_indirect(verdict.components))
+        self._evidence = Evidence(verdict)
         self._tables_before = {}
         self._dumped.clear()
 
@@ -232,7 +227,7 @@ class Verifier:
         profile = self.model.profile
         components = [
             Component(
-                name, fresh[name], replayed[name], None, _width(name),
+                name, fresh[name], replayed[name], None, width(name),
                 clause_for(profile, "reinit", name, found.of(name)), None,
             )
             for name in fresh
@@ -252,8 +247,8 @@ class Verifier:
             self._past,
         )  # fmt: skip
         for name, observations in read_back.items():
-            for seen in observations if name in self._current else ():
-                self._evidence(self._current[name], seen)
+            for seen in observations:
+                self._evidence.see(name, seen, None)
 
     def _first_writer(self, component: Component) -> tuple[int, Any] | None:
         """Return who wrote the oldest key of a list that is still there."""
@@ -271,7 +266,7 @@ class Verifier:
             if now == was:
                 continue
             self._writers[name] = (seq, None)
-            self._open.pop(name, None)
+            self._evidence.overwritten(name)
             for key, value in now.items():
                 if was.get(key) != value:
                     self._key_writers[name, key] = seq
@@ -294,7 +289,7 @@ class Verifier:
         for kind, name in _SHOWN_BY.items():
             seen = [output[3:] for output in outputs if output[0] == kind]
             want = [answer[1:] for answer in answers if answer[0] == kind]
-            if seen and seen != want and name in self._current:
+            if seen and seen != want and name in self._evidence:
                 key = (event[2], event[3]) if event[0] == _MSI else None
                 self._list_is_stale(name, seq, key)
 
@@ -314,17 +309,11 @@ class Verifier:
                 self._list_is_stale(name, seq, pair)
 
     def _list_is_stale(self, name: str, seq: int, key: Any = None) -> None:
-        component = self._current[name]
-        if component.wrong is None:
-            component.wrong = Observation(seq, 0, 0)
-            component.observed.append(component.wrong)
-            planted = self._planted.get((name, key))
-            component.writer = None if planted is None else (planted, None)
+        self._evidence.stale(name, seq, self._planted.get((name, key)))
 
     def _live_row(self, seq: int, event: Event) -> None:
         """A row of debugfs: a fresh device would not have it, or not so."""
-        component = self._current.get("lpis")
-        if component is None:
+        if "lpis" not in self._evidence:
             return
         wanted = self._reference.live_rows() if self._reference else self.model.live_rows()
         if event[3:] not in (wanted or []) and self._reference is not None:
@@ -335,8 +324,8 @@ class Verifier:
         if event[0] == _PROBE:
             self._probe(seq, event)
         elif event[0] in _LOSSES:
-            self._open.clear()
-            self._current.clear()
+            self._evidence = Evidence()
+            self._gone.clear()
             self._writers.clear()
             self._hand_over.cancel(used=self._hand_over.used)
             if self.resets:
@@ -349,17 +338,11 @@ class Verifier:
         if begins:
             self._listed = False
             return
-        if lists_lpis(event) and not self._listed:
-            self._empty_listing(seq)
+        if lists_lpis(event) and not self._listed and self.model.live_rows() is not None:
+            self._evidence.empty("lpis", seq)
         if self._dumped and self._tables_before:
             found = self.model.left_in_ram(self._tables_before, self._dumped)
             self.resets[-1].left_in_ram = {name: count for name, count in found.items() if count}
-
-    def _empty_listing(self, seq: int) -> None:
-        """A listing without a row shows that no LPI lives."""
-        if "lpis" in self._open and self.model.live_rows() is not None:
-            self._open["lpis"].observed.append(Observation(seq, 0, 0))
-            self._open["lpis"].shown = ALL_BITS
 
     # -- writes
 
@@ -373,7 +356,7 @@ class Verifier:
         if found and not (len(event) > 6 and event[6]):
             name, row, start = found
             size = event[4] if len(event) > 4 else 8
-            wanted, mask = _placed(event[3], event[2] - start, size, row.size_bytes)
+            wanted, mask = placed(event[3], event[2] - start, size, row.size_bytes)
             self._read_back.pop(name, None)
             now = after.get(name)
             if now is not None and not (now ^ wanted) & mask & ~row.read_only:
@@ -381,12 +364,12 @@ class Verifier:
             else:
                 # Written without effect (a register that is read-only now or here): what it shows
                 # from here on is still the reset's, but no longer only the reset's.
-                self._open.pop(name, None)
+                self._evidence.overwritten(name)
         self._handed_over(seq, event, after)
 
     def _touch(self, seq: int, name: str, value: int | None) -> None:
         self._writers[name] = (seq, value)
-        self._open.pop(name, None)
+        self._evidence.overwritten(name)
 
     # -- observations
 
@@ -403,89 +386,16 @@ class Verifier:
             return
         name, row, start = found
         size = value_and_size[1] if len(value_and_size) > 1 else 8
-        value, mask = _placed(value_and_size[0], offset - start, size, row.size_bytes)
+        value, mask = placed(value_and_size[0], offset - start, size, row.size_bytes)
         seen = Observation(seq, value, mask)
         if self._hand_over.pending and name in TABLES:
             self._read_back.setdefault(name, [])[MAX_OBSERVATIONS - 1 :] = [seen]
-        component = self._open.get(name + suffix)
-        if component is not None:
-            self._evidence(component, seen)
-        elif name + suffix in self._current:
-            want, _ = _placed(expected, offset - start, size, row.size_bytes)
-            self._echo(self._current[name + suffix], seen, want)
-
-    def _evidence(self, component: Component, seen: Observation) -> None:
-        if len(component.observed) < MAX_OBSERVATIONS:
-            component.observed.append(seen)
-        wrong = (seen.value ^ component.fresh) & seen.mask
-        if wrong & component.mask and component.wrong is None:
-            component.wrong = seen
-        component.shown |= seen.mask & ~wrong
-        self.resets[-1].perturbed |= self._perturbing
-        self._infer(seen.seq)
-
-    def _infer(self, seq: int) -> None:
-        """Take what registers show of a component that nothing can read as seen."""
-        for item in self._indirect:
-            component, by = item
-            if all(register.shown & bits == bits for register, bits in by):
-                component.observed.append(Observation(seq, 0, 0))
-                component.shown = ALL_BITS
-                assert component.clause is not None
-                assert component.clause.shown is not None
-                component.reason = component.clause.shown.because
-        self._indirect = [item for item in self._indirect if not item[0].observed]
-
-    def _echo(self, component: Component, seen: Observation, want: int) -> None:
-        """A register written since the reset that still shows its value from before it."""
-        old = component.before
-        if component.wrong is None and isinstance(old, int):
-            bits = seen.mask & component.mask
-            if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:
-                component.wrong = seen
-                component.observed.append(seen)
-
-
-def _indirect(
-    components: list[Component],
-) -> Iterator[tuple[Component, list[tuple[Component, int]]]]:
-    """Yield each component that registers show, with these and the bits that must be seen."""
-    for component in components:
-        shown = component.clause.shown if component.clause else None
-        if shown:
-            yield (
-                component,
-                [
-                    (register, bits & (1 << register.width) - 1)
-                    for name, bits in shown.by
-                    for register in components
-                    if re.fullmatch(name, register.name)
-                ],
-            )
-
-
-def _placed(value: int, shift_bytes: int, size: int, width_bytes: int) -> tuple[int, int]:
-    """Return (value, mask) of an access at its place in the register."""
-    mask = ((1 << 8 * size) - 1) << 8 * shift_bytes & (1 << 8 * width_bytes) - 1
-    return value << 8 * shift_bytes & mask, mask
-
-
-def _widths(find: Callable[[int], tuple[str, Any, int] | None], end: int) -> dict[str, int]:
-    found = (find(offset) for offset in range(0, end, 4))
-    return {item[0]: item[1].layout.width_ for item in found if item}
-
-
-_ITS_WIDTHS: Final = _widths(its_register, 0x10000)
-_GICR_WIDTHS: Final = _widths(gicr_register, 0x100)
+        want, _ = placed(expected, offset - start, size, row.size_bytes)
+        self._evidence.see(name + suffix, seen, want, perturbing=self._perturbing)
 
 
 def _is_its(name: str) -> bool:
     return not name.startswith("GICR_")
-
-
-def _width(name: str) -> int:
-    """Return a component's bits; 64 for what is no register."""
-    return _ITS_WIDTHS.get(name) or _GICR_WIDTHS.get(name.partition("[")[0]) or 64
 
 
 def verify(

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 VECTORS: Final = "vectors"
 TEST_VERIFY: Final = "tests/replay/test_verify.py"
 TEST_KVM: Final = "tests/replay/test_kvm_verify.py"
+TEST_SCENARIOS: Final = "tests/replay/test_scenarios.py"
 TEST_JOINED: Final = "tests/replay/test_joined.py"
 TEST_PENDING: Final = "tests/replay/test_pending.py"
 TEST_REINIT: Final = "tests/replay/test_reinit.py"
@@ -72,6 +73,7 @@ _QPROFILE: Final = _QEMU + "profile.py"
 
 _CONTRACTS: Final = "replay/contracts.py"
 _VERIFY: Final = "replay/verify.py"
+_EVIDENCE: Final = "replay/evidence.py"
 _VERDICT: Final = "replay/verdict.py"
 _TRIPS: Final = "replay/round_trips.py"
 _REINIT: Final = "replay/reinit.py"
@@ -657,7 +659,7 @@ VERDICTS: Final = (
           TEST_VERIFY, "nobody is blamed for what the model kept"),
     Fault("verify.blame.first_writer", _VERIFY, "self._writers[name] = (seq, value)", "self._writers.setdefault(name, (seq, value))",
           TEST_VERIFY, "the first writer is blamed, not the last"),
-    Fault("verify.blame.no_writer", _VERIFY, "_width(name), clause_for(profile, how, name), self._writers.get(name),", "_width(name), clause_for(profile, how, name), None,",
+    Fault("verify.blame.no_writer", _VERIFY, "width(name), clause_for(profile, how, name), self._writers.get(name),", "width(name), clause_for(profile, how, name), None,",
           TEST_VERIFY, "a component forgets who wrote it"),
     Fault("verify.blame.same_value", _VERIFY, "if now is not None and not (now ^ wanted) & mask & ~row.read_only:", "if False:",
           TEST_VERIFY, "a write of the same value is no write"),
@@ -677,33 +679,33 @@ VERDICTS: Final = (
           TEST_VERIFY, "a fresh device is compared with another one"),
     Fault("verify.unit", _VERIFY, 'unit = "its" if event[2] == ev.CTRL_RESET else "lpi"', 'unit = "its"',
           TEST_VERIFY, "a system reset is judged as one of the ITS alone"),
-    Fault("verify.evidence.none", _VERIFY, "self._open = dict(self._current)", "self._open = {}",
+    Fault("verify.evidence.none", _EVIDENCE, "self._open = dict(self._current)", "self._open = {}",
           TEST_VERIFY, "no read is evidence"),
     Fault("verify.evidence.after_writes", _VERIFY, "                self._touch(seq, name, value)", "                pass",
           TEST_VERIFY, "a write that changes a register is not noted"),
-    Fault("verify.evidence.wrong_bits", _VERIFY, "component.shown |= seen.mask & ~wrong", "component.shown |= component.mask",
+    Fault("verify.evidence.wrong_bits", _EVIDENCE, "component.shown |= seen.mask & ~wrong", "component.shown |= component.mask",
           TEST_VERIFY, "any read shows the whole register"),
-    Fault("verify.evidence.never_wrong", _VERIFY, "if wrong & component.mask and component.wrong is None:", "if False:",
+    Fault("verify.evidence.never_wrong", _EVIDENCE, "if wrong & component.mask and component.wrong is None:", "if False:",
           TEST_VERIFY, "a read that differs is not wrong"),
-    Fault("verify.evidence.survivors", _VERIFY, "if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:", "if False:",
+    Fault("verify.evidence.survivors", _EVIDENCE, "if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:", "if False:",
           TEST_VERIFY, "a register that survives even a write goes unseen"),
     Fault("verify.evidence.cpu", _VERIFY, '            at = f"[{event[2]}]"', '            at = "[0]"',
           TEST_VERIFY, "each redistributor read counts for CPU 0"),
     Fault("verify.evidence.size", _VERIFY, "size = value_and_size[1] if len(value_and_size) > 1 else 8", "size = 8",
           TEST_VERIFY, "each read has 8 bytes"),
-    Fault("verify.loss.evidence", _VERIFY, "            self._open.clear()", "            pass",
+    Fault("verify.loss.evidence", _VERIFY, "            self._evidence = Evidence()", "            pass",
           TEST_VERIFY, "what was read after a loss is evidence"),
     Fault("verify.loss.unsaid", _VERIFY, "self.resets[-1].lossy = True", "pass",
           TEST_VERIFY, "a loss is not said"),
-    Fault("verify.probe.unsaid", _VERIFY, "self.resets[-1].perturbed |= self._perturbing", "pass",
+    Fault("verify.probe.unsaid", _EVIDENCE, "self._verdict.perturbed |= perturbing", "pass",
           TEST_PROBE, "a probe that perturbs is not said"),
-    Fault("verify.probe.all", _VERIFY, "self.resets[-1].perturbed |= self._perturbing", "self.resets[-1].perturbed = True",
+    Fault("verify.probe.all", _EVIDENCE, "self._verdict.perturbed |= perturbing", "self._verdict.perturbed = True",
           TEST_PROBE, "every reset that was observed was perturbed"),
     Fault("verify.probe.quiet", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing = begins",
           TEST_PROBE, "a probe that stops nothing perturbs"),
     Fault("verify.probe.without_end", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing |= len(event) > 3 and event[3] != 0",
           TEST_PROBE, "a probe never ends"),
-    Fault("verify.indirect.any", _VERIFY, "if all(register.shown & bits == bits for register, bits in by):", "if any(register.shown & bits == bits for register, bits in by):",
+    Fault("verify.indirect.any", _EVIDENCE, "if all(register.shown & bits == bits for register, bits in by):", "if any(register.shown & bits == bits for register, bits in by):",
           TEST_PROBE, "one invalid table shows that nothing is mapped"),
     Fault("verify.indirect.enabled", _CONTRACTS, '(("GITS_CTLR", _ENABLED), ("GITS_CBASER", _VALID), ("GITS_BASER[0-7]", _VALID)),', '(("GITS_CBASER", _VALID), ("GITS_BASER[0-7]", _VALID)),',
           TEST_PROBE, "an ITS that is still enabled can reach nothing"),
@@ -829,15 +831,19 @@ VERDICTS: Final = (
           TEST_KVM, "a delivered MSI shows nothing"),
     Fault("verify.trip.blame_nobody", _TRIPS, '            trip.blame = trip.blame or self._key_writers.get((name, keys[0]))', '            pass',
           TEST_KVM, "nobody mapped what came back"),
-    Fault("verify.lists.beside", _VERIFY, '            if seen and seen != want and name in self._current:', '            if False:',
+    Fault("verify.lists.beside", _VERIFY, '            if seen and seen != want and name in self._evidence:', '            if False:',
           TEST_KVM, "outputs say nothing of lists"),
+    Fault("verify.lists.outlives", _VERIFY, "                self._list_is_stale(name, seq, pair)", "                pass",
+          TEST_KVM, "what the model frees and the kernel delivers is not said"),
+    Fault("verify.lists.restored", _VERIFY, "            self._gone.clear()  # what a restore brings back is there again", "            pass",
+          TEST_SCENARIOS, "what a restore brings back outlives the reset"),
     Fault("verify.lists.live_row", _VERIFY, '            self._list_is_stale("lpis", seq, event[3])', '            pass',
           TEST_KVM, "a listing says nothing"),
     Fault("verify.lists.registers_only", "replay/engine.py", "if left is None or not lists_lpis(event) or self._overlap:", "if left is None or self._overlap:",
           TEST_KVM, "a probe of registers is taken for an empty listing"),
-    Fault("verify.lists.empty_listing", _VERIFY, '            self._open["lpis"].shown = ALL_BITS', '            pass',
+    Fault("verify.lists.empty_listing", _EVIDENCE, '            _whole(self._open[name], seq)', '            pass',
           TEST_KVM, "an empty listing is no evidence"),
-    Fault("verify.lists.blame_later", _VERIFY, '            planted = self._planted.get((name, key))', '            planted = self._key_writers.get((name, key))',
+    Fault("verify.lists.blame_later", _VERIFY, 'self._planted.get((name, key)))', 'self._key_writers.get((name, key)))',
           TEST_KVM, "what was mapped after the reset is blamed"),
     Fault("verify.component.unspoken", _VERDICT, '        if self.unspoken():', '        if False:',
           TEST_KVM, "bits of which no clause speaks are verified"),

@@ -121,15 +121,18 @@ def test_an_msi_that_is_blocked_is_none():
 @pytest.mark.parametrize(
     ("profile", "between"), [(V7_2, (NEW,)), (V6_1, (INVALID, NEW))], ids=["changed", "invalidated"]
 )
+@pytest.mark.parametrize("before", [(), (MSI, result(1))], ids=["no LPI lives", "an LPI lives"])
 def test_an_event_that_the_kernel_says_it_freed_and_delivers_all_the_same_is_stale(
-    profile, between
+    profile, between, before
 ):
     """The model frees the lists, so nothing of it is left to compare with: the output shows it."""
-    found = judge(MSI, result(1), DISABLE, *between, ENABLE, MSI, result(1), profile=profile)
+    found = judge(*before, DISABLE, *between, ENABLE, MSI, result(1), profile=profile)
     events = components(reinit(found))["events"]
     assert (events.status(strict=False), events.blame) == ("stale", 16)
     assert "stale:reinit:event" in found.signatures
     assert "divergent:msi.result:result" in found.signatures
+    blocked = judge(*before, DISABLE, *between, ENABLE, MSI, result(0), profile=profile)
+    assert blocked.signatures == []
 
 
 def test_an_event_that_the_new_kernel_maps_itself_outlives_nothing():
