@@ -19,16 +19,25 @@ MAX_OBSERVATIONS: Final = 16  # of a component that are kept for whoever reads t
 class Evidence:
     """The observations of one verdict; of none before the first reset and behind a loss."""
 
-    def __init__(self, verdict: ResetVerdict | None = None) -> None:
+    def __init__(self, verdict: ResetVerdict | None = None, *, infer: bool = True) -> None:
+        """`infer`: registers show what nothing can read, as clauses have it."""
         self._verdict = verdict
         components = verdict.components if verdict else []
         self._current = {each.name: each for each in components}
         self._open = dict(self._current)  # what the reset left and nothing has overwritten
-        self._indirect = list(_indirect(components))
+        self._indirect = list(_indirect(components)) if infer else []
 
-    def __contains__(self, name: str) -> bool:
-        """Whether the verdict speaks of this component."""
-        return name in self._current
+    def get(self, name: str) -> Component | None:
+        """Return a component that the verdict speaks of."""
+        return self._current.get(name)
+
+    def is_open(self, name: str) -> bool:
+        """Return whether what this component shows is the reset's."""
+        return name in self._open
+
+    def add(self, component: Component) -> None:
+        """The verdict speaks of this component too."""
+        self._current[component.name] = self._open[component.name] = component
 
     def overwritten(self, name: str) -> None:
         """What this component shows from here on is no longer the reset's."""
@@ -54,8 +63,9 @@ class Evidence:
 
     def empty(self, name: str, seq: int) -> None:
         """A listing at `seq` showed that there is nothing in this list."""
-        if name in self._open:
-            _whole(self._open[name], seq)
+        component = self._open.get(name)
+        if component is not None and len(component.observed) < MAX_OBSERVATIONS:
+            _whole(component, seq)
 
     def _take(self, component: Component, seen: Observation, *, perturbing: bool) -> None:
         if len(component.observed) < MAX_OBSERVATIONS:

@@ -107,6 +107,8 @@ def register_place(event: Event) -> tuple[str, int, int] | None:
 class NothingListed:
     """A model of an implementation that lists its live LPIs nowhere."""
 
+    may_stray = False  # whether one may live that nobody could see
+
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Return None: there are no such objects."""
         return None
