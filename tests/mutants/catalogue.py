@@ -17,6 +17,9 @@ TEST_JOINED: Final = "tests/replay/test_joined.py"
 TEST_PENDING: Final = "tests/replay/test_pending.py"
 TEST_REINIT: Final = "tests/replay/test_reinit.py"
 TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
+TEST_JOINED: Final = "tests/replay/test_kvm_joined.py"
+TEST_SYSTEM: Final = "tests/replay/test_kvm_system_reset.py"
+TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 
 TOPICS: Final = (
     "INT", "CLEAR", "INV", "INVALL", "MOVI", "MOVALL", "DISCARD", "MAPD", "MAPC", "MAPTI",
@@ -850,4 +853,64 @@ VERDICTS: Final = (
 )
 # fmt: on
 
-FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS
+_JOINED: Final = _KVM + "joined.py"
+_LISTING: Final = _KVM + "listing.py"
+_PAUSE: Final = "replay/vmm_reset.py"
+_READER: Final = "tracer/sources/ftrace.py"
+_VMS: Final = "tracer/sources/ftrace_vms.py"
+_ATTRIBUTES: Final = "tracer/sources/ftrace_attributes.py"
+
+# fmt: off
+HOSTS: Final = (
+    Fault("joined.registers.lists_known", _JOINED, "    state.blind = BLIND", "    state.blind = 0",
+          TEST_JOINED, "what was mapped before the recording is taken for nothing"),
+    Fault("joined.registers.reset_leaves_valid", _RESET, "state.unknown.know(name, VALID)", "pass",
+          TEST_JOINED, "after a reset Valid is taken as not known"),
+    Fault("joined.registers.write_while_unknown", _REGISTERS, "            state.unknown.doubt(name)", "            state.unknown.know(name)",
+          TEST_JOINED, "a write that may have been ignored is believed"),
+    Fault("joined.registers.half", _REGISTERS, "    return U64 if size == 8 else U32 << (32 if offset & 4 else 0)", "    return U64",
+          TEST_JOINED, "a half of a register makes it known whole"),
+    Fault("joined.listing.target", _LISTING, "    return row[1] == got[1] or irq.doubtful or irq.target == UNKNOWN_TARGET", "    return True",
+          TEST_JOINED, "the target in a listing is not compared"),
+    Fault("joined.listing.held", _LISTING, "        return row is None or not _is_held(state, row[0])", "        return True",
+          TEST_JOINED, "a mapped LPI may be missing"),
+    Fault("joined.listing.stray", _LISTING, "        return may_stray(state, got[0])", "        return True",
+          TEST_JOINED, "any LPI may be listed"),
+    Fault("joined.pending.maybe", "replay/targets/kvm_model.py", "(irq is None or irq.shown != state.steps)", "irq is None",
+          TEST_JOINED, "pending is known while vCPUs run"),
+    Fault("host.reset.any_value", "replay/verify.py", "as_reset = not (value ^ fresh) & mask & clause.mask", "as_reset = True",
+          TEST_SYSTEM, "a VMM that restores a VM is taken to reset it"),
+    Fault("host.reset.ran", _PAUSE, "        self.reset, self.before = False, {}", "        pass",
+          TEST_SYSTEM, "a VMM's writes to a running VM are of the last reset"),
+    Fault("host.reset.before", _PAUSE, "            self.before.setdefault(name, before)", "            self.before.update({name: before} if self.reset else {})",
+          TEST_SYSTEM, "redistributors that come before the ITS are of no reset"),
+    Fault("host.reset.orphan_between", "replay/verify.py", '            if self._current["lpis"].wrong:', "            if False:",
+          TEST_SYSTEM, "a listing in the middle of a reset counts"),
+    Fault("host.reset.shared", "replay/verify.py", "        if found[0] == _SHARED:  # by all CPUs, on KVM", "        if False:",
+          TEST_SYSTEM, "one CPU's PROPBASER is not everybody's"),
+    Fault("host.stack.window_moves", _READER, "        if self._window not in (None, offset):", "        if False:",
+          TEST_VMS, "a command is taken from anywhere in the stack"),
+    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - 4:", "        if rest or at > len(stack):",
+          TEST_VMS, "a command is taken from outside of the stack"),
+    Fault("host.stack.zeros", _READER, "        if not any(stack):  # the caller's frame pointer is in it", "        if False:",
+          TEST_VMS, "arrays that a tool prints as zeros are taken for commands"),
+    Fault("host.value.pointer", _ATTRIBUTES, 'span.readable = f.get(b"ptr") is not None and f.get(b"ptr") == f.get(b"sp")', "span.readable = True",
+          TEST_VMS, "a value that stands elsewhere is believed"),
+    Fault("host.value.errno", _ATTRIBUTES, "top.event[at] = 0 if errno else value & (1 << 8 * size) - 1", "top.event[at] = value & (1 << 8 * size) - 1",
+          TEST_VMS, "what a failed read left in memory is its value"),
+    Fault("host.vms.worker", _VMS, "        tgid = None if record.kernel else", "        tgid = None if False else",
+          TEST_VMS, "a worker of the kernel is a VM of its own"),
+    Fault("host.vms.interrupt", _VMS, "            vm = self._by_kvm.get(kvm)", "            vm = self._by_tgid.get(tgid or 0) or self._by_kvm.get(kvm)",
+          TEST_VMS, "an interrupt's MSI is given to whom it interrupted"),
+    Fault("host.vms.unbounded", _VMS, "        if len(self.known) >= MAX_VMS:", "        if False:",
+          TEST_VMS, "a stream can make any number of VMs"),
+    Fault("host.listing.overlap", _VMS, "        overlap = vm.log.busy or sample.inputs != vm.log.inputs", "        overlap = False",
+          TEST_VMS, "a listing is taken to be of one moment"),
+    Fault("host.listing.lists", "tracer/sources/ftrace_samples.py", "        if self.unread or int(match[2]):", "        if False:",
+          TEST_VMS, "a listing with a hole lists all"),
+    Fault("host.returns.ignored", _READER, "                span.end_ns = self._now_ns", "                span.end_ns = span.start_ns",
+          TEST_VMS, "an access ends when it begins"),
+)
+# fmt: on
+
+FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + HOSTS
