@@ -15,14 +15,13 @@ from tracer.sources.qemu_control import Control, answer, ask_reset
 @pytest.fixture
 def trace(tmp_path):
     path = tmp_path / "t.itstrace"
-    fd = os.open(path, os.O_CREAT | os.O_RDWR)
-    yield path, fd
-    os.close(fd)
+    path.write_bytes(b"")
+    return path
 
 
 @pytest.fixture
 def control(trace):
-    made = Control(trace[1])
+    made = Control(str(trace))
     yield made
     made.close()
 
@@ -37,7 +36,7 @@ def asking(path):
         except SourceError as error:
             came.append(error)
 
-    thread = Thread(target=ask)
+    thread = Thread(target=ask, daemon=True)
     thread.start()
     return thread, came
 
@@ -50,8 +49,8 @@ def accepted(control):
 
 def test_a_reset_is_asked_for_and_answered(trace, control):
     assert control.accept() is None
-    link = trace[0].parent / "link"
-    link.symlink_to(trace[0])
+    link = trace.parent / "link"
+    link.symlink_to(trace)
     thread, came = asking(link)
     answer(accepted(control))
     thread.join()
@@ -59,7 +58,7 @@ def test_a_reset_is_asked_for_and_answered(trace, control):
 
 
 def test_a_recording_that_ends_is_said(trace, control):
-    thread, came = asking(trace[0])
+    thread, came = asking(trace)
     accepted(control).close()
     thread.join()
     assert "the recording has ended, and the VM was not reset" in str(came[0])
@@ -67,7 +66,7 @@ def test_a_recording_that_ends_is_said(trace, control):
 
 def test_another_user_is_not_listened_to(trace, control, monkeypatch):
     monkeypatch.setattr(qemu_control, "_CREDENTIALS", Foreigner())
-    thread, came = asking(trace[0])
+    thread, came = asking(trace)
     while thread.is_alive():
         assert control.accept() is None
     assert isinstance(came[0], SourceError)
@@ -82,9 +81,9 @@ class Foreigner:
 
 def test_two_recorders_of_one_file_are_too_many(trace, control):
     with pytest.raises(OSError, match="in use"):
-        Control(trace[1])
+        Control(str(trace))
 
 
 def test_nobody_answers(trace):
     with pytest.raises(UsageError, match="no `itstrace record qemu` of this machine"):
-        ask_reset(str(trace[0]))
+        ask_reset(str(trace))
