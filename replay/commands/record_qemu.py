@@ -11,18 +11,27 @@ import re
 import signal
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, Final, cast
 
 from replay.commands.common import EXIT_LOST, say
+from replay.commands.flight import (
+    abandon,
+    add_ring_options,
+    check_ring_options,
+    dumps_on_signal,
+    make_writer,
+    tell_dumps,
+)
 from replay.commands.import_ import report
 from replay.profiles import PROFILES
-from tracer.errors import SourceError, TracerError, UsageError
+from tracer.errors import SourceError, UsageError
 from tracer.log import format as fmt
 from tracer.log.header import RUNNING, Header
 from tracer.log.opening import create_output
+from tracer.log.ring import Ring
 from tracer.log.stream import Writer
 from tracer.sources import qemu_live, qemu_log, qemu_probe, qemu_start
 from tracer.sources.lines import LineReader
@@ -76,28 +85,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
     parser.add_argument("--bound-ms", type=int, default=fmt.DEFAULT_BOUND_MS)
     parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+    add_ring_options(parser)
     parser.epilog = _EPILOG
 
 
 def run(options: argparse.Namespace) -> int:
     """Record one VM until it ends, or until we are told to leave one that was joined."""
     _check(options)
+    if options.ring is not None:
+        return _reach_and_record(None, options)
     with create_output(options.output, force=options.force) as out:
         try:
-            vm = _reach(options)
-            try:
-                return _record(vm, out, options)
-            finally:
-                vm.close()
+            return _reach_and_record(out, options)
         finally:
             made = os.fstat(out.fileno())
             if stat.S_ISREG(made.st_mode) and not made.st_size:
                 Path(options.output).unlink()  # QEMU did not start: there is nothing to read
 
 
+def _reach_and_record(out: BinaryIO | None, options: argparse.Namespace) -> int:
+    vm = _reach(options)
+    try:
+        return _record(vm, out, options)
+    finally:
+        vm.close()
+
+
 def _check(options: argparse.Namespace) -> None:
     if options.output == "-":
         raise UsageError("give -o FILE: standard output belongs to the VM")
+    check_ring_options(options)
     qemu_probe.check_names(options.skip_probe)
     if options.attach:
         if options.command or not (options.qmp and options.log):
@@ -116,9 +133,9 @@ def _reach(options: argparse.Namespace) -> Started | Attached:
     return Started(options.command, probe=options.probe_resets)
 
 
-def _record(vm: Started | Attached, out: BinaryIO, options: argparse.Namespace) -> int:
+def _record(vm: Started | Attached, out: BinaryIO | None, options: argparse.Namespace) -> int:
     """Record a QEMU; never leave it behind waiting for its log to be read."""
-    control = _control(out)
+    control = _control(options.output)
     qemu = qemu_live.LiveQemu(
         vm,
         control=control,
@@ -145,17 +162,20 @@ def _record(vm: Started | Attached, out: BinaryIO, options: argparse.Namespace) 
     return EXIT_LOST if log.stats.gap_count or log.lost or killed else 0
 
 
-def _control(out: BinaryIO) -> Control | None:
+def _control(output: str) -> Control | None:
     try:
-        return Control(out.fileno())
+        return Control(output)
     except OSError as error:
         say(f"`itstrace reset` will not reach this recording: {error.strerror}")
         return None
 
 
 def _follow(
-    vm: Started | Attached, qemu: qemu_live.LiveQemu, out: BinaryIO, options: argparse.Namespace
-) -> tuple[qemu_log.QemuLog, Writer]:
+    vm: Started | Attached,
+    qemu: qemu_live.LiveQemu,
+    out: BinaryIO | None,
+    options: argparse.Namespace,
+) -> tuple[qemu_log.QemuLog, Writer | Ring]:
     try:
         machine = qemu.learn()
         _check_started(vm, qemu)
@@ -187,24 +207,24 @@ def _check_started(vm: Started | Attached, qemu: qemu_live.LiveQemu) -> None:
 
 def _write(
     vm: Started | Attached,
-    out: BinaryIO,
+    out: BinaryIO | None,
     header: Header,
     log: qemu_log.QemuLog,
     options: argparse.Namespace,
-) -> Writer:
-    bounds = {"bound_events": options.bound_events, "bound_ms": options.bound_ms}
-    writer = Writer(out, header, **bounds, fsync=options.fsync, name=options.output)
-    try:
-        for event in log.events():
-            writer.add(event)
-        log.note(f"QEMU ended with {vm.status()}" if isinstance(vm, Started) else "left")
-        for event in log.rest():
-            writer.add(event)
-    except BaseException:
-        with suppress(TracerError):
-            writer.abandon()
-        raise
-    writer.close()
+) -> Writer | Ring:
+    writer = make_writer(out, options.output, header, options)
+    with dumps_on_signal(writer):
+        try:
+            for event in log.events():
+                writer.add(event)
+            log.note(f"QEMU ended with {vm.status()}" if isinstance(vm, Started) else "left")
+            for event in log.rest():
+                writer.add(event)
+        except BaseException:
+            abandon(writer)
+            raise
+        writer.close()
+    tell_dumps(writer)
     return writer
 
 

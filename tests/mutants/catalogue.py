@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 VECTORS: Final = "vectors"
 TEST_VERIFY: Final = "tests/replay/test_verify.py"
+TEST_QEMU_LOG: Final = "tests/sources/test_qemu_log.py"
 TEST_KVM: Final = "tests/replay/test_kvm_verify.py"
 TEST_SCENARIOS: Final = "tests/replay/test_scenarios.py"
 TEST_JOINED: Final = "tests/replay/test_joined.py"
@@ -851,6 +852,33 @@ VERDICTS: Final = (
     Fault("verify.component.unspoken", _VERDICT, '        if self.unspoken():', '        if False:',
           TEST_KVM, "bits of which no clause speaks are verified"),
 )
+
+RECORD: Final = (
+    Fault("record.bounds.no_tick", "tracer/sources/qemu_log.py", "        self._ticked = self._count", "        pass",
+          TEST_QEMU_LOG, "what the monitor told could have been at any time before"),
+    Fault("record.origin.any_read", "tracer/sources/qemu_log.py", "        if what != self._asked:", "        if self._asked is None:",
+          TEST_QEMU_LOG, "a guest's read is taken for ours"),
+    Fault("record.ack.spurious", "tracer/sources/qemu_log.py", "        if FIRST_LPI <= intid < _INTID_END:", "        if intid < _INTID_END:",
+          TEST_QEMU_LOG, "every interrupt that is acknowledged is an LPI"),
+    Fault("record.feed.not_counted", "tracer/sources/qemu_feed.py", '                self._dropped += data.count(b"\\n")', "                self._dropped += 1",
+          "tests/sources/test_qemu_feed.py", "lines that were dropped are not all counted"),
+    Fault("record.feed.no_bound", "tracer/sources/qemu_feed.py", "        if self._bytes >= MAX_BYTES:", "        if False:",
+          "tests/sources/test_qemu_feed.py", "memory has no bound when lines may be dropped"),
+    Fault("record.guard.stays_down", "tracer/sources/qemu_guard.py", '    if status == "shutdown" or paused:', '    if status == "shutdown":',
+          "tests/sources/test_qemu_guard.py", "a VM that we stopped stays so when we are killed"),
+    Fault("record.guard.any_reason", "tracer/sources/qemu_guard.py", '    if status == "shutdown" and not (paused or reason in RESETS):', '    if False:',
+          "tests/sources/test_qemu_guard.py", "a VM that powered off comes back when we are killed"),
+    Fault("record.probe.swallowed_reset", "tracer/sources/qemu_probe.py", "            yield _LET_RESET", "            pass",
+          "tests/sources/test_qemu_probe.py", "the reset that we ask for is swallowed"),
+    Fault("record.probe.not_armed_again", "tracer/sources/qemu_probe.py", "        self._armed = True", "        self._armed = False",
+          "tests/sources/test_qemu_probe.py", "only the first reset is looked at"),
+    Fault("record.probe.level1_valid_ignored", "tracer/sources/qemu_probe.py", "    if Level1.valid.get(entry):", "    if True:",
+          "tests/sources/test_qemu_probe.py", "tables that no level-1 entry names are dumped"),
+    Fault("record.vmstate.no_footer", "tracer/sources/qemu_vmstate.py", '        if state[end : end + 5] == _FOOT + head["id"]:', '        if True:',
+          "tests/sources/test_qemu_vmstate.py", "what a guest wrote into a device is taken for a section"),
+    Fault("record.control.anybody", "tracer/sources/qemu_control.py", "        if _CREDENTIALS.unpack(raw)[1] in (0, os.geteuid()):", "        if True:",
+          "tests/sources/test_qemu_control.py", "any user may reset the VM"),
+)
 # fmt: on
 
 _JOINED: Final = _KVM + "joined.py"
@@ -913,4 +941,4 @@ HOSTS: Final = (
 )
 # fmt: on
 
-FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + HOSTS
+FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RECORD + HOSTS
