@@ -29,7 +29,16 @@ class Host:
             [
                 *("qemu-system-aarch64", "-nodefaults", "-machine"),
                 *("virt,gic-version=3,its=on,virtualization=on", "-cpu", "cortex-a57"),
-                *("-accel", "tcg,thread=multi", "-smp", str(cpus), "-m", "3072", "-display", "none"),
+                *(
+                    "-accel",
+                    "tcg,thread=multi",
+                    "-smp",
+                    str(cpus),
+                    "-m",
+                    "3072",
+                    "-display",
+                    "none",
+                ),
                 *("-serial", f"file:{self.console}", "-no-reboot"),
                 *("-kernel", images.kernel(release), "-initrd", images.host(release)),
                 *("-append", "console=ttyAMA0 quiet oops=panic panic=-1 rdinit=/init"),
@@ -56,7 +65,7 @@ class Host:
         """Return what the console showed so far."""
         return self.console.read_text(errors="replace") if self.console.exists() else ""
 
-    def wait_for(self, true, seconds: float = 60) -> None:  # noqa: ANN001
+    def wait_for(self, true, seconds: float = 60) -> None:
         """Wait until something holds, while the host lives."""
         end = monotonic() + seconds
         while not true():
@@ -73,7 +82,8 @@ class Host:
         """Return what a command printed on the host; its errors too."""
         with self.shell() as shell:
             try:
-                return shell.communicate(f"exec 2>&1\n{command}\n", timeout=seconds)[0]
+                # QEMU's user network may lose an end of input that comes early: it must not matter
+                return shell.communicate(f"exec 2>&1\n{command}\nexit\n", timeout=seconds)[0]
             finally:
                 shell.kill()
 
