@@ -238,7 +238,7 @@ def test_the_resets_of_years_are_not_kept(tmp_path):
 
 def test_blame_before_the_ring_is_said_to_lie_there(tmp_path, capsys):
     life = [POWER, WRITE, *[MSI] * 40, RESET, PROBE, STALE_READ, PROBED]
-    [name] = through_ring(tmp_path, HEADER, life, size_bytes=60, bound_events=1)
+    [name] = through_ring(tmp_path, HEADER, life, size_bytes=300, bound_events=1)
     with open_trace(name) as reader:
         first = reader.header.first_seq
     assert first > 1

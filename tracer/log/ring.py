@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from tracer.errors import SourceError, TraceError, UsageError, WriteError
-from tracer.events import FIRST_OUTPUT, Event
+from tracer.events import FIRST_NOTE, FIRST_OUTPUT, NUMBER, Event
 from tracer.log import format as fmt
 from tracer.log.codec import unpack_events
 from tracer.log.header import RUNNING, Header
@@ -29,7 +29,8 @@ FOLDER_SUFFIX: Final = ".ring"
 END: Final = "end"
 _TIME_BEFORE: Final = "ring_time_before_ns"  # in a segment's annotations
 _SEGMENT: Final = "{:012d}.itstrace"
-# How much more than its share a segment may hold of outputs, waiting for an input.
+_READS: Final = frozenset(NUMBER[name] for name in ("reg.read", "gicr.read", "gicd.read"))
+# How much more than its share a segment may hold of outputs of one input.
 MAX_OUTPUTS_BYTES: Final = 1 << 20
 _MAX_DUMPS: Final = 100_000
 
@@ -105,6 +106,16 @@ class Ring:
         """The sequence number of the next event."""
         return self._next_seq + len(self._events)
 
+    @property
+    def held(self) -> int:
+        """How many events are in no file yet."""
+        return len(self._events)
+
+    @property
+    def failed(self) -> WriteError | None:
+        """Why nothing can be written any more."""
+        return self._failed
+
     def ask(self, reason: str) -> None:
         """Have the ring written out soon."""
         self._asked.append(reason)
@@ -131,7 +142,7 @@ class Ring:
             raise self._failed
         events = self._events[:]  # the list stays the same object, as another thread may add
         if events and self._segments[-1].size_bytes >= self._segment_bytes:
-            at = self._next_input(events)
+            at = self._next_cut(events)
             if at is not None:
                 self._put(events[:at])
                 self._rotate()
@@ -147,10 +158,10 @@ class Ring:
         except (WriteError, TraceError, OSError) as error:
             self.dump_failed = self.dump_failed or WriteError(f"no dump of the ring: {error}")
 
-    def _next_input(self, events: list[Event]) -> int | None:
-        """Return where a segment may begin: no input is cut from its outputs, unless none comes."""
+    def _next_cut(self, events: list[Event]) -> int | None:
+        """Return where a segment may begin: before what cannot be an output of an earlier input."""
         for at, event in enumerate(events):
-            if event[0] < FIRST_OUTPUT:
+            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in _READS:
                 return at
         too_many = self._segments[-1].size_bytes >= self._segment_bytes + MAX_OUTPUTS_BYTES
         return 0 if too_many else None
@@ -215,10 +226,12 @@ class Ring:
             self._segments.pop(0).path.unlink(missing_ok=True)
 
     def _end_segment(self) -> None:
-        self._writer.abandon()
-        if self._out is not None:
-            self._out.close()
-            self._out = None
+        try:
+            self._writer.abandon()
+        finally:
+            if self._out is not None:
+                self._out.close()
+                self._out = None
 
     # -- dumps
 
@@ -257,9 +270,9 @@ class Ring:
         Raises:
             WriteError: something could not be written; the segments stay.
         """
-        self._halt()
-        self.flush()
-        self._end_segment()
+        self.abandon()
+        if self._failed:
+            raise self._failed
         if self._at_end:
             self._try_dump(END)
         if self.dump_failed:
@@ -271,9 +284,11 @@ class Ring:
     def abandon(self) -> None:
         """Stop; the segments stay, as traces that can be read."""
         self._halt()
-        if self._failed is None:
-            self.flush()
-        self._end_segment()
+        try:
+            if self._failed is None:
+                self.flush()
+        finally:
+            self._end_segment()
 
     def _halt(self) -> None:
         if self._ticker:
