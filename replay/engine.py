@@ -27,6 +27,8 @@ _LPI_LIVE: Final = NUMBER["lpi.live"]
 _LPI_ACK: Final = NUMBER["lpi.ack"]
 _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
+LISTS_LPIS: Final = 1
+LISTS_ITS: Final = 2
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 _KNOWN: Final = frozenset(ev.KINDS)
@@ -440,7 +442,7 @@ class Engine:
         else:
             self.tally.matched += 1
         if hidden:
-            self.model.learn(event)
+            self.model.learn(event)  # what nobody knew
         return expected
 
     def _ask(self, seq: int, event: Event) -> None:
@@ -496,7 +498,7 @@ class Engine:
             self._rows = None if rows is None else {row[0]: row for row in rows}
             return
         left, self._rows = self._rows, None
-        if left is None or not lists_lpis(event) or self._overlap:
+        if left is None or not lists(event) & LISTS_LPIS or self._overlap:
             return
         for row in left.values():
             if self.model.may_differ(row, None):
@@ -551,9 +553,9 @@ def overlaps(event: Event) -> bool:
     return len(event) > 5 and event[5] != 0
 
 
-def lists_lpis(event: Event) -> bool:
-    """Return whether the probe that `event` ends listed every live LPI."""
-    return bool((event[4] if len(event) > 4 else 3) & 1)
+def lists(event: Event) -> int:
+    """Return what the probe that `event` ends listed whole: LISTS_LPIS, LISTS_ITS."""
+    return int(event[4]) if len(event) > 4 else LISTS_LPIS | LISTS_ITS
 
 
 def _difference(effect: effects.Effect, output: Event) -> tuple[str, Any, Any] | None:

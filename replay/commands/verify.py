@@ -31,6 +31,7 @@ from replay.verdict import (
     UNSPECIFIED,
     VERIFIED,
     Component,
+    Observation,
     ResetVerdict,
     RoundTrip,
 )
@@ -268,7 +269,7 @@ def _whole(verdict: ResetVerdict) -> str:
 def _print_component(each: Component, verdict: ResetVerdict) -> None:
     status = each.status(strict=verdict.strict)
     shown = each.wrong or (each.observed[0] if each.observed else None)
-    seen = f"{shown.value:#x} at {shown.seq}" if shown else "-"
+    seen = f"{_seen(shown)} at {shown.seq}" if shown else "-"
     print(
         f"  {each.name:18} fresh {_short(each.fresh):>18}  observed {seen:<26} "
         f"{paint(status, _COLOUR.get(status, 'dim'))}"
@@ -285,6 +286,11 @@ def _print_component(each: Component, verdict: ResetVerdict) -> None:
         print("    no clause of the contract speaks of the bits that differ")
     elif each.clause:
         print(f"    {clean(each.clause.says)} [{each.clause.source}]")
+
+
+def _seen(shown: Observation) -> str:
+    """Return what was seen; nothing reads what an observation without bits shows."""
+    return hex(shown.value) if shown.mask else "by outputs"
 
 
 def _short(value: Any) -> str:
