@@ -60,6 +60,7 @@ SOME_CPU: Final = Cpu(-1)
 ADDRESS: Final = Number(0, (1 << 130) - 1)
 _SLOT: Final = Row((U64, U64))
 _SLOTS: Final = Each(tuple, _SLOT)
+_UNKNOWN: Final = Record(Unknown, {"_bits": Keyed(Text(64), U64)})
 _WORD_BYTES: Final = 4
 MAX_QUEUE_BYTES: Final = 1 << 20
 _PARTIAL: Final = Keyed(ADDRESS, Number(1, 14))
@@ -156,7 +157,7 @@ _QEMU_VM: Final = Record(QemuVm, {
     "gicr_known": FLAG, "clock": U64, "confirmed": Keyed(ADDRESS, U64),
     "since": Each(list, U64, count=3), "since_itt": Keyed(ADDRESS, U64),
     "assumed_level1": Each(set, ADDRESS),
-    "pending": Record(PendingBits, {
+    "unknown": _UNKNOWN, "pending": Record(PendingBits, {
         "acks_seen": FLAG, "since": U64, "bits": Keyed(ADDRESS, Number(0, 1)),
     }),
 }, anew=frozenset(("profile", "reset_steps", "effects", "witness", "bound")))  # fmt: skip
@@ -190,7 +191,7 @@ _DEVICE: Final = Record(Device, {
 _KVM_STATE: Final = Record(State, {
     "ram": Ram(), "blind": Number(0, BLIND), "level1_assumed": Each(set, ADDRESS),
     "last_error": INT, "retired": Each(set, U32), "strays": FLAG, "steps": U64,
-    "unknown": Record(Unknown, {"_bits": Keyed(Text(64), U64)}), "irqs": Number(0, 1024),
+    "unknown": _UNKNOWN, "irqs": Number(0, 1024),
     "enabled": FLAG, "cbaser": U64, "creadr": U64, "cwriter": U64, "device_baser": U64,
     "coll_baser": U64,
     # What others name comes before them.

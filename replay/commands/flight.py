@@ -7,13 +7,14 @@ stale reset when it happens. Counterpart: `tracer.log.ring`.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from types import FrameType
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final
 
 from replay import checkpoints
 from replay.commands.common import say
@@ -23,11 +24,11 @@ from replay.model.effects import HostCrash
 from replay.profiles import find
 from replay.settling import Settling
 from replay.verify import Verifier
-from tracer.errors import TracerError, UsageError
+from tracer.errors import UsageError
 from tracer.events import POWER_ON, RESET_KINDS, Event
 from tracer.log.header import Header
-from tracer.log.opening import AnyReader
-from tracer.log.ring import END, Ring
+from tracer.log.opening import create_output
+from tracer.log.ring import END, Ring, make_folder
 from tracer.log.stream import Writer
 
 RESET: Final = "reset"
@@ -62,22 +63,58 @@ def ring_size(text: str) -> int:
     return size
 
 
+class Folder:
+    """Where a ring's segments go, in the place of an output that is one file."""
+
+    def __init__(self, output: str) -> None:
+        self.path = make_folder(output)
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+
+    def fileno(self) -> int:
+        """Return a descriptor, which names the recording for `itstrace reset`."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Take the folder away when nothing was recorded."""
+        os.close(self._descriptor)
+        with suppress(OSError):
+            self.path.rmdir()
+
+
+@contextmanager
+def opened_output(options: argparse.Namespace) -> Iterator[BinaryIO | Folder]:
+    """Yield the new file of a recording, or the folder of its ring.
+
+    Raises:
+        UsageError: it is there already, or cannot be made.
+    """
+    check_ring_options(options)
+    if options.ring is None:
+        with create_output(options.output, force=options.force) as out:
+            yield out
+        return
+    folder = Folder(options.output)
+    try:
+        yield folder
+    finally:
+        folder.close()
+
+
 def make_writer(
-    out: BinaryIO | None, output: str, header: Header, options: argparse.Namespace, **more: Any
+    out: BinaryIO | Folder, output: str, header: Header, options: argparse.Namespace, **more: Any
 ) -> Writer | Ring:
-    """Return what events are to be added to: a ring for `--ring`, else a writer to `out`."""
+    """Return what events are to be added to."""
     bounds = {
         "bound_events": options.bound_events, "bound_ms": options.bound_ms,
         "fsync": options.fsync,
     } | more  # fmt: skip
-    if options.ring is None:
-        assert out is not None
+    if not isinstance(out, Folder):
         return Writer(out, header, name=output, **bounds)
     reasons = options.dump_on or [END]
-    along = Flight.of(header, output, reasons)
     return Ring(
-        output, header, size_bytes=options.ring, along=along, at_end=END in reasons, **bounds
-    )
+        output, header, size_bytes=options.ring, along=Flight.of(header, output, reasons),
+        at_end=END in reasons, folder=out.path, **bounds,
+    )  # fmt: skip
 
 
 def check_ring_options(options: argparse.Namespace) -> None:
@@ -113,13 +150,16 @@ def tell_dumps(writer: Writer | Ring) -> None:
 
 
 class _Live:
-    """What an engine asks of the reader of a trace that is not in a file."""
+    """What an engine asks of the reader of a trace that is given to it as it is written."""
 
     def __init__(self, header: Header, name: str) -> None:
         self.header = header
         self.name = name
         self.status = "clean"
         self.checkpoint = None
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
+        return iter(())
 
 
 class Flight:
@@ -128,8 +168,9 @@ class Flight:
     def __init__(self, header: Header, name: str, model: AnyModel, reasons: Sequence[str]) -> None:
         self.verifier = Verifier(model)
         judged = RESET in reasons or STALE in reasons
-        reader = cast(AnyReader, _Live(header, name))
-        self._engine: Engine | None = Engine(reader, model, self.verifier if judged else None)
+        self._engine: Engine | None = Engine(
+            _Live(header, name), model, self.verifier if judged else None
+        )
         self._settling = Settling(self.verifier)
         self._reasons = reasons
         self._name = name
@@ -206,9 +247,3 @@ class Flight:
         """Go on without a model: what is recorded from here on begins with an unknown state."""
         say(f"{self._name}: from here on the ring has no state to begin with: {why}")
         self._engine = None
-
-
-def abandon(writer: Writer | Ring) -> None:
-    """Stop writing after an error, which is the one to tell."""
-    with suppress(TracerError):
-        writer.abandon()

@@ -29,7 +29,16 @@ class Host:
             [
                 *("qemu-system-aarch64", "-nodefaults", "-machine"),
                 *("virt,gic-version=3,its=on,virtualization=on", "-cpu", "cortex-a57"),
-                *("-accel", "tcg,thread=multi", "-smp", str(cpus), "-m", "3072", "-display", "none"),
+                *(
+                    "-accel",
+                    "tcg,thread=multi",
+                    "-smp",
+                    str(cpus),
+                    "-m",
+                    "3072",
+                    "-display",
+                    "none",
+                ),
                 *("-serial", f"file:{self.console}", "-no-reboot"),
                 *("-kernel", images.kernel(release), "-initrd", images.host(release)),
                 *("-append", "console=ttyAMA0 quiet oops=panic panic=-1 rdinit=/init"),
@@ -56,7 +65,7 @@ class Host:
         """Return what the console showed so far."""
         return self.console.read_text(errors="replace") if self.console.exists() else ""
 
-    def wait_for(self, true, seconds: float = 60) -> None:  # noqa: ANN001
+    def wait_for(self, true, seconds: float = 60) -> None:
         """Wait until something holds, while the host lives."""
         end = monotonic() + seconds
         while not true():

@@ -92,7 +92,9 @@ def host(release: str) -> Path:
 def modules(release: str, names: Iterable[str]) -> list[Path]:
     """Return those of the modules that the release's kernel does not have built in."""
     top = next(
-        folder for lib in ("lib", "usr/lib") for folder in unpacked(release).glob(f"{lib}/modules/*")
+        folder
+        for lib in ("lib", "usr/lib")
+        for folder in unpacked(release).glob(f"{lib}/modules/*")
     )
     found = {re.sub("-", "_", path.name.split(".")[0]): path for path in top.rglob("*.ko*")}
     wanted = [re.sub("-", "_", name) for name in names]

@@ -70,13 +70,14 @@ class Ring:
         bound_events: int = fmt.DEFAULT_BOUND_EVENTS,
         bound_ms: int = fmt.DEFAULT_BOUND_MS,
         fsync: bool = False,
+        folder: Path | None = None,
     ) -> None:
         """`output` names the dumps: NAME-0001.itstrace and so on; `at_end` writes one at the end.
 
         Raises:
-            UsageError: the folder of an earlier ring is there still.
+            UsageError: as `make_folder`, when no `folder` is given that it made before.
         """
-        self.folder = Path(output + FOLDER_SUFFIX)
+        self.folder = folder or make_folder(output)
         self.dumps: list[str] = []
         self.dump_failed: WriteError | None = None  # the first one
         self._output = Path(output)
@@ -96,7 +97,6 @@ class Ring:
         self._segments: list[_Segment] = []
         self._out: BinaryIO | None = None
         self._number = 1
-        _make_folder(self.folder)
         self._writer = self._begin(None)
         self._stop = threading.Event()
         self._ticker = self._tick_every(bound_ms) if bound_ms else None
@@ -316,9 +316,16 @@ def _clamped(time_ns: int) -> int:
     return min(max(time_ns, -(1 << 63)), (1 << 64) - 1)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(output: str) -> Path:
+    """Make the folder for the segments of a ring.
+
+    Raises:
+        UsageError: the folder of an earlier ring is there still, or it cannot be made.
+    """
+    folder = Path(output + FOLDER_SUFFIX)
     try:
         folder.mkdir()
+        return folder
     except FileExistsError as error:
         raise UsageError(
             f"{folder}: a ring is there already: one recorder more, or what a killed one left; "

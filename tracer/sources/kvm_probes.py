@@ -34,9 +34,7 @@ class Probe:
     filter: str = ""
 
 
-_ATTR: Final = (
-    "dev=%x0:x64 kvm=+8(%x0):x64 group=+4(%x1):u32 attr=+8(%x1):x64 uaddr=+16(%x1):x64"
-)
+_ATTR: Final = "dev=%x0:x64 kvm=+8(%x0):x64 group=+4(%x1):u32 attr=+8(%x1):x64 uaddr=+16(%x1):x64"
 _WRITTEN: Final = f"{_ATTR} val=+u0(+16(%x1)):x64"
 _READ: Final = f"{_ATTR} ptr=%x1:x64 sp=%sp:x64"
 _GIVEN: Final = "ret=$retval:s32 val=+u0(+16(%sp)):x64"
@@ -71,7 +69,11 @@ PROBES: Final = (
         _OF_LPIS,
     ),
     Probe(
-        "gget_attr_ret", "r", "vgic_v3_get_attr", _GIVEN, "redistributor registers that the VMM reads"
+        "gget_attr_ret",
+        "r",
+        "vgic_v3_get_attr",
+        _GIVEN,
+        "redistributor registers that the VMM reads",
     ),
     Probe("save", "p", "vgic_its_save_tables_v0", "its=%x0:x64", "when tables are written"),
     Probe("restore", "p", "vgic_its_restore_tables_v0", "its=%x0:x64", "when tables are read"),
