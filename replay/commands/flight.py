@@ -12,6 +12,7 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from time import monotonic
 from types import FrameType
 from typing import Any, BinaryIO, Final
@@ -19,14 +20,14 @@ from typing import Any, BinaryIO, Final
 from replay import checkpoints
 from replay.commands.common import say
 from replay.engine import Engine
-from replay.judge import AnyModel, model_of, with_flags
+from replay.judge import model_of, with_flags
 from replay.model.effects import HostCrash
-from replay.profiles import find
+from replay.profiles import Profile, find
 from replay.settling import Settling
 from replay.verify import Verifier
 from tracer.errors import UsageError
 from tracer.events import POWER_ON, RESET_KINDS, Event
-from tracer.log.header import Header
+from tracer.log.header import RUNNING, Header
 from tracer.log.opening import create_output
 from tracer.log.ring import END, Ring, make_folder
 from tracer.log.stream import Writer
@@ -165,17 +166,22 @@ class _Live:
 class Flight:
     """Replays what is recorded, and keeps no more of it than the model's state."""
 
-    def __init__(self, header: Header, name: str, model: AnyModel, reasons: Sequence[str]) -> None:
-        self.verifier = Verifier(model)
-        judged = RESET in reasons or STALE in reasons
-        self._engine: Engine | None = Engine(
-            _Live(header, name), model, self.verifier if judged else None
-        )
-        self._settling = Settling(self.verifier)
-        self._reasons = reasons
+    def __init__(self, header: Header, name: str, profile: Profile, reasons: Sequence[str]) -> None:
+        self._header = header
         self._name = name
+        self._profile = profile
+        self._reasons = reasons
         self._told: dict[str, int] = {}  # reason -> the last reset that it was given for
         self._last_event_s = monotonic()
+        self._begin(header)
+
+    def _begin(self, header: Header) -> None:
+        self._model = model_of(header, self._profile)
+        self.verifier = Verifier(self._model)
+        self._settling = Settling(self.verifier)
+        judged = RESET in self._reasons or STALE in self._reasons
+        reader = _Live(header, self._name)
+        self._engine: Engine | None = Engine(reader, self._model, self.verifier if judged else None)
 
     @classmethod
     def of(cls, header: Header, name: str, reasons: Sequence[str]) -> Flight | None:
@@ -184,13 +190,12 @@ class Flight:
             if header.profile is None:
                 raise UsageError("nobody knows what writes this trace")
             flags = {key: value[0] for key, value in header.flags.items()}
-            model = model_of(header, with_flags(find(header.profile)[0], flags))
+            return cls(header, name, with_flags(find(header.profile)[0], flags), reasons)
         except UsageError as error:
             if set(reasons) - {END}:
                 raise
             say(f"{name}: the ring begins without a state: {error}")
             return None
-        return cls(header, name, model, reasons)
 
     def feed(self, first_seq: int, events: Sequence[Event]) -> str | None:
         """Replay events; return why to dump now, if at all."""
@@ -231,17 +236,25 @@ class Flight:
         return None
 
     def checkpoint(self, seq: int) -> bytes | None:
-        """Return the state before event `seq`."""
+        """Return the state before event `seq`; None where it is not known from here on."""
         if self._engine is None:
             return None
         try:
             standing = self._engine.standing
-            return checkpoints.snapshot(self._engine.model, seq, standing)
+            return checkpoints.snapshot(self._model, seq, standing)
         except HostCrash as crash:
             self._give_up(f"the host dies in {crash.function}")
         except UsageError as error:
-            self._give_up(str(error))
+            self._forget(seq, str(error))
         return None
+
+    def _forget(self, seq: int, why: str) -> None:
+        """Begin anew as if the VM were joined here: what a model knows of RAM grows for years."""
+        self._begin(replace(self._header, starts=RUNNING, first_seq=seq))
+        if self._model.joined:
+            say(f"{self._name}: what was known of the VM before event {seq} is forgotten: {why}")
+        else:
+            self._give_up(why)
 
     def _give_up(self, why: str) -> None:
         """Go on without a model: what is recorded from here on begins with an unknown state."""

@@ -195,9 +195,10 @@ class Ring:
     def _begin(self, checkpoint: bytes | None) -> Writer:
         """Open the next segment, whose first event comes next."""
         segment = _Segment(self.folder / _SEGMENT.format(self._next_seq), self._next_seq)
-        header = self._part_header(segment.first_seq, "segment")
         if checkpoint is None and segment.first_seq > self._header.first_seq:
-            header.starts = RUNNING  # and nobody knows what it did before
+            # Nobody knows what it did before, and later states rest on this one.
+            self._header = replace(self._header, starts=RUNNING)
+        header = self._part_header(segment.first_seq, "segment")
         header.annotations = header.annotations | {_TIME_BEFORE: str(self._time_ns)}
         try:
             self._out = segment.path.open("xb", buffering=0)
