@@ -157,7 +157,8 @@ _QEMU_VM: Final = Record(QemuVm, {
     "gicr_known": FLAG, "clock": U64, "confirmed": Keyed(ADDRESS, U64),
     "since": Each(list, U64, count=3), "since_itt": Keyed(ADDRESS, U64),
     "assumed_level1": Each(set, ADDRESS),
-    "unknown": _UNKNOWN, "pending": Record(PendingBits, {
+    "unknown": _UNKNOWN,
+    "pending": Record(PendingBits, {
         "acks_seen": FLAG, "since": U64, "bits": Keyed(ADDRESS, Number(0, 1)),
     }),
 }, anew=frozenset(("profile", "reset_steps", "effects", "witness", "bound")))  # fmt: skip

@@ -14,13 +14,13 @@ from typing import Any, Final
 from replay.engine import NOT_JUDGED
 from replay.model import effects
 from replay.model.effects import Effect, HostCrash
-from replay.targets.ahead import Group, Grouper, Item, Target
+from replay.targets.ahead import FAILED, Group, Grouper, Item, Target
 from replay.targets.common import Answer
 from tracer.events import NUMBER, Event
 from tracer.log.opening import AnyReader
 
 CONTEXT_EVENTS: Final = 5
-_REG_READ: Final = NUMBER["reg.read"]
+_REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,12 @@ def _comparable(item: Item, kinds: frozenset[int]) -> Any:
     event, answer, bound = item
     if isinstance(answer, HostCrash):
         return f"crash in {answer.function}"
+    if FAILED in bound:
+        return f"errno {bound[FAILED]}"
     if event[0] == _REG_READ:
         return "bad" if answer is None else answer
+    if event[0] == _PROBE:
+        return None if answer is None else tuple(sorted(answer))
     if isinstance(answer, Answer):
         return answer.expected
     if answer is None or NOT_JUDGED in bound.values():

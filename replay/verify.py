@@ -24,6 +24,7 @@ from replay.vmm_reset import Pause, origin_of
 from tracer import events as ev
 from tracer.events import NUMBER, RESET_KINDS, Event
 from tracer.its.registers import gicr_register, its_register
+from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
 _RESET: Final = NUMBER["reset"]
@@ -97,9 +98,13 @@ class Verifier:
     that one answers shows something of the past.
     """
 
-    def __init__(self, model: Verifiable, *, strict: bool = False) -> None:
+    def __init__(
+        self, model: Verifiable, *, strict: bool = False, under_test: bool = False
+    ) -> None:
+        """`under_test`: a device that is to be as the model's, of whose inside nothing follows."""
         self.model = model
         self.strict = strict
+        self._under_test = under_test
         self.resets: list[ResetVerdict] = []
         self._writers: dict[str, tuple[int, Any]] = {}
         self._before: dict[str, Any] = {}
@@ -121,6 +126,13 @@ class Verifier:
         self._trips = RoundTrips(self._key_writers)
         self.round_trips = self._trips.found
         self._joined = model.joined
+
+    def planted_by(self, component: str, key: Any = None) -> int | None:
+        """Return the last event that wrote a register, or this key of a list."""
+        if key is not None:
+            return self._key_writers.get((component, key))
+        writer = self._writers.get(component)
+        return None if writer is None else writer[0]
 
     # -- the engine's watcher
 
@@ -277,7 +289,7 @@ class Verifier:
         self.resets.append(verdict)
         self._current = {each.name: each for each in verdict.components}
         self._open = dict(self._current)
-        self._indirect = list(_indirect(verdict.components))
+        self._indirect = [] if self._under_test else list(_indirect(verdict.components))
         self._tables_before = {}
         self._dumped.clear()
 
@@ -551,7 +563,7 @@ def verify(
     reader: AnyReader, model: Verifiable, *, strict: bool = False
 ) -> tuple[Verifier, Engine]:
     """Replay a trace and return its verdicts."""
-    verifier = Verifier(model, strict=strict)
+    verifier = Verifier(model, strict=strict, under_test=reader.header.source == IN_PROCESS)
     engine = Engine(reader, model, verifier)
     engine.run()
     return verifier, engine

@@ -27,7 +27,7 @@ from replay.settling import Settling
 from replay.verify import Verifier
 from tracer.errors import UsageError
 from tracer.events import POWER_ON, RESET_KINDS, Event
-from tracer.log.header import RUNNING, Header
+from tracer.log.header import IN_PROCESS, RUNNING, Header
 from tracer.log.opening import create_output
 from tracer.log.ring import END, Ring, make_folder
 from tracer.log.stream import Writer
@@ -177,7 +177,7 @@ class Flight:
 
     def _begin(self, header: Header) -> None:
         self._model = model_of(header, self._profile)
-        self.verifier = Verifier(self._model)
+        self.verifier = Verifier(self._model, under_test=header.source == IN_PROCESS)
         self._settling = Settling(self.verifier)
         judged = RESET in self._reasons or STALE in self._reasons
         reader = _Live(header, self._name)

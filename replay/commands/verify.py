@@ -36,6 +36,8 @@ from replay.verdict import (
     RoundTrip,
 )
 from replay.verify import Verifier
+from tracer.errors import UsageError
+from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
 _COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}
@@ -50,6 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--require-proof", action="store_true", help="exit 4 when nothing observed a reset"
     )
+    parser.add_argument("--on", metavar="TARGET", help="ask a target: kvm[:KERNEL], qemu[:BINARY]")
+    parser.add_argument("--probe", action="store_true", help="with --on: ask generated questions")
+    parser.add_argument("--record", metavar="FILE", help="with --on: write the run as a trace")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="every component of each reset"
     )
@@ -61,9 +66,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a verdict for each reset; 1 for a stale or suspected component."""
+    if options.on:
+        if options.follow:
+            raise UsageError("--on asks a target of a whole trace: it does not go with -f")
+        from replay.commands.verify_on import run as run_on
+
+        return run_on(options)
     with opened(options) as reader:
         model = make_model(reader.header, options)
-        verifier = Verifier(model, strict=options.strict == "bits")
+        verifier = Verifier(
+            model,
+            strict=options.strict == "bits",
+            under_test=reader.header.source == IN_PROCESS,
+        )
         engine = Engine(reader, model, verifier)
         interrupted = False
         if options.follow:

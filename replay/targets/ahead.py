@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from replay.model.effects import Effect, HostCrash
 from replay.targets.common import Answer
@@ -21,6 +21,7 @@ from tracer.log.opening import AnyReader
 
 _REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
 _BEGIN: Final = 0
+FAILED: Final = -2  # in an item's `bound`: the errno of a read, as text
 Item = tuple[Event, Any, dict[int, str]]  # event, answer, what the engine calls `bound`
 
 
@@ -64,6 +65,22 @@ class Target(Protocol):
 
     def close(self) -> None:
         """End it; nothing is left running."""
+
+
+class Inspectable(Target, Protocol):
+    """A target whose guest RAM can be looked at from outside, and copied to another like it."""
+
+    def complete(self) -> None:
+        """From here on every write to RAM is an event: nothing is put there as a guest would."""
+
+    def pages(self) -> dict[int, int]:
+        """Return address -> CRC-32 of every 4 KiB page of RAM that is not zero."""
+
+    def load(self, gpa: int, size: int) -> bytes | None:
+        """Return RAM; None where there is none."""
+
+    def copy_ram(self, source: Self) -> None:
+        """Make RAM equal to another target's of the same kind."""
 
 
 class Grouper:
@@ -155,8 +172,8 @@ class Ahead:
         return answer
 
     def errno(self) -> int:
-        """No target answers a read with an errno here."""
-        return 0
+        """Return the errno of the last thing that was asked for."""
+        return int(self.bound.get(FAILED, 0))
 
     def learn(self, event: Event) -> None:
         """A target knows what it answers."""

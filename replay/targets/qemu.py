@@ -22,6 +22,7 @@ from replay.targets.common import Answer
 from replay.targets.errors import TargetError
 from replay.targets.handover import HandOver, Store
 from replay.targets.qtest import Qtest
+from replay.targets.shared_ram import SharedRam
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
 from tracer.its.registers import its_register
@@ -100,20 +101,40 @@ class QemuTarget:
         self._header = header
         self.expresses = _INSIDE if needs.inside else frozenset()
         self._complete = header.guest_ram == "complete"
-        self._qtest = self._start()
+        self._ram = SharedRam(RAM_BASE)
+        try:
+            self._qtest = self._start()
+        except BaseException:
+            self._ram.close()
+            raise
         self.name = f"qemu-{'.'.join(map(str, self._qtest.version))}"
 
     def _start(self) -> Qtest:
         self._fresh = True
         self._ready: set[int] = set()  # edu devices that were set up since the last reset
         mib = _ram_mib(self._header)
+        self._ram.clear(mib * _MIB)
         self._hand_over = None if self._complete else HandOver(RAM_BASE + mib * _MIB)
+        backend = f"memory-backend-file,id=ram,size={mib}M,mem-path={self._ram.path},share=on"
         gic = "gic-version=4,virtualization=on" if self._virtual else "gic-version=3"
         machine = [
-            *("-M", f"virt,{gic},its=on", "-cpu", "cortex-a57", "-smp", str(self._cpus)),
+            *(
+                "-object",
+                backend,
+                "-M",
+                f"virt,{gic},its=on,memory-backend=ram",
+                "-cpu",
+                "cortex-a57",
+                "-smp",
+                str(self._cpus),
+            ),
             *("-m", str(mib), *edu.options(self._needs.device_ids)),
         ]
         return Qtest(self._binary, machine, traced=self._needs.inside)
+
+    def about(self) -> str:
+        """Return its version and who built it."""
+        return f"{self.name.removeprefix('qemu-')} {self._qtest.package}".strip()
 
     def registers(self) -> dict[str, int]:
         """Return the ITS registers by name."""
@@ -125,6 +146,25 @@ class QemuTarget:
     def close(self) -> None:
         """End it."""
         self._qtest.close()
+        self._ram.close()
+
+    # -- its RAM, from outside
+
+    def complete(self) -> None:
+        """From here on every write to RAM is an event."""
+        self._complete, self._hand_over = True, None
+
+    def pages(self) -> dict[int, int]:
+        """Return address -> CRC-32 of every page that is not zero."""
+        return self._ram.pages()
+
+    def load(self, gpa: int, size: int) -> bytes | None:
+        """Return RAM; None where there is none."""
+        return self._ram.load(gpa, size)
+
+    def copy_ram(self, source: QemuTarget) -> None:
+        """Make RAM equal to that of another QEMU."""
+        self._ram.copy(source._ram)
 
     # -- carrying out
 
