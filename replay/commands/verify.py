@@ -36,6 +36,7 @@ from replay.verdict import (
     RoundTrip,
 )
 from replay.verify import Verifier
+from tracer.errors import UsageError
 from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
@@ -66,6 +67,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print a verdict for each reset; 1 for a stale or suspected component."""
     if options.on:
+        if options.follow:
+            raise UsageError("--on asks a target of a whole trace: it does not go with -f")
         from replay.commands.verify_on import run as run_on
 
         return run_on(options)
