@@ -7,13 +7,21 @@ one was saved, reset and restored. No model says what is right. The counterparts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from replay.comparison import Comparison, Told, ram, value_of
-from replay.equivalence_words import CARRIED, CRASHED, EQUAL, Difference, Judge, Places
+from replay.equivalence_words import (
+    CARRIED,
+    CRASHED,
+    EQUAL,
+    Difference,
+    Judge,
+    Places,
+    inherit,
+)  # fmt: skip
 from replay.inventory import Inventory
 from replay.model import effects
 from replay.model.effects import HostCrash
@@ -207,7 +215,7 @@ class Bench:
         self, header: Header, events: Sequence[Event], open_target: Opener, judge: Judge
     ) -> None:
         self._given = header
-        self._events = events
+        self.events = events
         self._open_target = open_target
         self._judge = judge
         self._fatal: dict[str, str] = {}  # chapter -> the function in which a host died of it
@@ -233,7 +241,7 @@ class Bench:
             had = self._given.cpus or "no known number of"
             outcome.notes.append(f"the trace has {had} vCPUs, both sides had {self.cpus}")
         with ExitStack() as stack:
-            one = Side(stack.enter_context(self._open_target(self.header)))
+            one = Side(stack.enter_context(self.open()))
             outcome.target = one.target.name
             run = _Run(self, question, inventory, outcome, one)
             try:
@@ -245,7 +253,7 @@ class Bench:
                 outcome.crash = (run.chapter, crash.function, crash.oops)
                 if run.chapter in {each.name for each in CHAPTERS}:
                     self._fatal[run.chapter] = crash.function
-            outcome.tape = one.tape if question.what == RESET else run.restored
+            outcome.tape = one.tape
         run.finish()
         return outcome
 
@@ -273,12 +281,12 @@ class Bench:
         """The recorded questions: what follows, up to the next reset."""
         start = run.question.resumed or run.question.at + run.question.recorded
         end = next(
-            (at for at in range(start, len(self._events)) if self._events[at][0] == _RESET),
-            len(self._events),
+            (at for at in range(start, len(self.events)) if self.events[at][0] == _RESET),
+            len(self.events),
         )
         steps = [
             Step(event)
-            for event in self._events[start:end]
+            for event in self.events[start:end]
             if event[0] < ev.FIRST_OUTPUT or event[0] in run.one.target.asked
         ]
         return Chapter("recorded", f"events {start} to {end - 1}", lambda _: steps)
@@ -287,38 +295,40 @@ class Bench:
 
     def _reset(self, run: _Run, stack: ExitStack) -> Side | None:
         question = run.question
-        prefix = self._events[: question.at]
+        prefix = self.events[: question.at]
         run.chapter = "the life"
         run.one.live(prefix)
         run.chapter = "the reset"
         run.one.ask(_reset_events(question, self.cpus))
-        other = Side(stack.enter_context(self._open_target(self.header)))
+        other = Side(stack.enter_context(self.open()))
         other.live(each for each in prefix if _is_the_vms(each, question.unit))
         other.target.copy_ram(run.one.target)
         return other
 
     def _round_trip(self, run: _Run, stack: ExitStack) -> Side | None:
-        other = Side(stack.enter_context(self._open_target(self.header)))
+        other = Side(stack.enter_context(self.open()))
         for side in (run.one, other):
             run.chapter = "the life"
-            side.live(self._events[: run.question.at])
+            side.live(self.events[: run.question.at])
             side.target.complete()
-        run.restored = other.tape
         run.places(other)
-        registers = other.target.registers()
-        if run.probe.in_queue_of(registers):
+        if run.probe.in_queue_of(other.target.registers()):
             run.chapter = "INV of every event"
             again = _events(run.probe.each("INV", run.probe.old))
             for side in (run.one, other):
                 side.ask(again)
         else:
             run.outcome.notes.append("the ITS is disabled: configurations could not be read again")
-        return other if run.save_and_restore(other) else None
+        return other if run.save_and_restore(run.one) else None
 
     def origin_of(self, gpa: int, at: int) -> Any:
         """Return who wrote a doubleword of RAM last in the life up to `at`, and when."""
-        with self._open_target(self.header) as target:
-            return origin(target, self._events[:at], gpa)
+        with self.open() as target:
+            return origin(target, self.events[:at], gpa)
+
+    def open(self) -> AbstractContextManager[Inspectable]:
+        """Start an instance."""
+        return self._open_target(self.header)
 
     def judge(self, run: _Run, told: Told, chapter: str) -> Difference:
         """Give a difference its word."""
@@ -377,7 +387,6 @@ class _Run:
         self.one = one
         self.other: Side | None = None
         self.chapter = ""
-        self.restored: list[Event] = []
         self.attributes = effects.ATTR_RESULT in one.target.expresses
         self.known_places = Places()
         self.probe: Probe = probe_of(
@@ -400,21 +409,40 @@ class _Run:
     def save_and_restore(self, side: Side) -> bool:
         """Save, reset and restore an instance; return whether it was restored."""
         self.chapter = "save"
-        saved = side.ask([make("save", 0)])[0]
-        pending = side.ask([make("save_pending", 0)])[0]
-        if saved or pending:
-            self.outcome.not_looked.append(f"the round trip: saving answers {saved or pending}")
-            return False
         values = side.target.registers()
+        saved = [side.ask([make(kind, 0)])[0] for kind in ("save", "save_pending")]
+        if any(saved):
+            self.outcome.not_looked.append(f"the round trip: saving answers {saved}")
+            return False
         self.chapter = "restore"
+        errno = self._restore(side, values)
+        if errno:
+            self._refused(errno, values)
+        return not errno
+
+    def _restore(self, side: Side, values: Mapping[str, int]) -> Any:
+        """Reset an instance and restore it; return what RESTORE_TABLES answers."""
         order = ("CBASER", "CREADR", "CWRITER", "BASER0", "BASER1")
         side.ask([make("reset", 0, how=ev.CTRL_RESET, origin=ev.VMM)])
         side.ask([self._register(name, values[f"GITS_{name}"]) for name in order])
         errno = side.ask([make("restore", 0)])[0]
         side.ask([self._register("CTLR", values["GITS_CTLR"] & 1)])
-        if errno:
-            self._tell(Told("RESTORE_TABLES", None, None, 0, errno))
-        return True
+        return errno
+
+    def _refused(self, errno: int, values: Mapping[str, int]) -> None:
+        """A restore of what was saved a moment ago failed: does something of the past lie there?"""
+        self._tell(Told("RESTORE_TABLES", None, None, errno, 0))
+        with self.bench.open() as target:
+            side = Side(target)
+            side.live(self.bench.events[: self.question.at])
+            target.complete()
+            zeroes = [
+                make("mem.write", 0, gpa=gpa, data=bytes(size))
+                for gpa, size in self.known_places.ranges()
+            ]
+            side.ask([*zeroes, make("save", 0)])
+            if not self._restore(side, values):
+                self.outcome.differences[-1].in_old_tables(self.inventory)
 
     def _register(self, name: str, value: int) -> Event:
         step = self.probe.write(_OFFSETS[name], value)
@@ -460,13 +488,14 @@ class _Run:
         self.outcome.looked = dict(self._comparison.looked)
         unanswered = self._comparison.unanswered
         self.outcome.not_looked += [f"{count} x {kind}" for kind, count in unanswered.items()]
-        wanted = [each for each in self.outcome.differences if each.gpa is not None]
         known: dict[int, Any] = {}
-        for each in wanted:
-            assert each.gpa is not None
+        for each in self.outcome.differences:
+            if each.gpa is None:
+                continue
             if each.gpa not in known and len(known) < MAX_ORIGINS:
                 known[each.gpa] = self.bench.origin_of(each.gpa, self.question.at)
-            each.written = known.get(each.gpa)
+            each.settle(known.get(each.gpa), self.inventory)
+        inherit(self.outcome.differences)
 
 
 _OFFSETS: Final = {

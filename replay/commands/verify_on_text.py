@@ -96,6 +96,10 @@ def _print(component: str, key: Any, told: list[Difference], events: Sequence[Ev
                 f"    in RAM at {each.gpa:#x}: {each.written.value:#x}, by the {each.written.who}{by}"
             )
             break
+    if first.handed_over is not None:
+        print(
+            f"    the guest handed the table over at event {first.handed_over} and had not zeroed it"
+        )
     if first.reason:
         print(f"    {first.reason}")
     elif first.clause:
@@ -174,5 +178,6 @@ def _difference(each: Difference) -> dict[str, Any]:
             "value": hex(written.value),
             "by": written.who,
             "seq": written.seq,
+            "handed_over": each.handed_over,
         },
     }
