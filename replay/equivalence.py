@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from replay.comparison import Comparison, Told, ram, value_of
+from replay.comparison import Comparison, Told, pending_bits, ram, value_of
 from replay.equivalence_words import (
     CARRIED,
     CRASHED,
@@ -25,8 +25,8 @@ from replay.equivalence_words import (
 from replay.inventory import Inventory
 from replay.model import effects
 from replay.model.effects import HostCrash
-from replay.probe_builder import AREA_BYTES, MIN_CPUS, Probe, Step
-from replay.probe_sequence import CHAPTERS, ROUND_TRIP, Chapter, probe_of
+from replay.probe_builder import AREA_BYTES, MAX_PAIRS, MIN_CPUS, Probe, Step
+from replay.probe_sequence import CHAPTERS, PENDING_TABLES, ROUND_TRIP, Chapter, probe_of
 from replay.targets.ahead import Group, Grouper, Inspectable, Item
 from replay.verdict import STALE, UNPROVEN
 from replay.whence import origin
@@ -36,8 +36,8 @@ from tracer.log.header import Header
 
 RESET: Final = "reset"
 ROUND: Final = "round trip"
-ITS: Final = "its"
-LPI: Final = "lpi"
+PENDING: Final = "pending tables"
+KINDS: Final = (*ev.RESET_KINDS[1:], ROUND, PENDING)
 MAX_ORIGINS: Final = 8  # differences of a question whose writer is looked for
 _BATCH: Final = 4096
 _RESET, _PROBE = NUMBER["reset"], NUMBER["probe"]
@@ -64,7 +64,6 @@ class Question:
     what: str
     at: int
     how: int | None = None
-    unit: str = ITS
     recorded: bool = False  # the reset stands in the trace, at `at`
     resumed: int | None = None  # where a recorded round trip was over
 
@@ -72,6 +71,11 @@ class Question:
     def kind(self) -> str | None:
         """The kind of the reset; None for a round trip."""
         return None if self.how is None else ev.RESET_KINDS[self.how]
+
+    @property
+    def unit(self) -> str:
+        """What the reset is of: the ITS alone, or all LPIs, the redistributors' part with them."""
+        return "lpi" if self.how == ev.SYSTEM else "its"
 
 
 @dataclass(slots=True)
@@ -106,30 +110,28 @@ class Outcome:
         return EQUAL if self.looked else UNPROVEN
 
 
-def plan(events: Sequence[Event], *, attributes: bool, probe: bool) -> list[Question]:
-    """Return what can be asked of a life: at each reset of it, and (probing) at its end.
+def plan(events: Sequence[Event], kinds: Sequence[str], *, probe: bool) -> list[Question]:
+    """Return what is to be asked of a life: at each reset of it, and (probing) at its end.
 
-    `attributes`: the target can save and restore, and reset the ITS alone.
+    `kinds` are resets by name, `round trip` and `pending tables`; a reset that stands in the trace
+    is asked about whatever its kind.
     """
-    unit = ITS if attributes else LPI
-    resets = [
-        (at, event[2])
-        for at, event in enumerate(events)
-        if event[0] == _RESET and event[2] != ev.POWER_ON
-    ]
-    found = []
-    for at, how in resets:
-        found.append(Question(RESET, at, how, unit, recorded=True))
-        if probe and attributes:
-            found.append(Question(RESET, at, how, LPI, recorded=True))
-            found.append(Question(ROUND, at))
+    found: list[Question] = []
+    for at, event in enumerate(events):
+        if event[0] == _RESET and event[2] != ev.POWER_ON:
+            found.append(Question(RESET, at, event[2], recorded=True))
+            if probe:
+                others = [kind for kind in kinds if kind != ev.RESET_KINDS[event[2]]]
+                found += [_question(kind, at) for kind in others]
     if not probe:
         return found + _recorded_trips(events)
-    how, end = ev.CTRL_RESET if attributes else ev.SYSTEM, len(events)
-    found.append(Question(RESET, end, how, unit))
-    if attributes:
-        found += [Question(RESET, end, how, LPI), Question(ROUND, end)]
-    return found
+    return found + [_question(kind, len(events)) for kind in kinds]
+
+
+def _question(kind: str, at: int) -> Question:
+    if kind in ev.RESET_KINDS:
+        return Question(RESET, at, ev.RESET_KINDS.index(kind))
+    return Question(kind, at)
 
 
 def _recorded_trips(events: Sequence[Event]) -> list[Question]:
@@ -245,14 +247,13 @@ class Bench:
             outcome.target = one.target.name
             run = _Run(self, question, inventory, outcome, one)
             try:
-                start = self._reset if question.what == RESET else self._round_trip
-                other = start(run, stack)
+                other = _BEGIN[question.what](self, run, stack)
                 if other is not None:
                     run.compare(other, self._asked(run, probe=probe))
             except Crashed as crash:
                 outcome.crash = (run.chapter, crash.function, crash.oops)
-                if run.chapter in {each.name for each in CHAPTERS}:
-                    self._fatal[run.chapter] = crash.function
+                self._fatal[run.chapter] = crash.function
+                outcome.not_looked += [f"{each.name} ({each.title})" for each in run.left]
             outcome.tape = one.tape
         run.finish()
         return outcome
@@ -263,7 +264,7 @@ class Bench:
             last = Chapter("end", "live LPIs, all RAM", lambda p: [*p.look(), Step(None)])
             return [first, self._suffix(run), last]
         run.complete()
-        return self._able(run, CHAPTERS if run.question.what == RESET else ROUND_TRIP)
+        return self._able(run, _ASKED[run.question.what])
 
     def _able(self, run: _Run, chapters: Sequence[Chapter]) -> list[Chapter]:
         able = []
@@ -299,7 +300,7 @@ class Bench:
         run.chapter = "the life"
         run.one.live(prefix)
         run.chapter = "the reset"
-        run.one.ask(_reset_events(question, self.cpus))
+        run.one.ask(_reset_events(question, self.cpus, redistributors=run.attributes))
         other = Side(stack.enter_context(self.open()))
         other.live(each for each in prefix if _is_the_vms(each, question.unit))
         other.target.copy_ram(run.one.target)
@@ -321,6 +322,20 @@ class Bench:
             run.outcome.notes.append("the ITS is disabled: configurations could not be read again")
         return other if run.save_and_restore(run.one) else None
 
+    def _pending_tables(self, run: _Run, stack: ExitStack) -> Side | None:
+        sides = [run.one]
+        run.chapter = "the life"
+        run.one.live(self.events[: run.question.at])
+        old = run.old_pending_bits(run.one)
+        if not old:
+            return None
+        sides.append(Side(stack.enter_context(self.open())))
+        sides[1].live(self.events[: run.question.at])
+        run.old_pending_bits(sides[1])
+        run.probe.map_to(old)
+        sides[1].ask(_events(run.probe.zero_bits(old)))
+        return sides[1]
+
     def origin_of(self, gpa: int, at: int) -> Any:
         """Return who wrote a doubleword of RAM last in the life up to `at`, and when."""
         with self.open() as target:
@@ -340,20 +355,19 @@ def _is_the_vms(event: Event, unit: str) -> bool:
     if event[0] in _OF_THE_VM:
         return True
     gic = event[0] == _ATTR_SET and event[2] == ev.DEVICES.index("gic")
-    return unit == ITS and (gic or event[0] == _GICR_WRITE)
+    return unit == "its" and (gic or event[0] == _GICR_WRITE)
 
 
 def _events(steps: Sequence[Step]) -> list[Event]:
     return [step.event for step in steps if step.event is not None]
 
 
-def _reset_events(question: Question, cpus: int) -> list[Event]:
-    """Return what a VMM does: the reset alone, or with the redistributors and the distributor."""
-    assert question.how is not None
-    reset: list[Event] = []
-    if question.how != ev.REINIT:
-        reset = [make("reset", 0, how=question.how, origin=ev.VMM)]
-    if question.unit == ITS or question.how == ev.SYSTEM:
+def _reset_events(question: Question, cpus: int, *, redistributors: bool) -> list[Event]:
+    """Return what a VMM does; of a system reset it does the redistributors' part itself (KVM)."""
+    if question.how == ev.REINIT:
+        return []
+    reset = [make("reset", 0, how=question.how, origin=ev.VMM)]
+    if question.how != ev.SYSTEM or not redistributors:
         return reset
     offsets = (0x0, 0x70, 0x74, 0x78, 0x7C)  # CTLR first: the others are ignored while it is on
     zeroes = [
@@ -387,6 +401,7 @@ class _Run:
         self.one = one
         self.other: Side | None = None
         self.chapter = ""
+        self.left: list[Chapter] = []  # what comes behind it
         self.attributes = effects.ATTR_RESULT in one.target.expresses
         self.known_places = Places()
         self.probe: Probe = probe_of(
@@ -405,6 +420,32 @@ class _Run:
     def places(self, side: Side) -> None:
         """Learn where the tables of the life are."""
         self.known_places = Places.of(side.target, self.inventory, self.bench.cpus)
+
+    def old_pending_bits(self, side: Side) -> list[tuple[int, int]]:
+        """Save the pending tables; return (vCPU, INTID) of bits that no pending LPI accounts for.
+
+        Bits of LPIs that live and are not pending are as good as taken back: they were saved.
+        """
+        side.target.complete()
+        steps = self.probe.registers()
+        for step, value in zip(steps, side.ask(_events(steps)), strict=True):
+            self.probe.learn(step, value)
+        self.chapter = "save_pending"
+        steps = [*self.probe.look(), *self.probe.pending()]
+        answers = side.ask(_events(steps))
+        live = answers[0] if self.probe.lists else None
+        if live is None:
+            self.outcome.not_looked.append("bits of the past: the target does not list its LPIs")
+            return []
+        found = [
+            (step.cpu, intid)
+            for step, value in zip(steps, answers, strict=True)
+            if step.cpu is not None and step.event is not None and value is not None
+            for intid in pending_bits(step.event, value)
+            if not (intid in live and live[intid].pending)
+        ]
+        self._comparison.looked["pending tables"] += 1
+        return found[:MAX_PAIRS]
 
     def save_and_restore(self, side: Side) -> bool:
         """Save, reset and restore an instance; return whether it was restored."""
@@ -454,7 +495,9 @@ class _Run:
     def compare(self, other: Side, chapters: Sequence[Chapter]) -> None:
         """Ask both sides chapter by chapter."""
         self.other = other
-        for chapter in chapters:
+        self.left = list(chapters)
+        while self.left:
+            chapter = self.left.pop(0)
             self.chapter = chapter.name
             for steps in _runs(chapter.build(self.probe)):
                 self._steps(steps, other)
@@ -486,8 +529,7 @@ class _Run:
     def finish(self) -> None:
         """Note what was equal and what was not looked at; find out who wrote what is in RAM."""
         self.outcome.looked = dict(self._comparison.looked)
-        unanswered = self._comparison.unanswered
-        self.outcome.not_looked += [f"{count} x {kind}" for kind, count in unanswered.items()]
+        self.outcome.not_looked += list(self._comparison.unanswered)
         known: dict[int, Any] = {}
         for each in self.outcome.differences:
             if each.gpa is None:
@@ -501,6 +543,12 @@ class _Run:
 _OFFSETS: Final = {
     "CTLR": 0x0, "CBASER": 0x80, "CWRITER": 0x88, "CREADR": 0x90, "BASER0": 0x100, "BASER1": 0x108,
 }  # fmt: skip
+
+
+_BEGIN: Final = {
+    RESET: Bench._reset, ROUND: Bench._round_trip, PENDING: Bench._pending_tables,
+}  # fmt: skip
+_ASKED: Final = {RESET: CHAPTERS, ROUND: ROUND_TRIP, PENDING: PENDING_TABLES}
 
 
 def _runs(steps: Sequence[Step]) -> list[list[Step]]:

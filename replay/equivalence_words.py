@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 CARRIED: Final = "carried in RAM"
 CRASHED: Final = "crashed"
 EQUAL: Final = "equal"
-# Worst first; the first two are findings, `carried in RAM` is one unless a guest wrote it.
-WORDS: Final = (STALE, CARRIED, UNSPECIFIED, KEPT_WORD, EQUAL)
 _BUSY: Final = -16
 _MAX_LEVEL1: Final = 1024
 # What an attribute that fails on one side only speaks of.
@@ -189,10 +187,7 @@ class Judge:
         """Return a difference with its word."""
         found = Difference(*_of(told), chapter, told.event, told.one, told.other, UNSPECIFIED)
         found.blame = run.inventory.planted_by(found.component, _blamed(found))
-        if run.question.what == "round trip":
-            _trip(found, run)
-        else:
-            _reset(found, told, run)
+        _WORDS[run.question.what](found, told, run)
         if self._strict and found.word == UNSPECIFIED and found.reason is None:
             found.word = STALE
         return found
@@ -232,7 +227,16 @@ def _bound_bits_differ(told: Told, clause: Clause) -> bool:
     return bool((told.one ^ told.other) << shift & clause.mask & told.mask)
 
 
-def _trip(found: Difference, run: Any) -> None:
+def _pending_table(found: Difference, told: Told, run: Any) -> None:
+    """An LPI that is pending as it is mapped, because a bit of the past stood in RAM."""
+    if isinstance(found.one, Row):
+        found.word = CARRIED
+        found.gpa = run.probe.pending_word(found.one.target, found.key)
+    else:
+        found.word = STALE
+
+
+def _trip(found: Difference, told: Told, run: Any) -> None:
     """A round trip should have changed nothing that was saved."""
     found.word = STALE
     found.reason = _ambiguous(found, run.inventory)
@@ -250,6 +254,10 @@ def _trip(found: Difference, run: Any) -> None:
                 )
                 return
     elif found.component in ("devices", "events"):
+        if found.component == "events" and found.key[0] in run.inventory.unmapped:
+            found.intid = run.inventory.events.get(found.key)
+            found.component, found.key = "devices", found.key[0]
+            found.blame = run.inventory.planted_by("devices", found.key)
         found.gpa = run.known_places.entry(found.component, found.key)
     if found.gpa is not None:
         found.word = CARRIED
@@ -327,3 +335,6 @@ def _ambiguous(found: Difference, inventory: Inventory) -> str | None:
 def _elsewhere(one: Any, other: Any) -> bool:
     """Return whether two rows have an LPI on different vCPUs."""
     return isinstance(one, Row) and isinstance(other, Row) and one.target != other.target
+
+
+_WORDS: Final = {"reset": _reset, "round trip": _trip, "pending tables": _pending_table}

@@ -25,6 +25,7 @@ from tracer.log.header import Header
 _MSI, _REG_WRITE, _RESTORE = NUMBER["msi"], NUMBER["reg.write"], NUMBER["restore"]
 _BASERS: Final = {0x100: "devices", 0x108: "collections"}
 _CTLR: Final = 0x0
+_GICR_WRITE: Final = NUMBER["gicr.write"]
 _MAPS: Final = (Opcode.MAPTI, Opcode.MAPI)
 _NAMES_AN_EVENT: Final = (Opcode.INT, Opcode.CLEAR, Opcode.INV, Opcode.DISCARD, Opcode.MOVI)
 MAX_KEYS: Final = 1 << 16  # of one kind; a guest chooses how many it names
@@ -55,6 +56,7 @@ class Inventory:
         self.intids: dict[int, tuple[int, int]] = {}  # -> the event that was mapped to it last
         self.shared: set[int] = set()  # INTIDs that two events were mapped to
         self.collections: dict[int, int] = {}  # ICID -> vCPU
+        self.unmapped: set[int] = set()  # devices whose last MAPD took them away
         self.moved_all = False
         self._named: dict[tuple[str, Any], int] = {}
         self._handed: dict[tuple[str, Any], int] = {}
@@ -89,6 +91,8 @@ class Inventory:
             self._event(event[2], event[3], seq)
         elif event[0] in (_REG_WRITE, _RESTORE):
             self._tables(event, seq)
+        elif event[0] == _GICR_WRITE and event[3] == _CTLR and event[4] & 1:
+            self._handed["lpis", None] = seq
         for effect in done:
             if effect[0] == effects.COMMAND:
                 self._command(effect[2:6], seq)
@@ -120,6 +124,7 @@ class Inventory:
         whole = join(words[0], words[1], words[2], words[3])
         device_id, event_id = words[0] >> 32, words[1] & 0xFFFF_FFFF
         if spec.opcode == Opcode.MAPD:
+            (self.unmapped.discard if Mapd.v.get(whole) else self._unmap)(device_id)
             if Mapd.v.get(whole):
                 place = (Mapd.itt_addr.get(whole), Mapd.size.get(whole) + 1)
                 self._put(self.devices, device_id, place)
@@ -137,6 +142,10 @@ class Inventory:
         elif spec.opcode in _NAMES_AN_EVENT:
             self._event(device_id, event_id, seq)
         self.moved_all |= spec.opcode == Opcode.MOVALL
+
+    def _unmap(self, device_id: int) -> None:
+        if len(self.unmapped) < MAX_KEYS:
+            self.unmapped.add(device_id)
 
     def _at(self, gpa: int, seq: int) -> None:
         if gpa in self._tables_at:
