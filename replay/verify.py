@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 from replay.contracts import ALL_BITS, NOT_FREED, clause_for
-from replay.engine import Engine, Model, lists_lpis, overlaps
+from replay.engine import LISTS_ITS, LISTS_LPIS, Engine, Model, lists, overlaps
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.reinit import TABLES, HandOver, Registers, Reinit
 from replay.round_trips import RoundTrips
 from replay.verdict import Component, Observation, ResetVerdict
+from replay.vmm_reset import Pause, origin_of
 from tracer import events as ev
 from tracer.events import NUMBER, RESET_KINDS, Event
 from tracer.its.registers import gicr_register, its_register
+from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
 _RESET: Final = NUMBER["reset"]
@@ -35,6 +38,8 @@ _CONTEXT: Final = NUMBER["context"]
 _MSI: Final = NUMBER["msi"]
 _RESTORE: Final = NUMBER["restore"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
+_ITS_LIVE: Final = NUMBER["its.live"]
+_SHARED: Final = "GICR_PROPBASER"
 # Inputs that no list outside guest RAM and no register can change by: most of a trace's inputs.
 _LEAVES_LISTS: Final = frozenset((NUMBER["mem.write"], NUMBER["vcpu"], _CONTEXT))
 # Kind of output -> the list that it shows something of.
@@ -44,6 +49,8 @@ _SHOWN_BY: Final = {
     effects.XLAT_HIT: "translation_cache",
 }
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
+# What there is after commands ran, and in no new device.
+_OF_COMMANDS: Final = ("GITS_CREADR", "devices", "collections")
 MAX_OBSERVATIONS: Final = 16
 MAX_DUMPED: Final = 4096  # stretches of guest RAM that a verdict looks into
 MAX_VERDICTS: Final = 1000  # of them and of resets: a guest makes hand-overs as it likes
@@ -75,6 +82,10 @@ class Verifiable(Model, Protocol):
     def structures(self) -> dict[str, Any]:
         """Return what is kept outside guest RAM, by component and key."""
 
+    @property
+    def may_stray(self) -> bool:
+        """Whether an LPI may live that no mapping holds, and that nobody could see."""
+
     def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
         """Return component -> valid entries in these (address, bytes) of the tables of before."""
 
@@ -87,9 +98,13 @@ class Verifier:
     that one answers shows something of the past.
     """
 
-    def __init__(self, model: Verifiable, *, strict: bool = False) -> None:
+    def __init__(
+        self, model: Verifiable, *, strict: bool = False, under_test: bool = False
+    ) -> None:
+        """`under_test`: a device that is to be as the model's, of whose inside nothing follows."""
         self.model = model
         self.strict = strict
+        self._under_test = under_test
         self.resets: list[ResetVerdict] = []
         self._writers: dict[str, tuple[int, Any]] = {}
         self._before: dict[str, Any] = {}
@@ -106,15 +121,35 @@ class Verifier:
         self._dumped: list[tuple[int, int]] = []  # guest RAM that was read since
         self._hand_over = HandOver()
         self._read_back: dict[str, list[Observation]] = {}  # while the ITS is disabled
-        self._listed = False  # whether the listing that is being read has a row
+        self._listed = 0  # which of its two lists has a row, in the listing that is being read
+        self._pause = Pause()
         self._trips = RoundTrips(self._key_writers)
         self.round_trips = self._trips.found
+        self._joined = model.joined
+
+    def planted_by(self, component: str, key: Any = None) -> int | None:
+        """Return the last event that wrote a register, or this key of a list."""
+        if key is not None:
+            return self._key_writers.get((component, key))
+        writer = self._writers.get(component)
+        return None if writer is None else writer[0]
 
     # -- the engine's watcher
 
+    def resumed(self, seq: int, *, overlap: bool) -> None:
+        """What the model holds was there before the trace begins: nobody saw who wrote it."""
+        self._lists = self.model.structures()
+        self._overlap = overlap
+        self._joined = True
+        found = self.model.components()
+        self._hand_over.used = any(found.get(name) for name in _OF_COMMANDS)
+
     def before_input(self, seq: int, event: Event) -> None:
         """Note the state that the input will change."""
-        if event[0] == _RESET:
+        by = origin_of(event)
+        if by == ev.GUEST:
+            self._pause.ran()
+        if event[0] == _RESET or (event[0] == _GICR_WRITE and by == ev.VMM):
             self._before = self.model.components()
         elif event[0] in (_REG_WRITE, _GICR_WRITE):
             self._before = dict(self.model.registers())
@@ -133,6 +168,8 @@ class Verifier:
             self._hand_over.ran(done)
         before, self._lists = self._lists, self.model.structures()
         self._trips.after_input(seq, event, done, outputs, (before, self._lists))
+        if event[0] == _GICR_WRITE and self._redistributor_reset(event):
+            return
         if before != self._lists:
             self._lists_changed(seq, before)
         if event[0] == _RESET:
@@ -142,16 +179,18 @@ class Verifier:
         elif event[0] == _REG_WRITE:
             self._written(seq, event)
         elif event[0] == _GICR_WRITE:
-            found = gicr_register(event[3])
-            if found:
-                name = f"{found[0]}[{event[2]}]"
-                self._touch(seq, name, self.model.components().get(name))
+            self._redistributor_written(seq, event)
 
     def output(self, seq: int, event: Event, expected: int | None) -> None:
         """Take a register read as evidence."""
+        if origin_of(event) == ev.GUEST:
+            self._pause.ran()
         if event[0] == _LPI_LIVE:
-            self._listed = True
+            self._listed |= LISTS_LPIS
             self._live_row(seq, event)
+        elif event[0] == _ITS_LIVE:
+            self._listed |= LISTS_ITS
+            self._mapping_row(seq, event)
         elif event[0] == _REG_READ:
             self._observe(seq, its_register(event[2]), "", event[2], event[3:], expected)
         elif event[0] == _GICR_READ:
@@ -167,31 +206,90 @@ class Verifier:
         device = self.model.fresh()
         fresh, replayed = device.components(), self.model.components()
         kept = any(fresh.get(name) != item for name, item in self._lists.items())
-        self._reference = device if kept else None
+        self._reference = device if kept or self.model.may_stray else None
         self._planted = dict(self._key_writers)
-        profile = self.model.profile
         components = [
-            Component(
-                name, fresh[name], replayed[name], self._before.get(name),
-                _width(name), clause_for(profile, how, name), self._writers.get(name),
-            )
+            self._component(how, name, fresh[name], replayed[name], self._before.get(name))
             for name in fresh
-        ]  # fmt: skip
+        ]
         unit = "its" if event[2] == ev.CTRL_RESET else "lpi"
         if unit == "its":
             components = [each for each in components if _is_its(each.name)]
         self._hand_over.cancel(used=False)
         self._open_verdict(
-            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self.model.joined)
+            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self._joined)
         )
         self._tables_before = self._before
+        if unit == "its":
+            self._pause.reset = True
+            self._extend(replayed)
+
+    def _component(self, how: str, name: str, fresh: Any, replayed: Any, before: Any) -> Component:
+        clause = clause_for(self.model.profile, how, name)
+        writer = self._writers.get(name)
+        return Component(name, fresh, replayed, before, _width(name), clause, writer)
+
+    def _redistributor_reset(self, event: Event) -> bool:
+        """Return whether a write of a redistributor's register is a piece of a system reset."""
+        found = gicr_register(event[3])
+        if not found or origin_of(event) != ev.VMM:
+            return False
+        register, row, start = found
+        name = f"{register}[{event[2]}]"
+        fresh = self._fresh_redistributors.get(name)
+        clause = clause_for(self.model.profile, RESET_KINDS[ev.CTRL_RESET], name)
+        if fresh is None or clause is None:
+            return False
+        value, mask = _placed(event[4], event[3] - start, event[5], row.size_bytes)
+        as_reset = not (value ^ fresh) & mask & clause.mask
+        if not self._pause.wrote(name, self._before.get(name), as_reset=as_reset):
+            return False
+        self._extend(self.model.components())
+        return True
+
+    @cached_property
+    def _fresh_redistributors(self) -> dict[str, Any]:
+        fresh = self.model.fresh().components()
+        return {name: item for name, item in fresh.items() if not _is_its(name)}
+
+    def _extend(self, now: dict[str, Any]) -> None:
+        """Make the redistributors' registers that a VMM reset part of the verdict, as of now."""
+        verdict = self.resets[-1]
+        for name, before in self._pause.before.items():
+            if name not in self._current:
+                fresh = self._fresh_redistributors[name]
+                component = self._component(verdict.how, name, fresh, now[name], before)
+                verdict.components.append(component)
+                self._current[name] = self._open[name] = component
+            self._current[name].replayed = now[name]
+        if self._pause.before:
+            verdict.unit = "lpi"
+            for name in self._lists:
+                self._lists[name] = self._current[name].replayed = now[name]
+            if self._current["lpis"].wrong:
+                self._current["lpis"].forget()  # it was listed before the last of the writes
+
+    def _redistributor_written(self, seq: int, event: Event) -> None:
+        found = gicr_register(event[3])
+        if not found:
+            return
+        after = self.model.components()
+        name = f"{found[0]}[{event[2]}]"
+        self._touch(seq, name, after.get(name))
+        if found[0] == _SHARED:  # by all CPUs, on KVM
+            for each in after:
+                if each.startswith(f"{_SHARED}[") and self._writer_value(each) != after[each]:
+                    self._touch(seq, each, after[each])
+
+    def _writer_value(self, name: str) -> Any:
+        return self._writers.get(name, (0, None))[1]
 
     def _open_verdict(self, verdict: ResetVerdict) -> None:
         """From here on, what is observed is evidence of this one."""
         self.resets.append(verdict)
         self._current = {each.name: each for each in verdict.components}
         self._open = dict(self._current)
-        self._indirect = list(_indirect(verdict.components))
+        self._indirect = [] if self._under_test else list(_indirect(verdict.components))
         self._tables_before = {}
         self._dumped.clear()
 
@@ -220,7 +318,7 @@ class Verifier:
                 clause_for(profile, "reinit", name, found.of(name)), None,
             )
             for name in fresh
-            if not name.startswith("GITS_") or name in TABLES
+            if fresh[name] is not None and (not name.startswith("GITS_") or name in TABLES)
         ]  # fmt: skip
         self._planted = dict(self._key_writers)
         left = [each for each in components if each.name in self._lists and each.replayed_differs()]
@@ -231,11 +329,11 @@ class Verifier:
         self._open_verdict(
             ResetVerdict(
                 seq, "reinit", "its", components,
-                strict=self.strict, joined=self.model.joined, since=found.since,
+                strict=self.strict, joined=self._joined, since=found.since,
             )
         )  # fmt: skip
         for name, observations in read_back.items():
-            for seen in observations:
+            for seen in observations if name in self._current else ():
                 self._evidence(self._current[name], seen)
 
     def _first_writer(self, component: Component) -> tuple[int, Any] | None:
@@ -285,9 +383,17 @@ class Verifier:
         component = self._current.get("lpis")
         if component is None:
             return
-        wanted = self._reference.live_rows() if self._reference else self.model.live_rows()
-        if event[3:] not in (wanted or []) and self._reference is not None:
+        if self._reference is None or self._overlap:
+            return
+        rows = self._reference.live_rows() or []
+        row = next((each for each in rows if each[0] == event[3]), None)
+        if row != event[3:] and not self._reference.may_differ(row, event[3:]):
             self._list_is_stale("lpis", seq, event[3])
+
+    def _mapping_row(self, seq: int, event: Event) -> None:
+        """A row of debugfs: while nothing was mapped since, a fresh device would not have it."""
+        if "events" in self._open and not self._overlap:
+            self._list_is_stale("events", seq, (event[3], event[4]))
 
     def note(self, seq: int, event: Event) -> None:
         """After a loss nothing is evidence for what went before; a probe may perturb."""
@@ -306,19 +412,25 @@ class Verifier:
         begins = event[2] == 0
         self._perturbing = begins and len(event) > 3 and event[3] != 0
         if begins:
-            self._listed = False
+            self._listed = 0
             return
-        if lists_lpis(event) and not self._listed:
-            self._empty_listing(seq)
+        if not self._overlap and self.model.live_rows() is not None:
+            empty = lists(event) & ~self._listed
+            if empty & LISTS_LPIS:
+                self._empty_listing(seq, "lpis")
+            # Traces from before there was anything to list of an ITS have 3 and mean the LPIs.
+            if empty & LISTS_ITS and not lists(event) & LISTS_LPIS:
+                self._empty_listing(seq, "events")
         if self._dumped and self._tables_before:
             found = self.model.left_in_ram(self._tables_before, self._dumped)
             self.resets[-1].left_in_ram = {name: count for name, count in found.items() if count}
 
-    def _empty_listing(self, seq: int) -> None:
-        """A listing without a row shows that no LPI lives."""
-        if "lpis" in self._open and self.model.live_rows() is not None:
-            self._open["lpis"].observed.append(Observation(seq, 0, 0))
-            self._open["lpis"].shown = ALL_BITS
+    def _empty_listing(self, seq: int, name: str) -> None:
+        """A listing without a row shows that no LPI lives, or that no event is mapped."""
+        component = self._open.get(name)
+        if component is not None and len(component.observed) < MAX_OBSERVATIONS:
+            component.observed.append(Observation(seq, 0, 0))
+            component.shown = ALL_BITS
 
     # -- writes
 
@@ -451,7 +563,7 @@ def verify(
     reader: AnyReader, model: Verifiable, *, strict: bool = False
 ) -> tuple[Verifier, Engine]:
     """Replay a trace and return its verdicts."""
-    verifier = Verifier(model, strict=strict)
+    verifier = Verifier(model, strict=strict, under_test=reader.header.source == IN_PROCESS)
     engine = Engine(reader, model, verifier)
     engine.run()
     return verifier, engine

@@ -23,7 +23,7 @@ from tracer.device import Device
 from tracer.errors import UsageError, WriteError
 from tracer.events import NUMBER
 from tracer.log import format as fmt
-from tracer.log.header import Header
+from tracer.log.header import IN_PROCESS, Header
 from tracer.log.opening import create_output
 from tracer.log.stream import Writer
 from tracer.recorded_memory import DeviceSide, GuestSide
@@ -230,7 +230,7 @@ def _header(ranges: Any) -> Header:
     return Header(
         uuid=str(uuid.uuid4()),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        source="recorder",
+        source=IN_PROCESS,
         order="total",
         cpus=1,
         ram_ranges=[[base, size] for base, size in ranges],

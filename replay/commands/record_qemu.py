@@ -165,7 +165,7 @@ def _follow(
             header.starts = RUNNING
         else:
             header.command_line = list(options.command)
-        reader = LineReader(cast(BinaryIO, qemu.feed), "QEMU's log")
+        reader = LineReader(cast(BinaryIO, qemu.feed), "QEMU's log", plain=True)
         log = qemu_log.QemuLog(reader, running=isinstance(vm, Attached))
         qemu.log = log
         return log, _write(vm, out, header, log, options)

@@ -50,7 +50,7 @@ def _print(answer: dict[str, Any]) -> None:
     for name, its in answer["its"].items():
         print(paint(f"ITS {name}", "bold"))
         for register, value in its["registers"].items():
-            print(f"  {register:16} {value:>18}")
+            print(f"  {register:16} {value or '?':>18}")
         for device_id, device in its["devices"].items():
             mark = _mark(device)
             print(

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 from replay.model.effects import Effect, HostCrash
 from replay.targets.common import Answer
 from tracer import events as ev
+from tracer.errors import UsageError
 from tracer.events import NUMBER, Event
 from tracer.log.opening import AnyReader
 
@@ -131,6 +132,15 @@ class Ahead:
     def status(self) -> str:
         """As the reader's."""
         return self._reader.status
+
+    @property
+    def checkpoint(self) -> None:
+        """A real target has no state that could be set."""
+        if self._reader.checkpoint is not None:
+            raise UsageError(
+                f"{self._reader.name}: begins in the middle of a life, from a state that only a "
+                "model can take"
+            )
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         for first_seq, events in self._reader:

@@ -240,6 +240,11 @@ class KvmModel:
             return False
         return listing.may_differ(self.vm.state, row, got)
 
+    @property
+    def may_stray(self) -> bool:
+        """Whether an LPI may live that no mapping holds, and that nobody could see."""
+        return self.vm.state.strays or bool(self.vm.state.retired)
+
     def not_listed(self, row: tuple[int, ...]) -> None:
         """Take over that an LPI that the model has was not listed."""
         listing.forget_lpi(self.vm.state, row[0])
@@ -310,8 +315,17 @@ class KvmModel:
             "lpis": {
                 row[0]: {"pending": int(row[2][0]), "target": row[1], "queued": row[4]}
                 for row in self.vm.live_lpis()
+                if self._lives(row[0])
             },
         }
+
+    def _lives(self, intid: int) -> bool:
+        """Return whether an LPI lives for certain: a running vCPU takes one that only it holds."""
+        state = self.vm.state
+        if self.vm.ram.complete:
+            return True
+        irq = state.lpis[intid]
+        return irq.queued < 0 or irq.refs > 1 or irq.shown == state.steps
 
     def _pending(self, intid: int, pending: int) -> str:
         """Return the word for a pending bit: a running vCPU takes LPIs, which no capture shows."""

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from replay.judge import model_of, with_flags
 from replay.profiles import find
-from replay.targets.ahead import Target
+from replay.targets.ahead import Inspectable
 from replay.targets.errors import TargetError
 from replay.targets.kvm import KvmTarget
 from replay.targets.kvm_boot import Host, boot, native
@@ -66,7 +66,7 @@ class Targets:
         self._hosts.clear()
 
     @contextmanager
-    def opened(self, spec: Spec, header: Header, needs: Needs) -> Iterator[Target]:
+    def opened(self, spec: Spec, header: Header, needs: Needs) -> Iterator[Inspectable]:
         """Yield a target, ready for a trace with this header; it ends with the block.
 
         Raises:
@@ -82,7 +82,7 @@ class Targets:
         finally:
             target.close()
 
-    def _make(self, spec: Spec, header: Header, needs: Needs) -> Target:
+    def _make(self, spec: Spec, header: Header, needs: Needs) -> Inspectable:
         if spec.kind == "model":
             return _model(spec, header)
         if spec.kind == "qemu":
@@ -109,7 +109,7 @@ class Targets:
         return host
 
 
-def _model(spec: Spec, header: Header) -> Target:
+def _model(spec: Spec, header: Header) -> Inspectable:
     name = spec.rest or header.profile
     if name is None:
         raise UsageError("the trace does not say what wrote it: give --target model:PROFILE")

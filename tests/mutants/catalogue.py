@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 VECTORS: Final = "vectors"
 TEST_VERIFY: Final = "tests/replay/test_verify.py"
 TEST_KVM: Final = "tests/replay/test_kvm_verify.py"
+TEST_JOINED: Final = "tests/replay/test_joined.py"
 TEST_PENDING: Final = "tests/replay/test_pending.py"
 TEST_REINIT: Final = "tests/replay/test_reinit.py"
 TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
@@ -65,6 +66,7 @@ _QREGISTERS: Final = _QEMU + "registers.py"
 _QREDIST: Final = _QEMU + "redistributor.py"
 _QRESET: Final = _QEMU + "reset.py"
 _QPENDING: Final = _QEMU + "pending.py"
+_QJOINED: Final = _QEMU + "joined.py"
 _QVM: Final = _QEMU + "vm.py"
 _QPROFILE: Final = _QEMU + "profile.py"
 
@@ -252,7 +254,7 @@ KVM: Final = (
           VECTORS, "an LPI once enabled stays so"),
     Fault("kvm.enabling.its_without_queue", _REGISTERS, "return bool(state.device_baser & state.coll_baser & state.cbaser & VALID)", "return bool(state.device_baser & state.coll_baser & VALID)",
           VECTORS, "the ITS is enabled without a command queue"),
-    Fault("kvm.enabling.its_without_tables", _REGISTERS, "if not state.enabled and value & 1 and not _may_enable(state):", "if False:",
+    Fault("kvm.enabling.its_without_tables", _REGISTERS, "if enable and not state.enabled and not _may_enable(state):", "if False:",
           VECTORS, "the ITS is enabled without tables"),
     Fault("kvm.enabling.cache_survives", _REGISTERS, "    if not state.enabled:", "    if False:",
           VECTORS, "disabling the ITS keeps the translation cache"),
@@ -363,7 +365,7 @@ KVM: Final = (
     Fault("kvm.CTRL_RESET.disables_lpis", _RESET, "free_collections(state)", "free_collections(state); state.lpis_enabled = [False] * len(state.vcpu_ids)",
           VECTORS, "the redistributors are reset with the ITS"),
 
-    Fault("kvm.GICR_CTLR.every_write", _REDIST, "if enable == state.lpis_enabled[cpu]:", "if False:",
+    Fault("kvm.GICR_CTLR.every_write", _REDIST, "if enable == state.lpis_enabled[cpu] and not state.unknown.of(name) & 1:", "if False:",
           VECTORS, "writing what is there does something"),
     Fault("kvm.GICR_CTLR.reads_no_table", _REDIST, "        enable_lpis(state, cpu)", "        pass",
           VECTORS, "enabling LPIs reads no pending table"),
@@ -412,7 +414,7 @@ KVM: Final = (
 
     Fault("kvm.registers.cbaser_keeps_cwriter", _REGISTERS, "state.creadr = state.cwriter = 0", "state.creadr = 0",
           VECTORS, "writing CBASER leaves CWRITER"),
-    Fault("kvm.registers.cwriter_at_the_end", _REGISTERS, "if cwriter < queue_bytes(state.cbaser):", "if cwriter <= queue_bytes(state.cbaser):",
+    Fault("kvm.registers.cwriter_at_the_end", _REGISTERS, "if cwriter < queue_bytes(state.cbaser) or", "if cwriter <= queue_bytes(state.cbaser) or",
           VECTORS, "a CWRITER just behind the queue is taken"),
     Fault("kvm.registers.creadr_when_enabled", _REGISTERS, "        return EBUSY", "        return 0",
           VECTORS, "writing CREADR of an enabled ITS is no error"),
@@ -469,7 +471,7 @@ QEMU: Final = (
 
     Fault("qemu.queue.size", _QREGISTERS, "entries = (Cbaser.size.get(value) + 1) * 4096 // 32", "entries = max(1, Cbaser.size.get(value)) * 4096 // 32",
           VECTORS, "a queue of two pages or more is one page too short"),
-    Fault("qemu.queue.derived_on_enable", _QREGISTERS, "        _extract_queue(vm)", "        pass",
+    Fault("qemu.queue.derived_on_enable", _QREGISTERS, "        extract_queue(vm)", "        pass",
           VECTORS, "enabling derives no queue"),
     Fault("qemu.queue.cwriter_out_of_range", _QCOMMANDS, "if stop >= size_bytes or at >= size_bytes:", "if at >= size_bytes or not size_bytes or (stop := min(stop, size_bytes - 32)) < 0:",
           VECTORS, "a CWRITER behind the queue runs it to its end"),
@@ -655,7 +657,7 @@ VERDICTS: Final = (
           TEST_VERIFY, "nobody is blamed for what the model kept"),
     Fault("verify.blame.first_writer", _VERIFY, "self._writers[name] = (seq, value)", "self._writers.setdefault(name, (seq, value))",
           TEST_VERIFY, "the first writer is blamed, not the last"),
-    Fault("verify.blame.no_writer", _VERIFY, "_width(name), clause_for(profile, how, name), self._writers.get(name),", "_width(name), clause_for(profile, how, name), None,",
+    Fault("verify.blame.no_writer", _VERIFY, "        writer = self._writers.get(name)", "        writer = None",
           TEST_VERIFY, "a component forgets who wrote it"),
     Fault("verify.blame.same_value", _VERIFY, "if now is not None and not (now ^ wanted) & mask & ~row.read_only:", "if False:",
           TEST_VERIFY, "a write of the same value is no write"),
@@ -767,6 +769,38 @@ VERDICTS: Final = (
           TEST_PENDING, "what was moved unseen is known not to be pending"),
     Fault("pending.move.all", _QREDIST, "        _move_known_bits(vm, start, there, (2 << bits) // 8)", "        pass",
           TEST_PENDING, "MOVALL moves nothing where RAM is not known"),
+    Fault("joined.hidden.nothing", "replay/targets/qemu_model.py", "        return (self.vm.unknown.of(name) & mask) >> shift", "        return 0",
+          TEST_JOINED, "what nobody knows diverges"),
+    Fault("joined.hidden.everything", "replay/targets/qemu_model.py", "        return (self.vm.unknown.of(name) & mask) >> shift", "        return mask >> shift",
+          TEST_JOINED, "nothing that is read ever diverges"),
+    Fault("joined.hidden.not_learned", "replay/engine.py", "            self.model.learn(event)  # what nobody knew", "            pass",
+          TEST_JOINED, "what a read shows is forgotten"),
+    Fault("joined.hidden.bits", "replay/engine.py", "        expected = expected & ~hidden | got & hidden", "        expected = got if hidden else expected",
+          TEST_JOINED, "bits that are known may be anything"),
+    Fault("joined.null", "replay/model/qemu/view.py", "return {name: None if vm.unknown.of(name) else value for name, value in values.items()}", "return values",
+          TEST_JOINED, "what nobody knows is told as zero"),
+    Fault("joined.taken", _QJOINED, '    if vm.unknown.of("GITS_CTLR"):', "    if False:",
+          TEST_JOINED, "a write that may have been ignored is taken"),
+    Fault("joined.half", "replay/model/unknown.py", "        left = self._bits.get(name, 0) & ~mask", "        left = 0",
+          TEST_JOINED, "half a register is the register"),
+    Fault("joined.enabled", _QJOINED, '        vm.unknown.know("GITS_CTLR")  # a command or an MSI had an effect', "        pass",
+          TEST_JOINED, "commands that ran do not show that the ITS is enabled"),
+    Fault("joined.queue.again", _QJOINED, '    if vm.unknown.of("GITS_CREADR") & offset:', "    if True:",
+          TEST_JOINED, "a queue that runs again goes unseen"),
+    Fault("joined.queue.rest", _QJOINED, "    for shown in [*seen, None]:", "    for shown in seen:",
+          TEST_JOINED, "a command that did not run goes unseen"),
+    Fault("joined.queue.wraps", _QJOINED, "    elif shown == 0 or (shown is None and its.cwriter & offset == 0):", "    elif False:",
+          TEST_JOINED, "a queue has no end"),
+    Fault("joined.tables.invented", _QJOINED, "            shown = vm.witness.entries(table) if vm.witness is not None else 0", "            shown = _MAX_ENTRIES",
+          TEST_JOINED, "look-ups are invented in a table that nobody knows"),
+    Fault("joined.tables.icid", "replay/targets/common.py", "        if table in _NAMED_BY_ITE:  # an ITE is written only with identifiers in range", "        if False:",
+          TEST_JOINED, "an ITE is not written, as its collection is out of range"),
+    Fault("joined.reset", _QVM, "        self.unknown.clear()", "        pass",
+          TEST_JOINED, "a reset defines nothing"),
+    Fault("joined.blame", _VERDICT, "return self.joined and status == STALE and component.blame is None", "return False",
+          TEST_JOINED, "nobody planted what was there before the recording"),
+    Fault("joined.reinit", _REINIT, "            if (value := registers.get(name, 0)) is None or value & Baser.valid.mask", "            if (value := registers.get(name) or 0) & Baser.valid.mask",
+          TEST_JOINED, "tables that nobody knew are never handed over"),
     Fault("verify.kvm.baser_unbound", _CONTRACTS, 'Clause("GITS_BASER[01]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),', 'Clause("GITS_BASER[2]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),',
           TEST_KVM, "CTRL_RESET says nothing of BASER0 and 1"),
     Fault("verify.kvm.baser_all_bits", _CONTRACTS, 'have Valid 0", _KVM, 1 << 63),', 'have Valid 0", _KVM),',
@@ -799,9 +833,9 @@ VERDICTS: Final = (
           TEST_KVM, "outputs say nothing of lists"),
     Fault("verify.lists.live_row", _VERIFY, '            self._list_is_stale("lpis", seq, event[3])', '            pass',
           TEST_KVM, "a listing says nothing"),
-    Fault("verify.lists.registers_only", "replay/engine.py", "if rows is None or not lists_lpis(event):", "if rows is None:",
+    Fault("verify.lists.registers_only", "replay/engine.py", "if left is None or not lists(event) & LISTS_LPIS or self._overlap:", "if left is None or self._overlap:",
           TEST_KVM, "a probe of registers is taken for an empty listing"),
-    Fault("verify.lists.empty_listing", _VERIFY, '            self._open["lpis"].shown = ALL_BITS', '            pass',
+    Fault("verify.lists.empty_listing", _VERIFY, '        if component is not None and len(component.observed) < MAX_OBSERVATIONS:', '        if False:',
           TEST_KVM, "an empty listing is no evidence"),
     Fault("verify.lists.blame_later", _VERIFY, '            planted = self._planted.get((name, key))', '            planted = self._key_writers.get((name, key))',
           TEST_KVM, "what was mapped after the reset is blamed"),

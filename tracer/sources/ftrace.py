@@ -122,10 +122,9 @@ class Ftrace(Spans):
         """The record says nothing of an ITS's."""
         self._skip()
 
-    def _close(self, span: Span) -> None:
+    def _ending(self, span: Span) -> None:
         commands = [event for _, event in span.effects if event[0] == _COMMAND]
         self.queue.place_commands(span, list(zip(commands, span.gpas, strict=False)))
-        super()._close(span)
         if span.expects and not commands:
             self.tell("commands ran that are not shown: there is no record of cmd")
 

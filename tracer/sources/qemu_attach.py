@@ -72,11 +72,13 @@ class Attached:
 
     def begin(self, prober: Prober, *, probe: bool) -> Talk:
         """Switch the events on, and look at every register while the VM runs."""
-        for pattern in TRACED:
-            yield from self._switch_on(pattern)
+        yield from prober.running(self._prepare(prober, probe=probe))
+
+    def _prepare(self, prober: Prober, *, probe: bool) -> Talk:
         if self._made:
             yield monitor(f"logfile {self._path.absolute()}")
-        yield from prober.running()
+        for pattern in TRACED:
+            yield from self._switch_on(pattern)
         if probe:
             self._armed = True
             yield from prober.arm()
@@ -93,7 +95,8 @@ class Attached:
         if self._armed:
             self._armed = False
             yield from prober.disarm()
-        yield from self.undo
+        for question in self.undo:  # noqa: UP028 - a tuple takes no answers
+            yield question
         self._on = []
 
     def gone(self) -> bool:

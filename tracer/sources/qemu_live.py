@@ -119,6 +119,7 @@ class LiveQemu:
         self._rest = b""  # a line that has not ended, when lines may be dropped
         self.ended = self._leaving = False
         self._failure: BaseException | None = None
+        self._wait_ms = _LOOK_AGAIN_MS
         self._learned = Event()
         self._leaves_at = 0.0  # when the monitor said so
         self._tick = self._tick_now  # one object, which the feed knows again
@@ -205,13 +206,14 @@ class LiveQemu:
         over = self._vm.gone() or self._over()
         self._unstick()
         self._qmp.look_at_clock()
-        wait_ms = _FOLLOW_MS if self._vm.follows else _LOOK_AGAIN_MS
-        ready = self._ready(0 if over or self._qmp.call else wait_ms)
+        ready = self._ready(0 if over or self._qmp.call else self._wait_ms)
         self._take_requests(ready)
         if self._vm.monitor.fileno() not in ready:
-            self.feed.call(self._tick)
+            self.feed.call(self._tick, counts=False)
         data = self._read(ready)
         self._put(data)
+        if self._vm.follows:
+            self._wait_ms = 0 if data else _FOLLOW_MS
         if call := self._qmp.call:
             self._put_backlog()
             self.feed.call(call.function)

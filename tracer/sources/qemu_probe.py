@@ -137,9 +137,9 @@ class Prober:
             yield Ask("cont")
         self._holder.free()
 
-    def running(self) -> Talk:
-        """Look at a VM that goes on meanwhile."""
-        yield from self._look(perturbing=False)
+    def running(self, before: Talk) -> Talk:
+        """Look at a VM that goes on meanwhile; `before` is held when the look has begun."""
+        yield from self._look(perturbing=False, before=before)
 
     def arm(self) -> Talk:
         """Have the VM pause where it would reset or end."""
@@ -186,10 +186,12 @@ class Prober:
             yield ARMED
 
     def _look(
-        self, *, perturbing: bool, tables: Sequence[int] = ()
+        self, *, perturbing: bool, tables: Sequence[int] = (), before: Talk | None = None
     ) -> Generator[Step, Any, list[int]]:
         """Read every register, then the tables of these BASERs; return the BASERs that were read."""
         yield self._call(lambda log: log.probe(0, perturbing=perturbing))
+        if before:
+            yield from before
         basers = []
         for read in self._registers():
             asks = partial(_asks, read)
