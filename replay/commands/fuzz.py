@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
@@ -84,12 +85,13 @@ class _Frames:
 
     status = "clean"
     name = "a generated life"
+    checkpoint = None
 
     def __init__(self, header: Header, events: list[Event]) -> None:
         self.header = header
         self._events = events
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         for at in range(0, len(self._events), _FRAME_EVENTS):
             yield at, tuple(self._events[at : at + _FRAME_EVENTS])
 
@@ -99,7 +101,7 @@ def lockstep(made: Targets, specs: list[Spec], header: Header, events: list[Even
     needs = Needs()
     for event in events:
         needs.see(event)
-    reader: Any = _Frames(header, events)
+    reader = _Frames(header, events)
     with ExitStack() as stack:
         targets = [stack.enter_context(made.opened(spec, header, needs)) for spec in specs]
         return run_lockstep(reader, targets)
