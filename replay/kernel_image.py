@@ -29,10 +29,10 @@ def banner(path: Path) -> str:
     """Return the release and version in an image, as `uname -r -v` says them; `unknown` if none."""
     with path.open("rb") as stream:
         data = stream.read(MAX_STORED_BYTES)
-    match = _BANNER.search(_unpacked(data))
-    if not match:
+    texts = [text.decode("ascii") for text in _BANNER.findall(_unpacked(data))]
+    if not texts:
         return "unknown"
-    text = match[1].decode("ascii")
+    text = next((each for each in texts if " #1" in each), texts[0])  # some have a draft before it
     version = text.find(" #")
     return f"{text.partition(' ')[0]}{text[version:] if version >= 0 else ''}".strip()
 
