@@ -296,7 +296,10 @@ class Ftrace(Spans):
     def _delivered(self) -> None:
         """An MSI went through: a guest has set up the ITS before, and that must be here."""
         if self.born and self.places.touched and not self.queue.seen:
-            self.tell("records are missing: interrupts come through an ITS that no guest set up")
+            self.queue.seen = True  # said once
+            self.lose(
+                "records are missing: interrupts come through an ITS that no guest set up", None
+            )
 
     def _msi(self, begin: Callable[..., Span], path: int, f: Fields) -> None:
         self.made(born=False)
