@@ -14,6 +14,7 @@ from tracer.log.opening import AnyReader, open_trace
 from tracer.sources import ftrace
 
 MAX_MISSING: Final = 64
+_KVM_HOST: Final = (ftrace.NAME, "record-kvm")
 # Of a KVM host's trace, what a record of the kernel's own kvm_mmio cannot show: kind -> by what.
 _BEYOND_MMIO: Final = {
     "attr.result": "what the VMM did: resets, saves, restores (set_attr, gset_attr)",
@@ -101,7 +102,7 @@ def _answer(reader: AnyReader, count: _Count, first_ns: int) -> dict[str, Any]:
 
 def _absent(header: dict[str, Any], count: _Count) -> list[str]:
     """Return what no event of a KVM host's trace shows: nothing of it happened, or nothing saw it."""
-    if header["source"] != ftrace.NAME:
+    if header["source"] not in _KVM_HOST:
         return []
     return [what for kind, what in _BEYOND_MMIO.items() if not count.kinds[NUMBER[kind]]]
 

@@ -15,10 +15,11 @@ from typing import Final
 
 from tracer.errors import SourceError
 from tracer.events import NUMBER, Event
-from tracer.log.header import MAX_CPUS, POWER_ON, RUNNING, Header
+from tracer.log.header import Header
 from tracer.sources import ftrace_formats as ft
-from tracer.sources.ftrace import NAME, Ftrace
+from tracer.sources.ftrace import Ftrace
 from tracer.sources.ftrace_facts import Facts
+from tracer.sources.ftrace_header import header
 from tracer.sources.ftrace_places import Places
 from tracer.sources.ftrace_records import Record, parse
 from tracer.sources.ftrace_samples import MAX_SAMPLES, Sample
@@ -32,7 +33,6 @@ HOLD_NS: Final = 10_000_000_000
 WAIT_RECORDS: Final = 8192  # behind a thread that nothing has told of
 WAIT_NS: Final = 2_000_000_000
 TICK_NS: Final = 1_000_000_000
-DEFAULT_VERSION: Final = "6.1.192"  # of a kernel that nothing tells
 
 # Records that only the VMM's own threads make: their kvm and their process belong together.
 _BINDING: Final = frozenset(
@@ -372,40 +372,6 @@ class Vms:
         told = vm.log.places.cpus is not None and vm.log.places.its_told
         asked = last and self._only is not None and vm.tgid == self._only
         if full or asked or (vm.its and (told or late or last)):
-            vm.header = self._header(vm)
+            vm.header = header(self.facts, vm.log, vm.id, vm.tgid)
             held, vm.held = vm.held, []
             yield vm, held
-
-    def _header(self, vm: Vm) -> Header:
-        """Return what is known of a VM now; what is a guess is named."""
-        facts, places = self.facts, vm.log.places
-        version = facts.kernel or DEFAULT_VERSION
-        guesses = {
-            "command.queue_offset": facts.stream is None,
-            "cpus": places.cpus is None and places.touched > 0,
-            "gicd_base": not places.gicd_told,
-            "gicr_base": not places.regions,
-            "implementation_version": facts.kernel is None,
-            "its_bases": not places.its_told,
-            "profile": facts.kernel is None,
-        }
-        gicr = places.regions[0][0] if places.regions else ft.GICR_BASE
-        notes = {"gicd_base": hex(places.gicd), "gicr_base": hex(gicr)}
-        notes |= {"release": facts.release} if facts.release and facts.stream else {}
-        notes |= {"missing": "; ".join(facts.missing)} if facts.missing else {}
-        notes |= {"vm": vm.id} if vm.tgid is not None else {}
-        return Header(
-            source=NAME,
-            order="per_cpu",
-            implementation="linux-kvm",
-            implementation_version=version,
-            profile=f"linux-{version}",
-            its_bases=[places.its],
-            cpus=min(places.cpus or places.touched, MAX_CPUS) or None,
-            clock=facts.clock,
-            guest_ram="observed",
-            starts=POWER_ON if vm.log.born else RUNNING,
-            guessed=[name for name, guessed in guesses.items() if guessed],
-            command_line=facts.commands.get(vm.tgid) if vm.tgid is not None else None,
-            annotations=notes,
-        )
