@@ -236,6 +236,7 @@ def test_a_hand_over_is_told_with_its_beginning(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "reset 0: reinit at event 21 (disabled at 17)" in out
     assert "devices, events, collections: this kernel frees a list when its BASER" in out
+    assert out.count("kept: a kernel takes its predecessor's LPI tables over") == 1
     assert cli.main(["verify", "--json", str(trace)]) == 0
     (only,) = json.loads(capsys.readouterr().out)["resets"]
     assert (only["kind"], only["seq"], only["disabled_at"]) == ("reinit", 21, 17)
