@@ -158,6 +158,7 @@ class _Live:
         self.name = name
         self.status = "clean"
         self.checkpoint = None
+        self.open_end = True
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         return iter(())

@@ -25,7 +25,7 @@ from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_input
-from tracer.log.ring import FOLDER_SUFFIX, Ring, join, segments_of
+from tracer.log.ring import FOLDER_SUFFIX, KILLED, Ring, join, segments_of
 from tracer.log.stream import Writer
 from tracer.sources import ftrace, qemu_log, vectors
 from tracer.sources.lines import LineReader
@@ -202,7 +202,7 @@ def _import_ring(folder: Path, output: str, options: argparse.Namespace) -> int:
     """Make one trace of the segments that a killed recorder left."""
     paths = segments_of(folder)
     with create_output(output, force=options.force) as out:
-        next_seq = join(paths, out, output, "segments")
+        next_seq = join(paths, out, output, KILLED)
     say(f"{output}: the events up to {next_seq - 1}, of {len(paths)} segments")
     return 0
 
