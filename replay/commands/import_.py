@@ -96,14 +96,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _import_vms(lines: LineReader, output: str, options: argparse.Namespace) -> int:
     """Import every VM of a KVM host's kernel trace text, or the one that is wanted."""
-    if options.ring is not None:
-        raise UsageError("--ring is not for what may hold several VMs: import it whole")
 
-    def make(out: BinaryIO, header: Header, name: str) -> Writer | Ring:
+    def make(out: BinaryIO | Folder, header: Header, name: str) -> Writer | Ring:
         return _writer(out, _given(header, options), name, options)
 
     vms, writers = import_vms(lines, output, options, make)
     for name, writer in writers.items():
+        tell_dumps(writer)
         report(vms.stats, options.input, output.replace("%p", name), writer)
     return EXIT_LOST if vms.stats.gap_count else 0
 

@@ -93,15 +93,19 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     with opened_output(options) as out:
         try:
-            vm = _reach(options)
-            try:
-                return _record(vm, out, options)
-            finally:
-                vm.close()
+            return _reach_and_record(out, options)
         finally:
             made = os.fstat(out.fileno())
             if stat.S_ISREG(made.st_mode) and not made.st_size:
                 Path(options.output).unlink()  # QEMU did not start: there is nothing to read
+
+
+def _reach_and_record(out: BinaryIO | Folder, options: argparse.Namespace) -> int:
+    vm = _reach(options)
+    try:
+        return _record(vm, out, options)
+    finally:
+        vm.close()
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -127,7 +131,7 @@ def _reach(options: argparse.Namespace) -> Started | Attached:
 
 def _record(vm: Started | Attached, out: BinaryIO | Folder, options: argparse.Namespace) -> int:
     """Record a QEMU; never leave it behind waiting for its log to be read."""
-    control = _control(out)
+    control = _control(options.output)
     qemu = qemu_live.LiveQemu(
         vm,
         control=control,
@@ -155,9 +159,9 @@ def _record(vm: Started | Attached, out: BinaryIO | Folder, options: argparse.Na
     return EXIT_LOST if log.stats.gap_count or log.lost or killed else 0
 
 
-def _control(out: BinaryIO | Folder) -> Control | None:
+def _control(output: str) -> Control | None:
     try:
-        return Control(out.fileno())
+        return Control(output)
     except OSError as error:
         say(f"`itstrace reset` will not reach this recording: {error.strerror}")
         return None
