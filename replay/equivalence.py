@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from replay.comparison import Comparison, Told, pending_bits, ram, value_of
+from replay.engine import NOT_JUDGED
 from replay.equivalence_words import (
     CARRIED,
     CRASHED,
@@ -191,9 +192,10 @@ def _recorded(item: Item) -> list[Event]:
         ]
         return [event, *rows, make("probe", 0, edge=1, lists=1)]
     if event[0] >= ev.FIRST_OUTPUT:
-        return [] if value is None or isinstance(value, HostCrash) else [_answered(event, value)]
+        known = value not in (None, NOT_JUDGED) and not isinstance(value, HostCrash)
+        return [_answered(event, value)] if known else []
     kind = {"msi": "msi.result"}.get(ev.kind_name(event[0]))
-    if value is None or isinstance(value, HostCrash):
+    if value in (None, NOT_JUDGED) or isinstance(value, HostCrash):
         return [event]
     if kind:
         return [event, make(kind, 0, cause=1, result=value)]
@@ -519,6 +521,8 @@ class _Run:
         for gpa, one, two in ram(self.one.target, other.target):
             component, key = self.known_places.at(gpa, one ^ two, self.probe)
             found = True
+            if component == "lpis" and self._comparison.told_apart(key):
+                continue
             self._tell(Told(component, key, None, (gpa, one), (gpa, two)))
         if not found:
             self._comparison.looked["RAM"] += 1

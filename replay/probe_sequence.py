@@ -199,7 +199,7 @@ CHAPTERS: Final = (
         "p8 two-level", "p8 with a two-level table",
         lambda probe: [*_rebuild(probe, two_level=True), *_p8(probe)], attributes=True,
     ),
-    Chapter("p10", "BASERs re-pointed with Valid 1", _p10, attributes=True),
+    Chapter("p10", "BASERs re-pointed with Valid 1", _p10),
     Chapter(
         "p9", "a second restore, which must fail, and a save",
         lambda probe: [
@@ -210,11 +210,11 @@ CHAPTERS: Final = (
     ),
     Chapter(
         "p11", "a collection unmapped under its events, and a save",
-        lambda probe: [*_rebuild(probe, two_level=False), *_p11(probe)], attributes=True,
+        lambda probe: [*_rebuild(probe, two_level=False), *_p11(probe)],
     ),
     Chapter(
         "p11 two-level", "p11 with a two-level table",
-        lambda probe: [*_rebuild(probe, two_level=True), *_p11(probe)], attributes=True,
+        lambda probe: [*_rebuild(probe, two_level=True), *_p11(probe)],
     ),
 )  # fmt: skip
 

@@ -15,7 +15,12 @@ from tracer.its.commands import encode
 from tracer.log.header import Header
 
 RAM = 0x4000_0000
-LEVEL1, DEVICES, COLLECTIONS, QUEUE = RAM + 0xF_0000, RAM + 0x10_0000, RAM + 0x20_0000, RAM + 0x30_0000
+LEVEL1, DEVICES, COLLECTIONS, QUEUE = (
+    RAM + 0xF_0000,
+    RAM + 0x10_0000,
+    RAM + 0x20_0000,
+    RAM + 0x30_0000,
+)
 CONFIG, PENDING, ITTS = RAM + 0x40_0000, RAM + 0x50_0000, RAM + 0x60_0000
 VALID, INDIRECT, PAGE_64K = 1 << 63, 1 << 62, 2 << 8
 PAGE = 0x1_0000
