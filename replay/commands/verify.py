@@ -27,7 +27,7 @@ from replay.verdict import (
 from replay.verify import verify
 from tracer.log.opening import open_trace
 
-# What --probe can ask; `replay.equivalence` has the same names.
+# What --probe can ask; `replay.equivalence.bench` has the same names.
 QUESTIONS = ("system", "ctrl_reset", "register_fallback", "reinit", "round trip", "pending tables")
 _COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}
 

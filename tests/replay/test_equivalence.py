@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from replay import cli
-from replay.equivalence import RESET, Bench, Question
-from replay.equivalence_words import Judge
-from replay.inventory import take
+from replay.equivalence.bench import Bench
+from replay.equivalence.inventory import take
+from replay.equivalence.plan import RESET, Question
+from replay.equivalence.words import Judge
 from replay.judge import model_of
 from replay.profiles import find
 from replay.targets.model_target import ModelTarget

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.comparison import Row, Told
 from replay.contracts import CHANGED, KEPT, Clause, clause_for
-from replay.inventory import Inventory
-from replay.probe_builder import Probe
+from replay.equivalence.comparison import Row, Told
+from replay.equivalence.inventory import Inventory
+from replay.equivalence.probe import Probe
 from replay.targets.ahead import Inspectable
 from replay.verdict import KEPT_WORD, STALE, UNSPECIFIED
 from tracer import events as ev
@@ -22,7 +22,7 @@ from tracer.events import Event
 from tracer.its.registers import Baser, gicr_register, its_register
 
 if TYPE_CHECKING:
-    from replay.whence import Written
+    from replay.equivalence.whence import Written
 
 CARRIED: Final = "carried in RAM"
 CRASHED: Final = "crashed"

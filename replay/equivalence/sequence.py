@@ -3,7 +3,7 @@
 Two instances that should answer alike are asked the same. Every device, event, INTID and collection
 that the life named is asked about, and a neighbour of each; tables, queue and ITTs are new and lie
 in RAM that the life did not have. Nothing here knows what the answers should be. The counterparts
-are `replay.inventory`, which tells the names, and `replay.equivalence`, which compares.
+are `replay.equivalence.inventory`, which tells the names, and `replay.equivalence.bench`, which compares.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from replay.inventory import Inventory
-from replay.probe_builder import Probe, Step
+from replay.equivalence.inventory import Inventory
+from replay.equivalence.probe import Probe, Step
 from tracer.its.registers import Baser
 
 _V: Final = Baser.valid.mask

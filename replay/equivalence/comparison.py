@@ -2,7 +2,7 @@
 
 The first is the one with a past, the second is what it should be like. A live LPI or a pending bit
 that was told apart once is told apart again only when either side has changed. The counterpart is
-`replay.equivalence`, which asks.
+`replay.equivalence.bench`, which asks.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from replay.engine import NOT_JUDGED
+from replay.equivalence.probe import Step
 from replay.model import effects
 from replay.model.effects import HostCrash
-from replay.probe_builder import Step
 from replay.targets.ahead import Inspectable, Item
 from replay.targets.common import Answer
 from replay.targets.shared_ram import PAGE_BYTES
