@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-qemu lint types imports check bench big deep mutants pythons clean
+.PHONY: demo test qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench big deep mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,9 +23,23 @@ test: $(VENV)/dev
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=90
 
-# Records a real QEMU; needs qemu-system-aarch64 (apt package qemu-system-arm) and no guest.
+# Installs qemu-system-aarch64 where it is missing; as root, on Debian.
+qemu:
+	command -v qemu-system-aarch64 || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends qemu-system-arm; }
+
+# Records a real QEMU with bare-metal guests, and with a Linux guest whose kernel apt fetches.
+# ITSTRACE_TEST_QEMU names another QEMU than the one that is installed.
 test-qemu: $(VENV)/dev
 	$(BIN)/python -m pytest tests/real
+
+# A minute of random registers and commands from a guest, under record.
+fuzz-qemu: $(VENV)/dev
+	ITSTRACE_FUZZ_SECONDS=60 $(BIN)/python -m pytest tests/real/test_fuzz_guest.py
+
+# What recording costs beside QEMU's own trace, in boots of a Linux guest; wants a quiet machine.
+bench-qemu: $(VENV)/dev
+	$(BIN)/python tests/bench/record_cost.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

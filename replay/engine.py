@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from replay import checkpoints
+from replay.checkpoints import Standing
 from replay.model import effects
 from replay.model.effects import HostCrash
 from replay.targets.common import Answer
@@ -22,8 +24,11 @@ from tracer.log.header import RUNNING, Header
 _REG_READ: Final = NUMBER["reg.read"]
 _ATTR_RESULT: Final = NUMBER["attr.result"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
+_LPI_ACK: Final = NUMBER["lpi.ack"]
 _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
+LISTS_LPIS: Final = 1
+LISTS_ITS: Final = 2
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 _KNOWN: Final = frozenset(ev.KINDS)
@@ -71,6 +76,12 @@ class Model(Protocol):
     def live_rows(self) -> list[tuple[int, ...]] | None:
         """Return the live LPIs as lpi.live has them, or None where there are no such objects."""
 
+    def may_differ(self, row: tuple[int, ...] | None, got: tuple[int, ...] | None) -> bool:
+        """Return whether a listing may have `got` where the model has `row`, None for no row."""
+
+    def not_listed(self, row: tuple[int, ...]) -> None:
+        """Take over that an LPI was not listed, which `may_differ` allowed."""
+
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""
 
@@ -91,6 +102,9 @@ class Watcher(Protocol):
 
     def note(self, seq: int, event: Event) -> None:
         """A note was met."""
+
+    def resumed(self, seq: int, *, overlap: bool) -> None:
+        """The replay begins with event `seq`, in the middle: the model was filled meanwhile."""
 
 
 @dataclass(slots=True)
@@ -141,6 +155,10 @@ class Frames(Protocol):
     def status(self) -> str:
         """`clean`, `cut` or `damaged`, as far as read."""
 
+    @property
+    def checkpoint(self) -> bytes | None:
+        """The state before the first event, where the trace begins with one."""
+
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         """Yield (first sequence number, events) of each frame."""
 
@@ -176,29 +194,78 @@ class Engine:
         self._frame: tuple[int, tuple[Event, ...]] = (0, ())
         self._overlap = False  # whether what is read now has no order with another thread's
         self._asked = -1  # the last event that asked for itself
-        self._rows: list[tuple[int, ...]] | None = None  # of a listing that is being read
+        # INTID -> row of a listing that is being read
+        self._rows: dict[int, tuple[int, ...]] | None = None
         self._joined = reader.header.starts == RUNNING
         self.crash: tuple[int, str] | None = None  # where the host kernel died, and in what
         self.violated: list[tuple[int, str]] = []
+        if reader.checkpoint is not None:
+            first_seq = reader.header.first_seq
+            self.standing = checkpoints.resume(reader.checkpoint, reader.name, first_seq, model)
+            if watcher:
+                watcher.resumed(first_seq, overlap=self._overlap)
 
-    def run(self, until: int | None = None) -> Tally:
-        """Replay up to and with event `until` (all without it); stops before damage."""
+    @property
+    def standing(self) -> Standing:
+        """Where the replay stands beside its model; no input is held after this."""
+        self.settle()
+        return Standing(self._overlap, self._seen_kinds, self._asked, self._rows)
+
+    @standing.setter
+    def standing(self, value: Standing) -> None:
+        self._overlap, self._seen_kinds = value.overlap, value.seen_kinds
+        self._asked, self._rows = value.asked, value.rows
+
+    def run(
+        self,
+        until: int | None = None,
+        *,
+        after: Callable[[int, Sequence[Event]], None] | None = None,
+    ) -> Tally:
+        """Replay up to and with event `until` (all without it); stops before damage.
+
+        `after` is called with each frame that was replayed.
+        """
         messages = oplog.get("replay", trace=self.reader.name, model=self.model.name)
         messages.info("replay begins", until=until)
         with suppress(HostCrash, Stopped):  # nothing follows the death of the host
-            self._replay(until)
+            self._replay(until, after)
         messages.info("replay ends", seq=self.seq, outputs=self.tally.outputs, lost=self.lost)
         return self.tally
 
-    def _replay(self, until: int | None) -> None:
+    def _replay(
+        self, until: int | None, after: Callable[[int, Sequence[Event]], None] | None
+    ) -> None:
         for first_seq, events in self._frames():
-            self._recent = self._before(first_seq)
-            self._frame = (first_seq, events)
             if until is not None and first_seq + len(events) > until + 1:
+                self._begin_frame(first_seq, events)
                 self._run_until(first_seq, events, until)
                 return
-            self._run_frame(first_seq, events)
+            self.feed(first_seq, events)
+            if after:
+                after(first_seq, events)
         self._settle()
+
+    def feed(self, first_seq: int, events: tuple[Event, ...]) -> None:
+        """Replay events that follow those before; the last input is held until its outputs came.
+
+        Raises:
+            HostCrash: nothing follows.
+        """
+        self._begin_frame(first_seq, events)
+        self._run_frame(first_seq, events)
+
+    def settle(self) -> None:
+        """Carry out the input that is held: no more of its outputs come.
+
+        Raises:
+            HostCrash: nothing follows.
+        """
+        self._settle()
+
+    def _begin_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
+        self._recent = self._before(first_seq)
+        self._frame = (first_seq, events)
 
     def _frames(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         for frame in self.reader:
@@ -375,7 +442,7 @@ class Engine:
         else:
             self.tally.matched += 1
         if hidden:
-            self.model.learn(event)
+            self.model.learn(event)  # what nobody knew
         return expected
 
     def _ask(self, seq: int, event: Event) -> None:
@@ -384,16 +451,17 @@ class Engine:
         if answer is None:
             self._unjudged(event)
             return
+        expected = answer.expected
         if self._overlap:
             self.tally.ambiguous += 1
-            return
-        if self._joined and answer.field == "value" and answer.expected is not None:
-            expected = self._learn_hidden(seq, event, answer.expected, answer.got)
-            answer = answer._replace(expected=expected)
+        elif self._joined and answer.field == "value" and expected is not None:
+            expected = self._learn_hidden(seq, event, expected, answer.got)
         else:
             self._judge(seq, event, answer)
-        if self.watcher:
-            self.watcher.output(seq, event, answer.expected)
+        if event[0] == _LPI_ACK:
+            self.model.learn(event)  # what a CPU took is pending no longer, expected or not
+        if self.watcher and not self._overlap:
+            self.watcher.output(seq, event, expected)
 
     def _judge(self, seq: int, event: Event, answer: Answer) -> None:
         if answer.expected == answer.got:
@@ -406,30 +474,38 @@ class Engine:
 
     def _live(self, seq: int, event: Event) -> None:
         """One row of a listing: it must be among those that the model has left."""
-        rows = self._rows or []
+        assert self._rows is not None
         row = event[3:]
-        if row in rows:
-            rows.remove(row)
+        same = self._rows.pop(row[0], None)
+        if self._overlap:
+            self.tally.ambiguous += 1
+            return
+        if same == row:
             self.tally.matched += 1
+            self.model.learn(event)
+        elif self.model.may_differ(same, row):
+            self.tally.learned += 1
+            self.model.learn(event)
         else:
-            same = next((each for each in rows if each[0] == row[0]), None)
             self._diverge(seq, event, "row", str(same) if same else None, str(row))
-            if same:
-                rows.remove(same)
         if self.watcher:
             self.watcher.output(seq, event, None)
 
     def _listing(self, seq: int, event: Event) -> None:
         """A listing begins, or ends: then what the model has left is missing in the trace."""
         if event[2] == 0:
-            self._rows = self.model.live_rows()
+            rows = self.model.live_rows()
+            self._rows = None if rows is None else {row[0]: row for row in rows}
             return
-        rows, self._rows = self._rows, None
-        if rows is None or not lists_lpis(event):
+        left, self._rows = self._rows, None
+        if left is None or not lists(event) & LISTS_LPIS or self._overlap:
             return
-        for row in rows:
-            self._diverge(seq, event, "row", str(row), None)
-        if not rows:
+        for row in left.values():
+            if self.model.may_differ(row, None):
+                self.model.not_listed(row)
+            else:
+                self._diverge(seq, event, "row", str(row), None)
+        if not left:
             self.tally.matched += 1  # that there are no more is an answer too
 
     def _unjudged(self, event: Event) -> None:
@@ -477,9 +553,9 @@ def overlaps(event: Event) -> bool:
     return len(event) > 5 and event[5] != 0
 
 
-def lists_lpis(event: Event) -> bool:
-    """Return whether the probe that `event` ends listed every live LPI."""
-    return bool((event[4] if len(event) > 4 else 3) & 1)
+def lists(event: Event) -> int:
+    """Return what the probe that `event` ends listed whole: LISTS_LPIS, LISTS_ITS."""
+    return int(event[4]) if len(event) > 4 else LISTS_LPIS | LISTS_ITS
 
 
 def _difference(effect: effects.Effect, output: Event) -> tuple[str, Any, Any] | None:

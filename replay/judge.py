@@ -18,7 +18,7 @@ from replay.targets.xen_model import XenModel
 from replay.verdict import FINDINGS, STALE, SUSPECTED
 from replay.verify import Verifier
 from tracer.errors import UsageError
-from tracer.log.header import Header
+from tracer.log.header import IN_PROCESS, Header
 from tracer.log.opening import AnyReader, open_trace
 
 CRASH: Final = "crash"
@@ -77,7 +77,7 @@ def with_flags(profile: Profile, flags: dict[str, Any]) -> Profile:
 def judge(reader: AnyReader, profile: Profile, *, strict: bool = False) -> Judgement:
     """Replay a trace with all checks on and return its word and signatures."""
     model = model_of(reader.header, profile)
-    verifier = Verifier(model, strict=strict)
+    verifier = Verifier(model, strict=strict, under_test=reader.header.source == IN_PROCESS)
     engine = Engine(reader, model, verifier, invariants=True)
     engine.run()
     signatures = _signatures(verifier, engine)

@@ -11,16 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from replay.engine import NOT_JUDGED
+from replay.engine import NOT_JUDGED, Frames
 from replay.model import effects
 from replay.model.effects import Effect, HostCrash
-from replay.targets.ahead import Group, Grouper, Item, Target
+from replay.targets.ahead import FAILED, Group, Grouper, Item, Target
 from replay.targets.common import Answer
 from tracer.events import NUMBER, Event
-from tracer.log.opening import AnyReader
 
 CONTEXT_EVENTS: Final = 5
-_REG_READ: Final = NUMBER["reg.read"]
+_REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Lockstep:
     difference: Difference | None = None
 
 
-def run(reader: AnyReader, targets: Sequence[Target]) -> Lockstep:
+def run(reader: Frames, targets: Sequence[Target]) -> Lockstep:
     """Carry a trace out on all targets, up to the first event that they answer differently."""
     found = Lockstep()
     asked = frozenset.intersection(*(each.asked for each in targets))
@@ -72,7 +71,7 @@ def run(reader: AnyReader, targets: Sequence[Target]) -> Lockstep:
     return found
 
 
-def _steps(reader: AnyReader, asked: frozenset[int]) -> Iterator[list[Group]]:
+def _steps(reader: Frames, asked: frozenset[int]) -> Iterator[list[Group]]:
     """Yield what can be carried out, a frame at a time."""
     grouper = Grouper(asked)
     for first_seq, events in reader:
@@ -87,8 +86,12 @@ def _comparable(item: Item, kinds: frozenset[int]) -> Any:
     event, answer, bound = item
     if isinstance(answer, HostCrash):
         return f"crash in {answer.function}"
+    if FAILED in bound:
+        return f"errno {bound[FAILED]}"
     if event[0] == _REG_READ:
         return "bad" if answer is None else answer
+    if event[0] == _PROBE:
+        return None if answer is None else tuple(sorted(answer))
     if isinstance(answer, Answer):
         return answer.expected
     if answer is None or NOT_JUDGED in bound.values():

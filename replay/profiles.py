@@ -68,11 +68,15 @@ _NAME: Final = re.compile(r"([a-z]+)-([0-9]+(?:\.[0-9]+)*)(-[a-z0-9]+)?")
 
 
 def find(name: str) -> tuple[Profile, str | None]:
-    """Return the profile called `name`, or the nearest lower one with a sentence that says so.
+    """Return the profile called `name`, of a file NAME.toml, or the nearest lower one with a sentence that says so.
 
     Raises:
         UsageError: nothing of that family is known.
     """
+    if name.endswith(".toml"):
+        from replay.profile_file import read_profile
+
+        return read_profile(name), None
     exact = PROFILES.get(name)
     if exact:
         return exact, None

@@ -46,7 +46,7 @@ class _Life:
     """An ITS that was disabled: its tables then, and those that were invalid since."""
 
     since: int
-    basers: dict[str, int]
+    basers: dict[str, int | None]  # None where nobody knew
     invalidated: set[str] = field(default_factory=set)
 
 
@@ -82,7 +82,9 @@ class HandOver:
             return self._enabled(self._life, after)
         else:
             self._life.invalidated |= {
-                name for name in self._life.basers if not (after.get(name) or 0) & Baser.valid.mask
+                name
+                for name in self._life.basers
+                if (value := after.get(name)) is not None and not value & Baser.valid.mask
             }
         return None
 
@@ -90,7 +92,7 @@ class HandOver:
         basers = {
             name: value
             for name in sorted(TABLES)
-            if (value := registers.get(name) or 0) & Baser.valid.mask
+            if (value := registers.get(name, 0)) is None or value & Baser.valid.mask
         }
         self._life = _Life(seq, basers) if self.used and basers else None
 
@@ -100,7 +102,7 @@ class HandOver:
             name: INVALIDATED
             if name in life.invalidated
             else CHANGED
-            if ((registers.get(name) or 0) ^ old) & _PLACE
+            if old is not None and ((registers.get(name) or 0) ^ old) & _PLACE
             else SAME
             for name, old in life.basers.items()
         }

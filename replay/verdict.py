@@ -47,6 +47,11 @@ class Component:
     wrong: Observation | None = None
     reason: str | None = None  # of what was seen or is missing, where neither is plain
 
+    def forget(self) -> None:
+        """What was observed of it was not of this reset."""
+        self.observed.clear()
+        self.shown, self.wrong, self.reason = 0, None, None
+
     @property
     def mask(self) -> int:
         """The bits that count: the clause's, within the register."""

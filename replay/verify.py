@@ -8,20 +8,24 @@ shows something of the past; what only the model says is `suspected`. Words: doc
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Final
 
-from replay.contracts import ALL_BITS, NOT_FREED, clause_for
-from replay.engine import Engine, Model, lists_lpis, overlaps
+from replay.contracts import NOT_FREED, clause_for
+from replay.engine import LISTS_ITS, LISTS_LPIS, Engine, lists, overlaps
+from replay.evidence import MAX_OBSERVATIONS, Evidence, placed, width
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.reinit import TABLES, HandOver, Registers, Reinit
 from replay.round_trips import RoundTrips
 from replay.verdict import Component, Observation, ResetVerdict
+from replay.verifiable import Verifiable
+from replay.vmm_reset import Pause, origin_of
 from tracer import events as ev
 from tracer.events import NUMBER, RESET_KINDS, Event
 from tracer.its.registers import gicr_register, its_register
+from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
 _RESET: Final = NUMBER["reset"]
@@ -35,6 +39,8 @@ _CONTEXT: Final = NUMBER["context"]
 _MSI: Final = NUMBER["msi"]
 _RESTORE: Final = NUMBER["restore"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
+_ITS_LIVE: Final = NUMBER["its.live"]
+_SHARED: Final = "GICR_PROPBASER"
 # Inputs that no list outside guest RAM and no register can change by: most of a trace's inputs.
 _LEAVES_LISTS: Final = frozenset((NUMBER["mem.write"], NUMBER["vcpu"], _CONTEXT))
 # Kind of output -> the list that it shows something of.
@@ -44,39 +50,15 @@ _SHOWN_BY: Final = {
     effects.XLAT_HIT: "translation_cache",
 }
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
-MAX_OBSERVATIONS: Final = 16
+# What there is after commands ran, and in no new device.
+_OF_COMMANDS: Final = ("GITS_CREADR", "devices", "collections")
+# Component -> what an MSI through one of its keys shows: kind of output and its first fields.
+_OUTLIVED: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
+    "events": (effects.MSI_RESULT, (1,)),
+    "translation_cache": (effects.XLAT_HIT, ()),
+}
 MAX_DUMPED: Final = 4096  # stretches of guest RAM that a verdict looks into
 MAX_VERDICTS: Final = 1000  # of them and of resets: a guest makes hand-overs as it likes
-
-
-class Verifiable(Model, Protocol):
-    """What the verifier needs of a model target beyond replay."""
-
-    @property
-    def profile(self) -> Any:
-        """The profile, for its family."""
-
-    @property
-    def joined(self) -> bool:
-        """Whether the recording began in the middle of this VM's life."""
-
-    def fresh(self) -> Verifiable:
-        """Return a device never used, in a VM with a copy of this RAM."""
-
-    def handed_over(self) -> Verifiable | None:
-        """Return a copy of this VM whose ITS has nothing mapped; None where nobody can have one."""
-
-    def components(self) -> dict[str, Any]:
-        """Return every component that a reset is judged by; None for what is not known."""
-
-    def registers(self) -> Registers:
-        """Return the ITS registers by name; None for one that is not wholly known."""
-
-    def structures(self) -> dict[str, Any]:
-        """Return what is kept outside guest RAM, by component and key."""
-
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
-        """Return component -> valid entries in these (address, bytes) of the tables of before."""
 
 
 class Verifier:
@@ -87,28 +69,34 @@ class Verifier:
     that one answers shows something of the past.
     """
 
-    def __init__(self, model: Verifiable, *, strict: bool = False) -> None:
+    def __init__(
+        self, model: Verifiable, *, strict: bool = False, under_test: bool = False
+    ) -> None:
+        """`under_test`: a device that is to be as the model's, of whose inside nothing follows."""
         self.model = model
         self.strict = strict
+        self._under_test = under_test
         self.resets: list[ResetVerdict] = []
         self._writers: dict[str, tuple[int, Any]] = {}
         self._before: dict[str, Any] = {}
-        self._open: dict[str, Component] = {}  # what a reset left and nothing has overwritten
-        self._current: dict[str, Component] = {}
+        self._evidence = Evidence()  # of the last reset
         self._lists = model.structures()
         self._key_writers: dict[tuple[str, Any], int] = {}
         self._planted: dict[tuple[str, Any], int] = {}  # the same, as of the last reset
         self._reference: Verifiable | None = None
+        self._past: dict[str, Any] = {}  # the lists as the ITS was disabled
+        self._gone: dict[str, set[Any]] = {}  # component -> keys that the last reset removed
         self._overlap = False  # whether what comes now has no order with another thread's
-        self._indirect: list[tuple[Component, list[tuple[Component, int]]]] = []
         self._perturbing = False  # whether a probe that stopped the VM reads now
         self._tables_before: dict[str, Any] = {}  # what the last reset made unreachable
         self._dumped: list[tuple[int, int]] = []  # guest RAM that was read since
         self._hand_over = HandOver()
         self._read_back: dict[str, list[Observation]] = {}  # while the ITS is disabled
-        self._listed = False  # whether the listing that is being read has a row
+        self._listed = 0  # which of its two lists has a row, in the listing that is being read
+        self._pause = Pause()
         self._trips = RoundTrips(self._key_writers)
         self.round_trips = self._trips.found
+        self._joined = model.joined
 
     def planted_by(self, component: str, key: Any = None) -> int | None:
         """Return the last event that wrote a register, or this key of a list."""
@@ -119,9 +107,20 @@ class Verifier:
 
     # -- the engine's watcher
 
+    def resumed(self, seq: int, *, overlap: bool) -> None:
+        """What the model holds was there before the trace begins: nobody saw who wrote it."""
+        self._lists = self.model.structures()
+        self._overlap = overlap
+        self._joined = True
+        found = self.model.components()
+        self._hand_over.used = any(found.get(name) for name in _OF_COMMANDS)
+
     def before_input(self, seq: int, event: Event) -> None:
         """Note the state that the input will change."""
-        if event[0] == _RESET:
+        by = origin_of(event)
+        if by == ev.GUEST:
+            self._pause.ran()
+        if event[0] == _RESET or (event[0] == _GICR_WRITE and by == ev.VMM):
             self._before = self.model.components()
         elif event[0] in (_REG_WRITE, _GICR_WRITE):
             self._before = dict(self.model.registers())
@@ -132,33 +131,37 @@ class Verifier:
         self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
     ) -> None:
         """Open a verdict at a reset; elsewhere note what was written."""
-        if self._reference is not None and event[0] != _RESET:
-            self._beside(seq, event, outputs)
+        self._witness(seq, event, done, outputs)
         if event[0] in _LEAVES_LISTS:
             return
         if done and not self._hand_over.used:
             self._hand_over.ran(done)
         before, self._lists = self._lists, self.model.structures()
         self._trips.after_input(seq, event, done, outputs, (before, self._lists))
+        if event[0] == _GICR_WRITE and self._redistributor_reset(event):
+            return
         if before != self._lists:
             self._lists_changed(seq, before)
         if event[0] == _RESET:
             self._reset(seq, event)
         elif event[0] == _RESTORE:
             self._hand_over.cancel(used=True)
+            self._gone.clear()  # what a restore brings back is there again
         elif event[0] == _REG_WRITE:
             self._written(seq, event)
         elif event[0] == _GICR_WRITE:
-            found = gicr_register(event[3])
-            if found:
-                name = f"{found[0]}[{event[2]}]"
-                self._touch(seq, name, self.model.components().get(name))
+            self._redistributor_written(seq, event)
 
     def output(self, seq: int, event: Event, expected: int | None) -> None:
         """Take a register read as evidence."""
+        if origin_of(event) == ev.GUEST:
+            self._pause.ran()
         if event[0] == _LPI_LIVE:
-            self._listed = True
+            self._listed |= LISTS_LPIS
             self._live_row(seq, event)
+        elif event[0] == _ITS_LIVE:
+            self._listed |= LISTS_ITS
+            self._mapping_row(seq, event)
         elif event[0] == _REG_READ:
             self._observe(seq, its_register(event[2]), "", event[2], event[3:], expected)
         elif event[0] == _GICR_READ:
@@ -174,31 +177,95 @@ class Verifier:
         device = self.model.fresh()
         fresh, replayed = device.components(), self.model.components()
         kept = any(fresh.get(name) != item for name, item in self._lists.items())
-        self._reference = device if kept else None
+        self._reference = device if kept or self.model.may_stray else None
         self._planted = dict(self._key_writers)
-        profile = self.model.profile
         components = [
-            Component(
-                name, fresh[name], replayed[name], self._before.get(name),
-                _width(name), clause_for(profile, how, name), self._writers.get(name),
-            )
+            self._component(how, name, fresh[name], replayed[name], self._before.get(name))
             for name in fresh
-        ]  # fmt: skip
+        ]
         unit = "its" if event[2] == ev.CTRL_RESET else "lpi"
         if unit == "its":
             components = [each for each in components if _is_its(each.name)]
         self._hand_over.cancel(used=False)
         self._open_verdict(
-            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self.model.joined)
+            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self._joined),
+            self._before,
         )
         self._tables_before = self._before
+        if unit == "its":
+            self._pause.reset = True
+            self._extend(replayed)
 
-    def _open_verdict(self, verdict: ResetVerdict) -> None:
-        """From here on, what is observed is evidence of this one."""
+    def _component(self, how: str, name: str, fresh: Any, replayed: Any, before: Any) -> Component:
+        clause = clause_for(self.model.profile, how, name)
+        writer = self._writers.get(name)
+        return Component(name, fresh, replayed, before, width(name), clause, writer)
+
+    def _redistributor_reset(self, event: Event) -> bool:
+        """Return whether a write of a redistributor's register is a piece of a system reset."""
+        found = gicr_register(event[3])
+        if not found or origin_of(event) != ev.VMM:
+            return False
+        register, row, start = found
+        name = f"{register}[{event[2]}]"
+        fresh = self._fresh_redistributors.get(name)
+        clause = clause_for(self.model.profile, RESET_KINDS[ev.CTRL_RESET], name)
+        if fresh is None or clause is None:
+            return False
+        value, mask = placed(event[4], event[3] - start, event[5], row.size_bytes)
+        as_reset = not (value ^ fresh) & mask & clause.mask
+        if not self._pause.wrote(name, self._before.get(name), as_reset=as_reset):
+            return False
+        self._extend(self.model.components())
+        return True
+
+    @cached_property
+    def _fresh_redistributors(self) -> dict[str, Any]:
+        fresh = self.model.fresh().components()
+        return {name: item for name, item in fresh.items() if not _is_its(name)}
+
+    def _extend(self, now: dict[str, Any]) -> None:
+        """Make the redistributors' registers that a VMM reset part of the verdict, as of now."""
+        verdict = self.resets[-1]
+        for name, before in self._pause.before.items():
+            component = self._evidence.get(name)
+            if component is None:
+                fresh = self._fresh_redistributors[name]
+                component = self._component(verdict.how, name, fresh, now[name], before)
+                verdict.components.append(component)
+                self._evidence.add(component)
+            component.replayed = now[name]
+        for component in verdict.components if self._pause.before else ():
+            verdict.unit = "lpi"
+            if component.name in self._lists:
+                self._lists[component.name] = component.replayed = now[component.name]
+            if component.name == "lpis" and component.wrong:
+                component.forget()  # it was listed before the last of the writes
+
+    def _redistributor_written(self, seq: int, event: Event) -> None:
+        found = gicr_register(event[3])
+        if not found:
+            return
+        after = self.model.components()
+        name = f"{found[0]}[{event[2]}]"
+        self._touch(seq, name, after.get(name))
+        if found[0] == _SHARED:  # by all CPUs, on KVM
+            for each in after:
+                if each.startswith(f"{_SHARED}[") and self._writer_value(each) != after[each]:
+                    self._touch(seq, each, after[each])
+
+    def _writer_value(self, name: str) -> Any:
+        return self._writers.get(name, (0, None))[1]
+
+    def _open_verdict(self, verdict: ResetVerdict, past: dict[str, Any]) -> None:
+        """From here on, what is observed is evidence of this one; `past` are lists before it."""
+        self._gone = {
+            name: gone
+            for name in _OUTLIVED
+            if name in self._lists and (gone := set(past[name] or ()) - set(self._lists[name]))
+        }
         self.resets.append(verdict)
-        self._current = {each.name: each for each in verdict.components}
-        self._open = dict(self._current)
-        self._indirect = list(_indirect(verdict.components))
+        self._evidence = Evidence(verdict, infer=not self._under_test)
         self._tables_before = {}
         self._dumped.clear()
 
@@ -207,7 +274,10 @@ class Verifier:
         if len(event) > 5 and event[5] == ev.VMM:
             self._hand_over.cancel(used=self._hand_over.used)
             return
+        pending = self._hand_over.pending
         found = self._hand_over.written(seq, self._before, after)
+        if not pending:
+            self._past = self._lists
         if not self._hand_over.pending:
             read_back, self._read_back = self._read_back, {}
             if found and len(self.resets) < MAX_VERDICTS:
@@ -223,11 +293,11 @@ class Verifier:
         profile = self.model.profile
         components = [
             Component(
-                name, fresh[name], replayed[name], None, _width(name),
+                name, fresh[name], replayed[name], None, width(name),
                 clause_for(profile, "reinit", name, found.of(name)), None,
             )
             for name in fresh
-            if not name.startswith("GITS_") or name in TABLES
+            if fresh[name] is not None and (not name.startswith("GITS_") or name in TABLES)
         ]  # fmt: skip
         self._planted = dict(self._key_writers)
         left = [each for each in components if each.name in self._lists and each.replayed_differs()]
@@ -238,12 +308,13 @@ class Verifier:
         self._open_verdict(
             ResetVerdict(
                 seq, "reinit", "its", components,
-                strict=self.strict, joined=self.model.joined, since=found.since,
-            )
+                strict=self.strict, joined=self._joined, since=found.since,
+            ),
+            self._past,
         )  # fmt: skip
         for name, observations in read_back.items():
             for seen in observations:
-                self._evidence(self._current[name], seen)
+                self._evidence.see(name, seen, None)
 
     def _first_writer(self, component: Component) -> tuple[int, Any] | None:
         """Return who wrote the oldest key of a list that is still there."""
@@ -261,10 +332,19 @@ class Verifier:
             if now == was:
                 continue
             self._writers[name] = (seq, None)
-            self._open.pop(name, None)
+            self._evidence.overwritten(name)
             for key, value in now.items():
                 if was.get(key) != value:
                     self._key_writers[name, key] = seq
+
+    def _witness(
+        self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
+    ) -> None:
+        """Take the outputs of an input as evidence of lists."""
+        if self._reference is not None and event[0] != _RESET:
+            self._beside(seq, event, outputs)
+        elif event[0] == _MSI and self._gone and not self._overlap:
+            self._outlives(seq, event, done, outputs)
 
     def _beside(self, seq: int, event: Event, outputs: Sequence[Event]) -> None:
         """Give the fresh device the same input; what the trace has otherwise is of the past."""
@@ -275,34 +355,49 @@ class Verifier:
         for kind, name in _SHOWN_BY.items():
             seen = [output[3:] for output in outputs if output[0] == kind]
             want = [answer[1:] for answer in answers if answer[0] == kind]
-            if seen and seen != want and name in self._current:
+            if seen and seen != want and self._evidence.get(name):
                 key = (event[2], event[3]) if event[0] == _MSI else None
                 self._list_is_stale(name, seq, key)
 
+    def _outlives(
+        self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
+    ) -> None:
+        """An MSI that is delivered by what the reset removed, and nothing made anew since."""
+        pair = (event[2], event[3])
+        for name, keys in self._gone.items():
+            kind, values = _OUTLIVED[name]
+            seen = any(each[0] == kind and each[3 : 3 + len(values)] == values for each in outputs)
+            if (
+                pair in keys
+                and seen
+                and (kind, *values) not in (each[: 1 + len(values)] for each in done)
+            ):
+                self._list_is_stale(name, seq, pair)
+
     def _list_is_stale(self, name: str, seq: int, key: Any = None) -> None:
-        component = self._current[name]
-        if component.wrong is None:
-            component.wrong = Observation(seq, 0, 0)
-            component.observed.append(component.wrong)
-            planted = self._planted.get((name, key))
-            component.writer = None if planted is None else (planted, None)
+        self._evidence.stale(name, seq, self._planted.get((name, key)))
 
     def _live_row(self, seq: int, event: Event) -> None:
         """A row of debugfs: a fresh device would not have it, or not so."""
-        component = self._current.get("lpis")
-        if component is None:
+        if self._reference is None or self._overlap or not self._evidence.get("lpis"):
             return
-        wanted = self._reference.live_rows() if self._reference else self.model.live_rows()
-        if event[3:] not in (wanted or []) and self._reference is not None:
+        rows = self._reference.live_rows() or []
+        row = next((each for each in rows if each[0] == event[3]), None)
+        if row != event[3:] and not self._reference.may_differ(row, event[3:]):
             self._list_is_stale("lpis", seq, event[3])
+
+    def _mapping_row(self, seq: int, event: Event) -> None:
+        """A row of debugfs: while nothing was mapped since, a fresh device would not have it."""
+        if self._evidence.is_open("events") and not self._overlap:
+            self._list_is_stale("events", seq, (event[3], event[4]))
 
     def note(self, seq: int, event: Event) -> None:
         """After a loss nothing is evidence for what went before; a probe may perturb."""
         if event[0] == _PROBE:
             self._probe(seq, event)
         elif event[0] in _LOSSES:
-            self._open.clear()
-            self._current.clear()
+            self._evidence = Evidence()
+            self._gone.clear()
             self._writers.clear()
             self._hand_over.cancel(used=self._hand_over.used)
             if self.resets:
@@ -313,19 +408,18 @@ class Verifier:
         begins = event[2] == 0
         self._perturbing = begins and len(event) > 3 and event[3] != 0
         if begins:
-            self._listed = False
+            self._listed = 0
             return
-        if lists_lpis(event) and not self._listed:
-            self._empty_listing(seq)
+        if not self._overlap and self.model.live_rows() is not None:
+            empty = lists(event) & ~self._listed
+            if empty & LISTS_LPIS:
+                self._evidence.empty("lpis", seq)
+            # Traces from before there was anything to list of an ITS have 3 and mean the LPIs.
+            if empty & LISTS_ITS and not lists(event) & LISTS_LPIS:
+                self._evidence.empty("events", seq)
         if self._dumped and self._tables_before:
             found = self.model.left_in_ram(self._tables_before, self._dumped)
             self.resets[-1].left_in_ram = {name: count for name, count in found.items() if count}
-
-    def _empty_listing(self, seq: int) -> None:
-        """A listing without a row shows that no LPI lives."""
-        if "lpis" in self._open and self.model.live_rows() is not None:
-            self._open["lpis"].observed.append(Observation(seq, 0, 0))
-            self._open["lpis"].shown = ALL_BITS
 
     # -- writes
 
@@ -339,7 +433,7 @@ class Verifier:
         if found and not (len(event) > 6 and event[6]):
             name, row, start = found
             size = event[4] if len(event) > 4 else 8
-            wanted, mask = _placed(event[3], event[2] - start, size, row.size_bytes)
+            wanted, mask = placed(event[3], event[2] - start, size, row.size_bytes)
             self._read_back.pop(name, None)
             now = after.get(name)
             if now is not None and not (now ^ wanted) & mask & ~row.read_only:
@@ -347,12 +441,12 @@ class Verifier:
             else:
                 # Written without effect (a register that is read-only now or here): what it shows
                 # from here on is still the reset's, but no longer only the reset's.
-                self._open.pop(name, None)
+                self._evidence.overwritten(name)
         self._handed_over(seq, event, after)
 
     def _touch(self, seq: int, name: str, value: int | None) -> None:
         self._writers[name] = (seq, value)
-        self._open.pop(name, None)
+        self._evidence.overwritten(name)
 
     # -- observations
 
@@ -369,96 +463,23 @@ class Verifier:
             return
         name, row, start = found
         size = value_and_size[1] if len(value_and_size) > 1 else 8
-        value, mask = _placed(value_and_size[0], offset - start, size, row.size_bytes)
+        value, mask = placed(value_and_size[0], offset - start, size, row.size_bytes)
         seen = Observation(seq, value, mask)
         if self._hand_over.pending and name in TABLES:
             self._read_back.setdefault(name, [])[MAX_OBSERVATIONS - 1 :] = [seen]
-        component = self._open.get(name + suffix)
-        if component is not None:
-            self._evidence(component, seen)
-        elif name + suffix in self._current:
-            want, _ = _placed(expected, offset - start, size, row.size_bytes)
-            self._echo(self._current[name + suffix], seen, want)
-
-    def _evidence(self, component: Component, seen: Observation) -> None:
-        if len(component.observed) < MAX_OBSERVATIONS:
-            component.observed.append(seen)
-        wrong = (seen.value ^ component.fresh) & seen.mask
-        if wrong & component.mask and component.wrong is None:
-            component.wrong = seen
-        component.shown |= seen.mask & ~wrong
-        self.resets[-1].perturbed |= self._perturbing
-        self._infer(seen.seq)
-
-    def _infer(self, seq: int) -> None:
-        """Take what registers show of a component that nothing can read as seen."""
-        for item in self._indirect:
-            component, by = item
-            if all(register.shown & bits == bits for register, bits in by):
-                component.observed.append(Observation(seq, 0, 0))
-                component.shown = ALL_BITS
-                assert component.clause is not None
-                assert component.clause.shown is not None
-                component.reason = component.clause.shown.because
-        self._indirect = [item for item in self._indirect if not item[0].observed]
-
-    def _echo(self, component: Component, seen: Observation, want: int) -> None:
-        """A register written since the reset that still shows its value from before it."""
-        old = component.before
-        if component.wrong is None and isinstance(old, int):
-            bits = seen.mask & component.mask
-            if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:
-                component.wrong = seen
-                component.observed.append(seen)
-
-
-def _indirect(
-    components: list[Component],
-) -> Iterator[tuple[Component, list[tuple[Component, int]]]]:
-    """Yield each component that registers show, with these and the bits that must be seen."""
-    for component in components:
-        shown = component.clause.shown if component.clause else None
-        if shown:
-            yield (
-                component,
-                [
-                    (register, bits & (1 << register.width) - 1)
-                    for name, bits in shown.by
-                    for register in components
-                    if re.fullmatch(name, register.name)
-                ],
-            )
-
-
-def _placed(value: int, shift_bytes: int, size: int, width_bytes: int) -> tuple[int, int]:
-    """Return (value, mask) of an access at its place in the register."""
-    mask = ((1 << 8 * size) - 1) << 8 * shift_bytes & (1 << 8 * width_bytes) - 1
-    return value << 8 * shift_bytes & mask, mask
-
-
-def _widths(find: Callable[[int], tuple[str, Any, int] | None], end: int) -> dict[str, int]:
-    found = (find(offset) for offset in range(0, end, 4))
-    return {item[0]: item[1].layout.width_ for item in found if item}
-
-
-_ITS_WIDTHS: Final = _widths(its_register, 0x10000)
-_GICR_WIDTHS: Final = _widths(gicr_register, 0x100)
+        want, _ = placed(expected, offset - start, size, row.size_bytes)
+        self._evidence.see(name + suffix, seen, want, perturbing=self._perturbing)
 
 
 def _is_its(name: str) -> bool:
     return not name.startswith("GICR_")
 
 
-def _width(name: str) -> int:
-    """Return a component's bits; 64 for what is no register."""
-    return _ITS_WIDTHS.get(name) or _GICR_WIDTHS.get(name.partition("[")[0]) or 64
-
-
 def verify(
     reader: AnyReader, model: Verifiable, *, strict: bool = False
 ) -> tuple[Verifier, Engine]:
     """Replay a trace and return its verdicts."""
-    verifier = Verifier(model, strict=strict)
+    verifier = Verifier(model, strict=strict, under_test=reader.header.source == IN_PROCESS)
     engine = Engine(reader, model, verifier)
     engine.run()
     return verifier, engine

@@ -87,9 +87,9 @@ def say(text: str) -> None:
     print(clean(text), file=sys.stderr)
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    json.dump(value, sys.stdout, indent=1, default=str)
+def print_json(value: Any, *, lines: bool = False) -> None:
+    """Print one JSON document, on one line where more follow."""
+    json.dump(value, sys.stdout, indent=None if lines else 1, default=str)
     sys.stdout.write("\n")
 
 

@@ -1,22 +1,27 @@
-"""`itstrace fingerprint`: the lives that tell behaviour flags, and what each profile answers."""
+"""`itstrace fingerprint`: which behaviour flags an image has, told by short lives on it."""
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
-from replay.commands.common import paint, print_json
+from replay.commands.common import clean, paint, print_json
 from replay.fingerprint import nearest, read_answers, tell, vectors
 from replay.profiles import FLAGS, PROFILES, find
 from tracer.errors import SourceError, UsageError
+from tracer.log.opening import create_output
 
 MAX_ANSWERS_BYTES = 64 << 20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.add_argument("target", nargs="?", help="qemu[:BINARY] or kvm[:KERNEL]; none: the table")
+    parser.add_argument("--profile-out", metavar="FILE.toml", help="write the flags as a profile")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE.toml")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--vectors", action="store_true", help="print the lives as operation vectors")
     what.add_argument("--answers", help="tell flags from what an image answered to the lives")
@@ -26,7 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the lives, the flags of an image, or the table of profiles."""
-    if options.vectors:
+    if options.target:
+        _measure(options)
+    elif options.vectors:
         profile = find(options.profile)[0] if options.profile else None
         print("\n".join(vectors(profile)))
     elif options.answers:
@@ -34,6 +41,52 @@ def run(options: argparse.Namespace) -> int:
     else:
         _table(as_json=options.json)
     return 0
+
+
+def _measure(options: argparse.Namespace) -> None:
+    """Run the lives on a target and print one line of flags."""
+    from replay.measure import about, measured, told
+    from replay.profile_file import format_profile
+    from replay.targets.spec import Targets, parse
+
+    spec = parse(options.target)
+    if spec.kind == "model":
+        raise UsageError("a model's flags are in its profile: give qemu[:BINARY] or kvm[:KERNEL]")
+    with Targets() as made:
+        image = about(made, spec)
+        found = measured(made, spec)
+    start = nearest(found, spec.kind)
+    flags = told(found, start)
+    name = _name(spec.kind, image)
+    if options.profile_out:
+        if not options.profile_out.endswith(".toml"):
+            raise UsageError("a profile is a file NAME.toml")
+        with create_output(options.profile_out, force=options.force) as out:
+            out.write(format_profile(name, start, image, flags).encode())
+    if options.json:
+        print_json(
+            {
+                "schema": "itstrace.fingerprint/1", "name": name, "image": image,
+                "nearest": start.name, "flags": flags,
+            }
+        )  # fmt: skip
+        return
+    words = " ".join(
+        f"{flag}={'?' if value is None else str(value).lower()}" for flag, value in flags.items()
+    )
+    other = [
+        flag for flag, value in flags.items() if value not in (None, getattr(start.choices, flag))
+    ]
+    as_known = f"as {start.name}" + (f" but for {', '.join(other)}" if other else "")
+    print(f"{name} ({clean(image)}): {as_known}: {words}")
+
+
+def _name(kind: str, image: str) -> str:
+    """Return a profile's name for an image: Debian's version tells more than the release."""
+    version = re.search(r"Debian ([0-9]+\.[0-9]+\.[0-9]+)", image) if kind == "kvm" else None
+    release = re.match(r"[0-9A-Za-z.+~-]{1,40}", image)
+    number = version[1] if version else release[0] if release else "unknown"
+    return f"{'linux' if kind == 'kvm' else kind}-{number}"
 
 
 def _told(options: argparse.Namespace) -> None:

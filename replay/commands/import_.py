@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from replay.commands.common import EXIT_LOST, number, progress, say
+from replay.commands.flight import (
+    Folder,
+    add_ring_options,
+    dumps_on_signal,
+    make_writer,
+    opened_output,
+    tell_dumps,
+)
 from replay.commands.import_vms import import_vms
 from tracer import oplog
 from tracer.errors import SourceError, UsageError
@@ -15,6 +25,7 @@ from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_input
+from tracer.log.ring import FOLDER_SUFFIX, Ring, join, segments_of
 from tracer.log.stream import Writer
 from tracer.sources import ftrace, qemu_log, vectors
 from tracer.sources.lines import LineReader
@@ -26,7 +37,11 @@ _ENOUGH = (qemu_log.enough, ftrace.recognise, vectors.recognise)
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("input", help="the capture; - for standard input; gzip is recognised")
+    parser.add_argument(
+        "input",
+        help="the capture; - for standard input; gzip is recognised; or the folder of a ring, "
+        "which a killed recorder left",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -51,11 +66,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
     parser.add_argument("--bound-ms", type=int, default=fmt.DEFAULT_BOUND_MS)
     parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+    add_ring_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Import one capture; 3 when a line of it could not be understood."""
     output = options.output or _default_output(options.input)
+    options.output = output
+    if Path(options.input).is_dir():
+        return _import_ring(Path(options.input), output, options)
     with open_input(options.input) as stream:
         lines = LineReader(stream, options.input)
         start = lines.sniff(lambda start: any(enough(start) for enough in _ENOUGH))
@@ -68,8 +87,7 @@ def run(options: argparse.Namespace) -> int:
             return _import_vms(lines, output, options)
         header = _given(qemu_log.header(start), options)
         log = qemu_log.QemuLog(lines)
-        with create_output(output, force=options.force) as out:
-            writer = _write(out, header, log.events(), output, options)
+        writer = _write(header, log.events(), output, options)
     stats = log.stats
     messages.info("import ends", events=writer.next_seq, lines=stats.lines, gaps=stats.gap_count)
     report(stats, options.input, output, writer)
@@ -78,8 +96,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _import_vms(lines: LineReader, output: str, options: argparse.Namespace) -> int:
     """Import every VM of a KVM host's kernel trace text, or the one that is wanted."""
+    if options.ring is not None:
+        raise UsageError("--ring is not for what may hold several VMs: import it whole")
 
-    def make(out: object, header: Header, name: str) -> Writer:
+    def make(out: BinaryIO, header: Header, name: str) -> Writer | Ring:
         return _writer(out, _given(header, options), name, options)
 
     vms, writers = import_vms(lines, output, options, make)
@@ -113,8 +133,7 @@ def _import_life(lines: LineReader, output: str, options: argparse.Namespace) ->
     header = life.header
     if header is None or first is None:
         raise SourceError(f"{options.input}: the life is empty")
-    with create_output(output, force=options.force) as out:
-        writer = _write(out, _given(header, options), chain((first,), events), output, options)
+    writer = _write(_given(header, options), chain((first,), events), output, options)
     say(f"{output}: {writer.next_seq} events of the life with seed {life.seed}")
     return 0
 
@@ -122,7 +141,10 @@ def _import_life(lines: LineReader, output: str, options: argparse.Namespace) ->
 def _default_output(path: str) -> str:
     if path == "-":
         raise UsageError("give -o FILE when the capture comes from standard input")
-    return str(Path(path.removesuffix(".gz")).with_suffix(".itstrace"))
+    plain = path.removesuffix("/").removesuffix(".gz")
+    if plain.endswith(FOLDER_SUFFIX):
+        return plain.removesuffix(FOLDER_SUFFIX)
+    return str(Path(plain).with_suffix(".itstrace"))
 
 
 def _given(header: Header, options: argparse.Namespace) -> Header:
@@ -151,37 +173,41 @@ def _range(text: str) -> list[int]:
 
 
 def _write(
-    out: object,
-    header: Header,
-    events: Iterable[Event],
-    output: str,
-    options: argparse.Namespace,
-) -> Writer:
-    writer = _writer(out, header, output, options)
-    try:
-        add = writer.add
-        for event in progress(events, "events", every=lambda: writer.next_seq):
-            add(event)
-    except BaseException:
-        writer.abandon()
-        raise
-    writer.close()
+    header: Header, events: Iterable[Event], output: str, options: argparse.Namespace
+) -> Writer | Ring:
+    with ExitStack() as stack:
+        out = stack.enter_context(opened_output(options))
+        writer = _writer(out, header, output, options)
+        stack.enter_context(dumps_on_signal(writer))
+        try:
+            add = writer.add
+            for event in progress(events, "events", every=lambda: writer.next_seq):
+                add(event)
+        except BaseException:
+            writer.abandon()
+            raise
+        writer.close()
+    tell_dumps(writer)
     return writer
 
 
-def _writer(out: object, header: Header, output: str, options: argparse.Namespace) -> Writer:
-    return Writer(
-        out,  # type: ignore[arg-type]
-        header,
-        codec=fmt.CODEC_NAMES[options.codec],
-        bound_events=options.bound_events,
-        bound_ms=options.bound_ms,
-        fsync=options.fsync,
-        name=output,
-    )
+def _writer(
+    out: BinaryIO | Folder, header: Header, output: str, options: argparse.Namespace
+) -> Writer | Ring:
+    codec = fmt.CODEC_NAMES[options.codec]
+    return make_writer(out, output, header, options, codec=codec)
 
 
-def report(stats: Stats, path: str, output: str, writer: Writer) -> None:
+def _import_ring(folder: Path, output: str, options: argparse.Namespace) -> int:
+    """Make one trace of the segments that a killed recorder left."""
+    paths = segments_of(folder)
+    with create_output(output, force=options.force) as out:
+        next_seq = join(paths, out, output, "segments")
+    say(f"{output}: the events up to {next_seq - 1}, of {len(paths)} segments")
+    return 0
+
+
+def report(stats: Stats, path: str, output: str, writer: Writer | Ring) -> None:
     """Say what was written, and what was not understood."""
     for line, reason in stats.gaps[:MAX_GAPS_SHOWN]:
         say(f"{path}:{line}: {reason}")

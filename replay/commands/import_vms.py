@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from replay.commands.common import progress
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
 from tracer.log.header import Header
 from tracer.log.opening import create_output
+from tracer.log.ring import Ring
 from tracer.log.stream import Writer
 from tracer.sources.ftrace_vms import Vm, Vms
 from tracer.sources.lines import LineReader
@@ -20,14 +21,14 @@ from tracer.sources.lines import LineReader
 PLACE: Final = "%p"  # in the name of an output: the VM
 MAX_NAMED: Final = 16
 
-MakeWriter = Callable[[object, Header, str], Writer]
+MakeWriter = Callable[[BinaryIO, Header, str], Writer | Ring]
 
 
 class Outputs:
     """The trace of each VM: one file, or one for each VM where the name has a place for it."""
 
     def __init__(self, name: str, *, force: bool, make: MakeWriter) -> None:
-        self.writers: dict[str, Writer] = {}
+        self.writers: dict[str, Writer | Ring] = {}
         self._name = name
         self._force = force
         self._make = make
@@ -63,7 +64,7 @@ class Outputs:
 
 def import_vms(
     lines: LineReader, output: str, options: argparse.Namespace, make: MakeWriter
-) -> tuple[Vms, dict[str, Writer]]:
+) -> tuple[Vms, dict[str, Writer | Ring]]:
     """Write the traces; return what was met, and the writers by VM.
 
     Raises:

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 
 from replay.commands.common import EXIT_LOST, clean, say
+from replay.commands.following import each_shown, opened
 from replay.decode import decode, describe, to_json
 from replay.filter import compile_filter
 from tracer.errors import UsageError
 from tracer.events import Event
-from tracer.log.opening import AnyReader, open_trace
+from tracer.log.opening import AnyReader
 from tracer.log.text import format_event, write_text
 
 
@@ -22,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--range", metavar="A..B", help="only events A to B; either may be left out"
     )
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="wait for what is written next, until its end"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document a line")
     parser.add_argument("--text", action="store_true", help="the lossless text form")
 
@@ -30,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the events; 3 for a damaged file."""
     first, last = _range(options.range)
     passes = compile_filter(options.filter) if options.filter else None
-    with open_trace(options.trace) as reader:
+    with opened(options) as reader:
         events = _events(reader, first, last)
         if options.text and passes is None and options.range is None:
             write_text(reader.header, ((seq, event) for seq, _, event in events), sys.stdout)
@@ -60,7 +64,7 @@ def _print(
 
 def _events(reader: AnyReader, first: int, last: int | None) -> Iterator[tuple[int, int, Event]]:
     time_ns = 0
-    for first_seq, events in reader:
+    for first_seq, events in each_shown(reader):
         for seq, event in enumerate(events, first_seq):
             time_ns += event[1]
             if last is not None and seq > last:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from replay.commands.common import EXIT_CANNOT_JUDGE, clean, paint, print_json, say
+from replay.cli import EXIT_INTERRUPTED
+from replay.commands.common import (
+    EXIT_CANNOT_JUDGE,
+    EXIT_FINDING,
+    clean,
+    paint,
+    print_json,
+    say,
+)
+from replay.commands.following import CHANGED, FINAL, follow, opened
 from replay.commands.replaying import (
     add_replay_options,
     caveats,
@@ -13,6 +22,7 @@ from replay.commands.replaying import (
     json_caveats,
     make_model,
 )
+from replay.engine import Engine
 from replay.verdict import (
     FINDINGS,
     STALE,
@@ -21,11 +31,14 @@ from replay.verdict import (
     UNSPECIFIED,
     VERIFIED,
     Component,
+    Observation,
     ResetVerdict,
     RoundTrip,
 )
-from replay.verify import verify
-from tracer.log.opening import open_trace
+from replay.verify import Verifier
+from tracer.errors import UsageError
+from tracer.log.header import IN_PROCESS
+from tracer.log.opening import AnyReader
 
 # What --probe can ask; `replay.equivalence.bench` has the same names.
 QUESTIONS = ("system", "ctrl_reset", "register_fallback", "reinit", "round trip", "pending tables")
@@ -50,43 +63,100 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="every component of each reset"
     )
+    parser.add_argument(
+        "-f", "--follow", action="store_true",
+        help="follow a trace that is being written and tell each verdict as it happens",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a verdict for each reset; 1 for a stale or suspected component."""
     if options.on:
+        if options.follow:
+            raise UsageError("--on asks a target of a whole trace: it does not go with -f")
         from replay.commands.verify_on import run as run_on
 
         return run_on(options)
-    with open_trace(options.trace) as reader:
+    with opened(options) as reader:
         model = make_model(reader.header, options)
-        verifier, engine = verify(reader, model, strict=options.strict == "bits")
-        resets, trips = verifier.resets, verifier.round_trips
-        if options.json:
-            answer = {
-                "schema": "itstrace.verdict/1",
-                "profile": model.name,
-                "checks": ["state", "evidence"],
-                "resets": [_reset(each) for each in resets],
-                "round_trips": [_trip(each) for each in trips],
-                "crash": engine.crash and {"seq": engine.crash[0], "function": engine.crash[1]},
-            }
-            print_json(answer | json_caveats(reader, engine))
+        verifier = Verifier(
+            model,
+            strict=options.strict == "bits",
+            under_test=reader.header.source == IN_PROCESS,
+        )
+        engine = Engine(reader, model, verifier)
+        interrupted = False
+        if options.follow:
+            interrupted = follow(engine, verifier, _tell_json if options.json else _Told(options))
         else:
-            _print(resets, options)
-            for trip in trips:
-                _print_trip(trip)
-            if engine.crash:
-                print(paint(f"event {engine.crash[0]}: the host dies in {engine.crash[1]}", "red"))
-            for sentence in caveats(reader, engine):
-                say(sentence)
-        words = {each.word for each in resets} | {each.word for each in trips}
-        finding = bool(words & set(FINDINGS)) or engine.crash is not None
-        code = exit_code(reader, engine, finding=finding)
+            engine.run()
+        _answer(reader, verifier, engine, options)
+        code = _code(reader, verifier, engine, options)
+    return EXIT_INTERRUPTED if interrupted and code != EXIT_FINDING else code
+
+
+def _answer(
+    reader: AnyReader, verifier: Verifier, engine: Engine, options: argparse.Namespace
+) -> None:
+    """Print what was found; text of resets that were told while following is not repeated."""
+    if options.json:
+        answer = {
+            "schema": "itstrace.verdict/1",
+            "profile": engine.model.name,
+            "checks": ["state", "evidence"],
+            "resets": [_reset(each) for each in verifier.resets],
+            "round_trips": [_trip(each) for each in verifier.round_trips],
+            "crash": engine.crash and {"seq": engine.crash[0], "function": engine.crash[1]},
+        } | json_caveats(reader, engine)
+        print_json(answer, lines=options.follow)
+        return
+    if not verifier.resets:
+        print("no reset in this trace")
+    if not options.follow:
+        for index, verdict in enumerate(verifier.resets):
+            _print_reset(index, verdict, "", options)
+    for trip in verifier.round_trips:
+        _print_trip(trip)
+    if engine.crash:
+        print(paint(f"event {engine.crash[0]}: the host dies in {engine.crash[1]}", "red"))
+    for sentence in caveats(reader, engine):
+        say(sentence)
+
+
+def _code(
+    reader: AnyReader, verifier: Verifier, engine: Engine, options: argparse.Namespace
+) -> int:
+    resets = verifier.resets
+    words = {each.word for each in resets} | {each.word for each in verifier.round_trips}
+    finding = bool(words & set(FINDINGS)) or engine.crash is not None
+    code = exit_code(reader, engine, finding=finding)
     unproven = not resets or any(each.word == UNPROVEN for each in resets)
     if code == 0 and options.require_proof and unproven:
         return EXIT_CANNOT_JUDGE
     return code
+
+
+def _tell_json(index: int, verdict: ResetVerdict, when: str) -> None:
+    """Print a verdict as one line; the last one of a reset is final."""
+    answer = {"schema": "itstrace.reset/1", "index": index, "final": when == FINAL}
+    print_json(answer | _reset(verdict), lines=True)
+
+
+class _Told:
+    """Prints verdicts in words, the components only when there is news of them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._last: tuple[int, dict[str, str]] | None = None
+
+    def __call__(self, index: int, verdict: ResetVerdict, when: str) -> None:
+        news = (index, verdict.statuses())
+        mark = "" if when == FINAL else " (so far)"
+        if when == CHANGED or news == self._last:
+            print(_headline(index, verdict, mark))
+        else:
+            self._last = news
+            _print_reset(index, verdict, mark, self._options)
 
 
 def _reset(verdict: ResetVerdict) -> dict[str, Any]:
@@ -163,25 +233,26 @@ def _key(key: Any) -> str:
     return hex(key) if isinstance(key, int) else str(key)
 
 
-def _print(resets: list[ResetVerdict], options: argparse.Namespace) -> None:
-    if not resets:
-        print("no reset in this trace")
-    for index, verdict in enumerate(resets):
-        print(
-            f"reset {index}: {verdict.how} at event {verdict.seq}{_since(verdict)}: "
-            f"{paint(_whole(verdict), _COLOUR.get(verdict.word, 'yellow'))}"
-        )
-        rows = [
-            each
-            for each in verdict.components
-            if options.verbose or each.status(strict=verdict.strict) != UNPROVEN
-        ]
-        for each in rows:
-            _print_component(each, verdict)
-        unseen = [e.name for e in verdict.components if e.status(strict=verdict.strict) == UNPROVEN]
-        if unseen and not options.verbose:
-            print(f"  not looked at: {', '.join(unseen)}")
-        _print_beside(verdict)
+def _headline(index: int, verdict: ResetVerdict, mark: str) -> str:
+    return (
+        f"reset {index}: {verdict.how} at event {verdict.seq}{_since(verdict)}: "
+        f"{paint(_whole(verdict), _COLOUR.get(verdict.word, 'yellow'))}{mark}"
+    )
+
+
+def _print_reset(index: int, verdict: ResetVerdict, mark: str, options: argparse.Namespace) -> None:
+    print(_headline(index, verdict, mark))
+    rows = [
+        each
+        for each in verdict.components
+        if options.verbose or each.status(strict=verdict.strict) != UNPROVEN
+    ]
+    for each in rows:
+        _print_component(each, verdict)
+    unseen = [e.name for e in verdict.components if e.status(strict=verdict.strict) == UNPROVEN]
+    if unseen and not options.verbose:
+        print(f"  not looked at: {', '.join(unseen)}")
+    _print_beside(verdict)
 
 
 def _since(verdict: ResetVerdict) -> str:
@@ -218,7 +289,7 @@ def _whole(verdict: ResetVerdict) -> str:
 def _print_component(each: Component, verdict: ResetVerdict) -> None:
     status = each.status(strict=verdict.strict)
     shown = each.wrong or (each.observed[0] if each.observed else None)
-    seen = f"{shown.value:#x} at {shown.seq}" if shown else "-"
+    seen = f"{_seen(shown)} at {shown.seq}" if shown else "-"
     print(
         f"  {each.name:18} fresh {_short(each.fresh):>18}  observed {seen:<26} "
         f"{paint(status, _COLOUR.get(status, 'dim'))}"
@@ -230,11 +301,16 @@ def _print_component(each: Component, verdict: ResetVerdict) -> None:
     if each.blame is not None:
         print(f"    written by event {each.blame}")
     elif verdict.planted_before(each):
-        print("    written by no event of this trace: it was there before the recording began")
+        print("    written by no event of this trace: it was there before the trace begins")
     if status == UNSPECIFIED:
         print("    no clause of the contract speaks of the bits that differ")
     elif each.clause:
         print(f"    {clean(each.clause.says)} [{each.clause.source}]")
+
+
+def _seen(shown: Observation) -> str:
+    """Return what was seen; nothing reads what an observation without bits shows."""
+    return hex(shown.value) if shown.mask else "by outputs"
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,8 @@ from replay.engine import Engine
 from replay.model import effects
 from replay.model.effects import Effect, HostCrash
 from replay.profiles import Profile
-from replay.verify import Verifiable, Verifier
+from replay.verifiable import Verifiable
+from replay.verify import Verifier
 from tracer.errors import TracerError
 from tracer.events import NUMBER, Event
 from tracer.its.commands import BY_OPCODE, Mapc, Mapd, Opcode, join
@@ -35,6 +36,7 @@ class Events:
     """A list of events in the place of a reader."""
 
     status = "clean"
+    checkpoint: bytes | None = None
 
     def __init__(self, header: Header, events: Sequence[Event], name: str) -> None:
         self.header = header
@@ -77,6 +79,9 @@ class Inventory:
         return self._handed.get((component, None))
 
     # -- the engine's watcher
+
+    def resumed(self, seq: int, *, overlap: bool) -> None:
+        """A life that is carried out on a target begins at power-on."""
 
     def before_input(self, seq: int, event: Event) -> None:
         """Let the verifier see it."""

@@ -15,11 +15,13 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 from replay.model.effects import Effect, HostCrash
 from replay.targets.common import Answer
 from tracer import events as ev
+from tracer.errors import UsageError
 from tracer.events import NUMBER, Event
 from tracer.log.opening import AnyReader
 
 _REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
 _BEGIN: Final = 0
+FAILED: Final = -2  # in an item's `bound`: the errno of a read, as text
 Item = tuple[Event, Any, dict[int, str]]  # event, answer, what the engine calls `bound`
 
 
@@ -131,6 +133,15 @@ class Ahead:
         """As the reader's."""
         return self._reader.status
 
+    @property
+    def checkpoint(self) -> None:
+        """A real target has no state that could be set."""
+        if self._reader.checkpoint is not None:
+            raise UsageError(
+                f"{self._reader.name}: begins in the middle of a life, from a state that only a "
+                "model can take"
+            )
+
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         for first_seq, events in self._reader:
             self._items += self._target.carry_out(self._grouper.take(first_seq, events))
@@ -161,8 +172,8 @@ class Ahead:
         return answer
 
     def errno(self) -> int:
-        """No target answers a read with an errno here."""
-        return 0
+        """Return the errno of the last thing that was asked for."""
+        return int(self.bound.get(FAILED, 0))
 
     def learn(self, event: Event) -> None:
         """A target knows what it answers."""
@@ -180,6 +191,13 @@ class Ahead:
             return None
         rows: list[tuple[int, ...]] | None = self._items.popleft()[1]
         return rows
+
+    def may_differ(self, row: tuple[int, ...] | None, got: tuple[int, ...] | None) -> bool:
+        """No row may: a target's listing is what it lists."""
+        return False
+
+    def not_listed(self, row: tuple[int, ...]) -> None:
+        """A target cannot take that over."""
 
     def violations(self) -> list[str]:
         """A target's inside is not seen."""

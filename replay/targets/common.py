@@ -14,6 +14,9 @@ from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
 from tracer.its.registers import gicr_register, its_register
 
+_OF_ENTRIES: Final = (effects.TABLE_READ, effects.TABLE_WRITE, effects.TABLE_FAULT)
+# Table -> where an event that wrote an ITE holds that table's index (ICID, vPEID).
+_NAMED_BY_ITE: Final = {effects.CTE: 9, effects.VTE: 10}
 _GICR_READ: Final = NUMBER["gicr.read"]
 
 
@@ -50,6 +53,10 @@ class OutputWitness:
         output = self._find(at, effects.COMMAND, 3, (queue_offset,))
         return None if output is None else output[4:8]
 
+    def commands(self) -> list[tuple[int, int, int, int, int]]:
+        """Return every command that was fetched: its place in the queue and its doublewords."""
+        return [output[3:8] for output in self.outputs if output[0] == effects.COMMAND]
+
     def entry(self, at: int, table: int, index: int, base: int) -> tuple[int, ...] | None:
         """Return the entry read, when every field of it was shown."""
         output = self._find(at, effects.TABLE_READ, 3, (table, index, base))
@@ -59,6 +66,19 @@ class OutputWitness:
         if len(entry) <= len(ev.ENTRY_FIELDS[table]) or None in entry:
             return None
         return entry
+
+    def any(self) -> bool:
+        """Return whether anything was seen."""
+        return bool(self.outputs)
+
+    def entries(self, table: int) -> int:
+        """Return how many entries a table must have for those that were seen."""
+        indexes = [o[4] for o in self.outputs if o[0] in _OF_ENTRIES and o[3] == table]
+        if table in _NAMED_BY_ITE:  # an ITE is written only with identifiers in range
+            at = _NAMED_BY_ITE[table]
+            writes = (o for o in self.outputs if o[0] == effects.TABLE_WRITE and len(o) > at)
+            indexes += [o[at] or 0 for o in writes if o[3] == effects.ITE]
+        return max(indexes, default=-1) + 1
 
     def fault(self, at: int, table: int, index: int) -> bool:
         """Return whether the next step was seen to meet no memory."""
@@ -82,6 +102,23 @@ def register_place(event: Event) -> tuple[str, int, int] | None:
     shift = 8 * (fields["offset"] - start)
     mask = ((1 << 8 * fields["size"]) - 1) << shift & (1 << 8 * row.size_bytes) - 1
     return f"{name}[{fields['cpu']}]" if at_cpu else name, shift, mask
+
+
+class NothingListed:
+    """A model of an implementation that lists its live LPIs nowhere."""
+
+    may_stray = False  # whether one may live that nobody could see
+
+    def live_rows(self) -> list[tuple[int, ...]] | None:
+        """Return None: there are no such objects."""
+        return None
+
+    def may_differ(self, row: tuple[int, ...] | None, got: tuple[int, ...] | None) -> bool:
+        """Return False: nothing is ever listed."""
+        return False
+
+    def not_listed(self, row: tuple[int, ...]) -> None:
+        """Nothing is."""
 
 
 def mem_answer(ram: GuestRam, event: Event) -> Answer:

@@ -16,7 +16,7 @@ from replay.engine import NOT_JUDGED
 from replay.model import effects
 from replay.model.effects import HostCrash
 from replay.targets import kvm_wire as wire
-from replay.targets.ahead import Group, Item
+from replay.targets.ahead import FAILED, Group, Item
 from replay.targets.common import Answer
 from replay.targets.errors import TargetError
 from replay.targets.handover import HandOver, Store
@@ -26,6 +26,7 @@ from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
 from tracer.its.registers import its_register
 from tracer.log.header import Header
+from tracer.log.text import format_event
 
 GICD_BASE: Final = 0x0800_0000
 ITS_DISTANCE: Final = 0x8_0000
@@ -36,7 +37,15 @@ DEFAULT_RAM: Final = ((0x4000_0000, 1 << 32),)
 MAX_VCPUS: Final = 16
 BATCH_SECONDS: Final = 60.0
 _GRP_DIST, _GRP_CTRL, _GRP_REDIST, _GRP_ITS = 1, 4, 5, 8
-_CTRL_RESET, _SAVE_PENDING = 4, 3
+_SAVE, _RESTORE, _SAVE_PENDING, _CTRL_RESET = 1, 2, 3, 4
+# (device, attribute) -> its name, of the group CTRL
+_CONTROLS: Final = {
+    (wire.ITS, _SAVE): "KVM_DEV_ARM_ITS_SAVE_TABLES",
+    (wire.ITS, _RESTORE): "KVM_DEV_ARM_ITS_RESTORE_TABLES",
+    (wire.GIC, _SAVE_PENDING): "KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES",
+    (wire.ITS, _CTRL_RESET): "KVM_DEV_ARM_ITS_CTRL_RESET",
+}
+_ENODEV: Final = -19
 _FALLBACK: Final = (0x0, 0x80, *range(0x100, 0x140, 8))  # what a VMM without CTRL_RESET writes
 _SIZES: Final = {1: 0, 2: 1, 4: 2, 8: 3}
 _SHOWN: Final = {
@@ -49,6 +58,7 @@ _REG_READ, _GICR_READ = NUMBER["reg.read"], NUMBER["gicr.read"]
 _GICD_READ, _MEM_READ = NUMBER["gicd.read"], NUMBER["mem.read"]
 _PROBE: Final = NUMBER["probe"]
 _ASKED: Final = frozenset((_REG_READ, _GICR_READ, _GICD_READ, _MEM_READ, _PROBE))
+_READS: Final = _ASKED - {_MEM_READ, _PROBE}
 _EXPRESSES: Final = frozenset((effects.ATTR_RESULT, effects.MSI_RESULT))
 # ` LPI ID TGT_ID PLAEHCG HWID TARGET SRC PRI VCPU_ID`: TGT_ID is the vCPU of an LPI
 _PAGE: Final = struct.Struct("<QQ")  # address, CRC-32
@@ -100,7 +110,15 @@ class KvmTarget:
         slots = [Request(wire.SLOT, self._at, x=base, y=size, z=1) for base, size in self._slots]
         for reply in self._host.wire.ask([new, *slots], BATCH_SECONDS):
             if reply.error:
-                raise TargetError(f"{self.name}: this VM cannot be made: errno {-reply.error}")
+                raise TargetError(f"{self.name}: {_why_not(reply.error)}")
+        has = [
+            self._attribute(wire.HAS, device, _GRP_CTRL, attribute, size=0)
+            for device, attribute in _CONTROLS
+        ]
+        replies = self._host.wire.ask(has, BATCH_SECONDS)
+        self.lacks = {
+            control for control, reply in zip(_CONTROLS, replies, strict=True) if reply.error
+        }
 
     def close(self) -> None:
         """Free the VM; the host goes on."""
@@ -138,6 +156,11 @@ class KvmTarget:
         if error:
             raise TargetError(f"{self.name}: its RAM cannot be copied: errno {-error}")
 
+    def about(self) -> str:
+        """Return the kernel's release and version: `uname -r -v`."""
+        reply = self._host.wire.ask([Request(wire.ABOUT)], BATCH_SECONDS)[0]
+        return " ".join(reply.data.decode("ascii", "replace").split("\n")[:2])
+
     def registers(self) -> dict[str, int]:
         """Return the ITS registers by name."""
         if self._dead is not None:
@@ -154,7 +177,7 @@ class KvmTarget:
         requests: list[Request] = []
         steps: list[_Step] = []
         for _, event, outputs in groups:
-            if event[0] == NUMBER["reset"] and event[2] == ev.POWER_ON:
+            if _is_power_on(event):
                 items += self._batch(requests, steps)
                 requests, steps = [], []
                 if not self._fresh and self._dead is None:
@@ -175,8 +198,12 @@ class KvmTarget:
             stores, bound = self._hand_over.before(event, outputs)
             requests += map(self._store, stores)
         mine = plan(self, fields_of(event))
+        for each in mine:
+            lacking = _CONTROLS.get((each.sub, each.x)) if each.cpu == _GRP_CTRL else None
+            if lacking and (each.sub, each.x) in self.lacks:
+                raise TargetError(f"{self.name}: its kernel lacks the attribute {lacking}")
         requests += mine
-        return bound if mine else NOT_JUDGED
+        return bound if mine or _is_power_on(event) else NOT_JUDGED
 
     def _batch(self, requests: list[Request], steps: list[_Step]) -> list[Item]:
         replies: list[Reply] = []
@@ -187,6 +214,8 @@ class KvmTarget:
                 if not gone.oops:
                     raise
                 return self._died(gone, steps)
+            except wire.Silent as silent:
+                raise TargetError(self._stuck(silent, steps)) from silent
         if self._dead is not None:
             return [(step.event, self._dead, {}) for step in steps]
         return [self._item(step, replies[step.first : step.end]) for step in steps]
@@ -200,10 +229,18 @@ class KvmTarget:
             (step.event, self._dead if step.end > done else None, {0: NOT_JUDGED}) for step in steps
         ]
 
+    def _stuck(self, silent: wire.Silent, steps: list[_Step]) -> str:
+        """Return where a host hangs, and what its kernel says of that."""
+        done = self._host.wire.done
+        at = next((step.event for step in steps if step.end > done), None)
+        where = f", in {format_event(0, at)}" if at else ""
+        return " / ".join([f"{silent}{where}", *self._host.findings()[:4]])
+
     def _item(self, step: _Step, replies: list[Reply]) -> Item:
         event, kind = step.event, step.event[0]
         if kind in _ASKED:
-            return event, self._answer(event, replies), {}
+            error = replies[-1].error if replies and kind in _READS else 0
+            return event, self._answer(event, replies), {FAILED: str(error)} if error else {}
         if step.bound == NOT_JUDGED:
             return event, [], {-1: NOT_JUDGED}
         done: list[Any] = []
@@ -352,15 +389,27 @@ def rows(text: bytes) -> list[tuple[int, ...]]:
     ]
 
 
+def _why_not(error: int) -> str:
+    if error == _ENODEV:
+        return "its KVM emulates no ITS here (errno 19): it needs a GICv3 and CONFIG_KVM"
+    return f"this VM cannot be made: errno {-error}"
+
+
+def _is_power_on(event: Event) -> bool:
+    return bool(event[0] == NUMBER["reset"] and event[2] == ev.POWER_ON)
+
+
 def _is_attribute(event: Event) -> bool:
     """Return whether what carried an input out answers with an errno."""
     if event[0] in (NUMBER["reg.write"], NUMBER["gicr.write"], NUMBER["gicd.write"]):
         return bool(fields_of(event)["origin"])
+    if event[0] == NUMBER["reset"]:  # a fallback is many writes, each with an errno
+        return event[2] in (ev.CTRL_RESET, ev.SYSTEM)
     return event[0] in _ANSWERING
 
 
 _ANSWERING: Final = frozenset(
-    NUMBER[name] for name in ("attr.set", "save", "save_pending", "restore", "reset", "init")
+    NUMBER[name] for name in ("attr.set", "save", "save_pending", "restore", "init")
 )
 
 
@@ -389,8 +438,8 @@ _PLANS: Final[dict[int, Callable[[KvmTarget, dict[str, Any]], list[Request]]]] =
     NUMBER["msi"]: KvmTarget.msi,
     NUMBER["attr.set"]: KvmTarget.attr_set,
     NUMBER["reset"]: KvmTarget.reset,
-    NUMBER["save"]: lambda target, f: target.control(1),
-    NUMBER["restore"]: lambda target, f: target.control(2),
+    NUMBER["save"]: lambda target, f: target.control(_SAVE),
+    NUMBER["restore"]: lambda target, f: target.control(_RESTORE),
     NUMBER["save_pending"]: lambda target, f: target.control(_SAVE_PENDING, wire.GIC),
     NUMBER["probe"]: lambda target, f: [Request(wire.LIVE, target._at)],
     NUMBER["init"]: lambda target, f: target.control(0),

@@ -107,6 +107,7 @@ class Host:
         os.ftruncate(self._memory_fd, SHARED_BYTES)
         self._memory = mmap.mmap(self._memory_fd, SHARED_BYTES)
         self._said = b""
+        self._looked = 0  # bytes of it that `findings` saw
         self._process: subprocess.Popen[bytes] | None = None
         self.wire = Wire(self._memory, self._alive, name)
 
@@ -130,12 +131,15 @@ class Host:
         return f"/dev/fd/{self._memory_fd}"
 
     def is_up(self) -> bool:
-        """Return whether the program still runs."""
+        """Return whether the program still runs, and answers."""
+        return self._runs() and not self.wire.lost
+
+    def _runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def _alive(self) -> None:
         self.listen()
-        if not self.is_up():
+        if not self._runs():
             raise Gone(self.name, self.console())
 
     def listen(self) -> None:
@@ -157,7 +161,14 @@ class Host:
             self.listen()
             break
         said, self._said = self._said, b""
-        return _STAMP.sub("", said.decode("utf-8", "replace").replace("\r", ""))
+        self._looked = 0
+        return _plain(said)
+
+    def findings(self) -> list[str]:
+        """Return the lines since the last call in which the kernel complains."""
+        self.listen()
+        new, self._looked = self._said[self._looked :], len(self._said)
+        return [line for line in _plain(new).splitlines() if FINDINGS.search(line)]
 
     def close(self) -> None:
         """End it."""
@@ -166,6 +177,11 @@ class Host:
             self._process.communicate()
         self._memory.close()
         os.close(self._memory_fd)
+
+
+def _plain(said: bytes) -> str:
+    """Return what a kernel printed, without its time stamps."""
+    return _STAMP.sub("", said.decode("utf-8", "replace").replace("\r", ""))
 
 
 class Gone(TargetError):

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from replay.model import effects
+from replay.model.kvm import cache, listing
 from replay.model.kvm.flags import KvmFlags
+from replay.model.kvm.joined import GICD_TYPER_LINES, join, learn, unknown_of
 from replay.model.kvm.layout import (
     CTRL_INIT,
     CTRL_RESET,
@@ -19,13 +21,22 @@ from replay.model.kvm.layout import (
     EINVAL,
     GITS_TYPER,
 )
+from replay.model.kvm.state import BLIND, UNKNOWN_TARGET, UNSEEN_ITT
 from replay.model.kvm.vm import KvmVm
 from replay.model.memory import GuestRam
+from replay.model.unknown import Unknown
 from replay.profiles import Profile
-from replay.targets.common import Answer, OutputWitness, canonical, digest, mem_answer
+from replay.targets.common import (
+    Answer,
+    OutputWitness,
+    canonical,
+    digest,
+    mem_answer,
+    register_place,
+)
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
-from tracer.log.header import Header
+from tracer.log.header import RUNNING, Header
 
 EXPRESSES: Final = frozenset(
     (
@@ -50,6 +61,11 @@ _REGISTERS: Final = {
 _GICR: Final = {"GICR_CTLR": 0x0, "GICR_PROPBASER": 0x70, "GICR_PENDBASER": 0x78}
 _ADDR: Final = (0, 4)  # KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE
 _ALIGN_BYTES: Final = 0x1_0000
+_NR_IRQS: Final = 3  # KVM_DEV_ARM_VGIC_GRP_NR_IRQS
+_GICD: Final = {0x0: "GICD_CTLR", 0x4: "GICD_TYPER", 0x8: "GICD_IIDR"}
+_NO_TARGET: Final = (0xFFFF_FFFF, UNKNOWN_TARGET)
+_GICR_READ, _GICD_READ = NUMBER["gicr.read"], NUMBER["gicd.read"]
+_LPI_LIVE, _ITS_LIVE = NUMBER["lpi.live"], NUMBER["its.live"]
 _SYSTEM_REGISTERS: Final = (0x0, 0x80, *range(0x100, 0x140, 8))  # of a VMM without CTRL_RESET
 
 
@@ -62,7 +78,6 @@ class KvmModel:
     """A VM with KVM's ITS that events can be applied to."""
 
     expresses = EXPRESSES
-    joined = False
 
     def __init__(self, header: Header, profile: Profile) -> None:
         slots = None if header.ram_ranges is None else [(b, s) for b, s in header.ram_ranges]
@@ -73,6 +88,9 @@ class KvmModel:
         # KVM's default MPIDR of a vcpu_id: 16 of them share an Aff1.
         ids = [affinity & 0xF | (affinity >> 8 & 0xFF) << 4 for affinity in affinities]
         self._set_up(profile, ids, ram)
+        self.joined = header.starts == RUNNING
+        if self.joined:
+            join(self.vm.state)
 
     def _set_up(self, profile: Profile, ids: Sequence[int], ram: GuestRam) -> None:
         self.name = profile.name
@@ -86,12 +104,17 @@ class KvmModel:
         self._witness = OutputWitness(())
         self.vm.state.witness = self._witness
         self._errno = 0
+        self.joined = False
         self.placed = False  # whether the VMM said where the ITS is
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
             NUMBER["gicr.read"]: self._gicr_read,
             NUMBER["gicd.read"]: self._gicd_read,
             NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
+            NUMBER["its.live"]: self._event_row,
+            effects.XLAT_MISS: self._missed,
         }
+        if not ram.complete:
+            self.vm.state.unknown.doubt("GICD_TYPER", GICD_TYPER_LINES)  # as the VMM chose
 
     def fresh(self) -> KvmModel:
         """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
@@ -107,6 +130,9 @@ class KvmModel:
         nothing: dict[str, Any] = {"devices": (), "collections": (), "cache": (), "lpis": ()}
         queues = tuple(() for _ in self._ids)
         other.vm.restore({**self.vm.snapshot(), **nothing, "queues": queues})  # type: ignore[typeddict-item]
+        state = self.vm.state
+        other.vm.state.unknown = Unknown(state.unknown.snapshot())
+        other.vm.state.blind, other.vm.state.strays = state.blind, state.strays
         return other
 
     # -- inputs
@@ -122,19 +148,24 @@ class KvmModel:
         self._witness.outputs = outputs
         handler = _APPLY.get(event[0])
         if handler is not None:
-            handler(self, fields_of(event))
+            fields = fields_of(event)
+            handler(self, fields)
+            self.vm.state.steps += fields.get("origin", ev.VMM) == ev.GUEST
             if self.vm.state.blind and event[0] in _OF_MAPPINGS:
-                self._as_shown(outputs)
+                self.as_shown(f"assumed: {_UNSEEN_MAPPINGS}")
         return self.effects
 
-    def _as_shown(self, outputs: Sequence[Event]) -> None:
-        """What mappings answer when some were not shown: whatever the trace has."""
+    def as_shown(self, why: str) -> None:
+        """What the model cannot know is answered by whatever the trace has."""
+        outputs = self._witness.outputs
         self.effects[:] = [(event[0], *event[3:]) for event in outputs]
-        self.bound.update(dict.fromkeys(range(len(outputs)), f"assumed: {_UNSEEN_MAPPINGS}"))
+        self.bound.update(dict.fromkeys(range(len(outputs)), why))
 
     def unsure(self) -> None:
         """Events were lost: a command may be among them."""
-        self.vm.state.blind = not self.vm.ram.complete
+        if not self.vm.ram.complete:
+            self.vm.state.blind = BLIND
+            self.vm.state.strays = True
 
     def result(self, errno: int) -> None:
         """Note the result of an attribute."""
@@ -170,16 +201,70 @@ class KvmModel:
         value, self._errno = self.vm.gicd_read(
             min(fields["origin"], 1), fields["offset"], fields["size"]
         )
-        return Answer("value", value, event[3], certain=True)
+        certain = bool((value ^ event[3]) & ~self.hidden(event))
+        return Answer("value", value, event[3], certain=certain)
+
+    def _missed(self, event: Event) -> Answer | None:
+        """An irqfd asked the cache alone, in vain: a worker sends its MSI."""
+        if event[2]:
+            return None
+        hit = cache.contains(self.vm.state, event[3], event[4])
+        return Answer("hit", int(hit), 0, certain=not self.vm.state.blind)
+
+    def _event_row(self, event: Event) -> Answer:
+        row = listing.event_row(self.vm.state, event[3], event[4])
+        return Answer("row", row, tuple(event[5:8]), certain=not self.vm.state.blind)
 
     def learn(self, event: Event) -> None:
-        """Take guest RAM over from what was read of it."""
-        if event[0] == NUMBER["mem.read"]:
+        """Take over what was shown: guest RAM, a register, a row of debugfs."""
+        state = self.vm.state
+        if event[0] == _LPI_LIVE:
+            if not self.vm.ram.complete:
+                listing.learn_lpi(state, self._by_index(event[3:]))
+        elif event[0] == _ITS_LIVE:
+            listing.learn_event(state, event[3], event[4], event[5:8])
+        elif event[0] == NUMBER["mem.read"]:
             self.vm.ram.store_bytes(event[3], event[4])
+        elif (place := _place_of(event)) is not None:
+            name, shift, mask = place
+            value = event[4] if event[0] == _GICR_READ else event[3]
+            learn(state, name, value << shift, mask)
 
     def hidden(self, event: Event) -> int:
-        """Nothing is: this model is taken to have seen the VM from its start."""
-        return 0
+        """Return the bits of what a register's read gave that nothing had shown or set before."""
+        place = _place_of(event)
+        if place is None:
+            return 0
+        name, shift, mask = place
+        return (unknown_of(self.vm.state, name) & mask) >> shift
+
+    def may_differ(self, row: tuple[int, ...] | None, got: tuple[int, ...] | None) -> bool:
+        """Return whether a listing may have `got` where the model has `row`, None for no row."""
+        if self.vm.ram.complete:
+            return False
+        return listing.may_differ(self.vm.state, row, got)
+
+    @property
+    def may_stray(self) -> bool:
+        """Whether an LPI may live that no mapping holds, and that nobody could see."""
+        return self.vm.state.strays or bool(self.vm.state.retired)
+
+    def not_listed(self, row: tuple[int, ...]) -> None:
+        """Take over that an LPI that the model has was not listed."""
+        listing.forget_lpi(self.vm.state, row[0])
+
+    def _by_index(self, row: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a row with its vCPUs by index; one that this VM does not have is none."""
+        index = range(len(self._ids)) if self._names_index else self._ids
+
+        def of(name: int) -> int:
+            return index.index(name) if name in index else -1
+
+        return (row[0], of(row[1]), row[2], row[3], of(row[4]))
+
+    @property
+    def _names_index(self) -> bool:
+        return bool(self.vm.flags.debugfs_names_vcpu_index)
 
     def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
         """KVM maps nothing that it finds in RAM, unless it is told to restore."""
@@ -194,15 +279,17 @@ class KvmModel:
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""
-        return list(self.vm.violations())
+        return [] if self.vm.state.blind else list(self.vm.violations())
 
     # -- state
 
-    def registers(self) -> dict[str, int]:
-        """Return the ITS registers by name."""
+    def registers(self) -> dict[str, int | None]:
+        """Return the ITS registers by name; None for one that is not wholly known."""
         vm = self.vm
         return {
-            name: vm.reg_read(1, offset, 4 if offset < 8 or offset >= 0xFFD0 else 8)[0]
+            name: None
+            if unknown_of(vm.state, name)
+            else vm.reg_read(1, offset, 4 if offset < 8 or offset >= 0xFFD0 else 8)[0]
             if offset != 8
             else GITS_TYPER
             for name, offset in _REGISTERS.items()
@@ -221,7 +308,9 @@ class KvmModel:
         }
         return {
             "devices": {
-                device.device_id: {"itt_addr": device.itt, "eventid_bits": device.event_bits}
+                device.device_id: {"itt_addr": None, "eventid_bits": None}
+                if device.itt == UNSEEN_ITT
+                else {"itt_addr": device.itt, "eventid_bits": device.event_bits}
                 for device in state.devices
             },
             "events": events,
@@ -230,12 +319,23 @@ class KvmModel:
             "lpis": {
                 row[0]: {"pending": int(row[2][0]), "target": row[1], "queued": row[4]}
                 for row in self.vm.live_lpis()
+                if self._lives(row[0])
             },
         }
 
-    def _pending(self, pending: int) -> str:
+    def _lives(self, intid: int) -> bool:
+        """Return whether an LPI lives for certain: a running vCPU takes one that only it holds."""
+        state = self.vm.state
+        if self.vm.ram.complete:
+            return True
+        irq = state.lpis[intid]
+        return irq.queued < 0 or irq.refs > 1 or irq.shown == state.steps
+
+    def _pending(self, intid: int, pending: int) -> str:
         """Return the word for a pending bit: a running vCPU takes LPIs, which no capture shows."""
-        if not self.vm.ram.complete:
+        state = self.vm.state
+        irq = state.lpis.get(intid)
+        if not self.vm.ram.complete and (irq is None or irq.shown != state.steps):
             return "maybe"
         return "set" if pending else "clear"
 
@@ -251,10 +351,12 @@ class KvmModel:
                 found[f"{name}[{cpu}]"] = value
         return found
 
-    def _redistributor(self, cpu: int) -> dict[str, int]:
+    def _redistributor(self, cpu: int) -> dict[str, int | None]:
         vm = self.vm
         return {
-            name: vm.gicr_read(0, cpu, offset, 8 if offset else 4)[0]
+            name: None
+            if unknown_of(vm.state, f"{name}[{cpu}]")
+            else vm.gicr_read(0, cpu, offset, 8 if offset else 4)[0]
             for name, offset in _GICR.items()
         }
 
@@ -265,10 +367,10 @@ class KvmModel:
         shown: dict[str, Any] = {
             "its": {
                 "0": {
-                    "registers": {name: hex(v) for name, v in self.registers().items()},
+                    "registers": {name: _hex(v) for name, v in self.registers().items()},
                     "devices": {
                         hex(device_id): {
-                            "itt_addr": hex(device["itt_addr"]),
+                            "itt_addr": _hex(device["itt_addr"]),
                             "eventid_bits": device["eventid_bits"],
                             "confirmed": sure,
                             "events": {
@@ -281,7 +383,7 @@ class KvmModel:
                     },
                     "collections": {
                         str(icid): {
-                            "rdbase": None if target == 0xFFFF_FFFF else target,
+                            "rdbase": None if target in _NO_TARGET else target,
                             "confirmed": sure,
                         }
                         for icid, target in sorted(parts["collections"].items())
@@ -294,12 +396,12 @@ class KvmModel:
                 }
             },
             "redistributors": {
-                str(cpu): {name: hex(v) for name, v in self._redistributor(cpu).items()}
+                str(cpu): {name: _hex(v) for name, v in self._redistributor(cpu).items()}
                 for cpu in range(len(self._ids))
             },
             "lpis": {
                 str(intid): {
-                    "pending": self._pending(lpi["pending"]),
+                    "pending": self._pending(intid, lpi["pending"]),
                     "target": None if lpi["target"] < 0 else lpi["target"],
                     "queued": None if lpi["queued"] < 0 else lpi["queued"],
                 }
@@ -311,6 +413,18 @@ class KvmModel:
     def _digest(self) -> str:
         """BLAKE2b over sorted msgpack of everything that decides future answers."""
         return digest(canonical(dict(self.vm.snapshot())))
+
+
+def _hex(value: int | None) -> str | None:
+    return None if value is None else hex(value)
+
+
+def _place_of(event: Event) -> tuple[str, int, int] | None:
+    """Return a register access as (name, where it begins in bits, its bits there), or None."""
+    if event[0] != _GICD_READ:
+        return register_place(event)
+    name = _GICD.get(event[2])
+    return None if name is None else (name, 0, 0xFFFF_FFFF)
 
 
 # -- one function an input kind; `f` are the event's fields by name
@@ -365,7 +479,7 @@ def _init(model: KvmModel, f: dict[str, Any]) -> None:
 
 def _restore(model: KvmModel, f: dict[str, Any]) -> None:
     # Of tables that were not shown nobody knows what is mapped now.
-    model.vm.state.blind = not model.vm.ram.complete
+    model.unsure()
     model.result(model.vm.ctrl(CTRL_RESTORE_TABLES))
 
 
@@ -374,6 +488,10 @@ def _attr_set(model: KvmModel, f: dict[str, Any]) -> None:
         model.result(model.vm.ctrl(f["attr"]))
     elif f["device"] == 0 and (f["group"], f["attr"]) == _ADDR:
         model.result(_place(model, f["value"]))
+    elif f["device"] == 1:
+        if f["group"] == _NR_IRQS and f["value"]:
+            learn(model.vm.state, "GICD_TYPER", (f["value"] >> 5) - 1, GICD_TYPER_LINES)
+        model.as_shown("learned")  # the GIC's own checks are not modelled
 
 
 def _place(model: KvmModel, base: int | None) -> int:

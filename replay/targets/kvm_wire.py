@@ -19,17 +19,22 @@ MAGIC: Final = 0x3165_7274_7374_6931
 AREA_BYTES: Final = 4 << 20
 REQUESTS_AT: Final = 4096
 ANSWERS_AT: Final = REQUESTS_AT + AREA_BYTES
+ACCESSES_AT: Final = 12 << 20
+MAX_ACCESSES: Final = 2047  # that a vCPU makes in one go
 SHARED_BYTES: Final = 16 << 20  # a power of two, as a PCI BAR is; the rest is not used
 MAX_VMS: Final = 8
 MAX_DATA_BYTES: Final = 1 << 20  # of one request or answer
 
 NEW, FREE, SET, GET, MSI, STORE, LOAD, WRITE, READ, PAGES = range(1, 11)
-COPY, LIVE, SLOT, ABOUT, FILL, RENEW, BYE = range(11, 18)
+COPY, LIVE, SLOT, ABOUT, FILL, RENEW, BYE, HAS = range(11, 19)
 ITS, GIC = 0, 1
 
 _REQUEST: Final = struct.Struct("<IBBHQQQ")
 _ANSWER: Final = struct.Struct("<QiI")
-_WORD: Final = struct.Struct("<Q")
+_ACCESS: Final = struct.Struct("<QQQQ")  # number (0: no more), address, value, state (0: to do)
+# Native, so that it is stored at once: the other end looks while a `<Q` goes out byte by byte, and
+# would take 0x100 behind 0xff for 0.
+_WORD: Final = struct.Struct("@Q")
 _MAGIC, _ASKED, _ANSWERED, _DONE, _REQUEST_BYTES, _REQUEST_CRC, _ANSWER_BYTES, _ANSWER_CRC = range(
     8
 )
@@ -62,6 +67,10 @@ class Reply(NamedTuple):
     data: bytes
 
 
+class Silent(TargetError):
+    """No answer came in time."""
+
+
 class Wire:
     """Our end of the shared memory. `alive` raises TargetError when the other end is gone."""
 
@@ -70,6 +79,7 @@ class Wire:
         self._alive = alive
         self._name = name
         self._asked = 0
+        self.lost = False  # it did not answer, or not as it must
 
     def _word(self, at: int) -> int:
         value: int = _WORD.unpack_from(self._memory, 8 * at)[0]
@@ -80,8 +90,13 @@ class Wire:
 
     @property
     def done(self) -> int:
-        """How many requests of the last batch were carried out."""
-        return self._word(_DONE)
+        """How many requests of the last batch were carried out, of a vCPU's too."""
+        done = self._word(_DONE)
+        for at in range(MAX_ACCESSES):
+            number, _, _, state = _ACCESS.unpack_from(self._memory, ACCESSES_AT + at * _ACCESS.size)
+            if not number or not state:
+                return done + at
+        return done + MAX_ACCESSES
 
     def greet(self, seconds: float) -> None:
         """Wait until the program is there."""
@@ -103,14 +118,19 @@ class Wire:
         self._asked += 1
         self._set(_ASKED, self._asked)
         self._wait(lambda: self._word(_ANSWERED) == self._asked, seconds, "it does not answer")
-        return self._answers(len(requests))
+        try:
+            return self._answers(len(requests))
+        except TargetError:
+            self.lost = True
+            raise
 
     def _wait(self, there: Callable[[], bool], seconds: float, otherwise: str) -> None:
         end = monotonic() + seconds
         while not there():
             self._alive()
             if monotonic() > end:
-                raise TargetError(f"{self._name}: {otherwise} within {seconds:.0f} s")
+                self.lost = True
+                raise Silent(f"{self._name}: {otherwise} within {seconds:g} s")
             sleep(_LOOK_SECONDS)
 
     def _answers(self, count: int) -> list[Reply]:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from replay.judge import AnyModel
 from replay.model.effects import HostCrash
-from replay.targets.ahead import Group, Item
+from replay.targets.ahead import FAILED, Group, Item
 from replay.targets.shared_ram import PAGE_BYTES
 from tracer import events as ev
 from tracer.events import NUMBER, Event
 
-_REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
+_REG_READ, _MEM_READ, _PROBE = NUMBER["reg.read"], NUMBER["mem.read"], NUMBER["probe"]
 
 
 class ModelTarget:
@@ -40,7 +40,8 @@ class ModelTarget:
         if self._dead is not None:
             return event, self._dead, {}
         if event[0] == _REG_READ:
-            return event, model.read(event), {}
+            value = model.read(event)
+            return event, value, self._failed(event)
         if event[0] == _PROBE:
             return event, model.live_rows(), {}
         if event[0] >= ev.FIRST_OUTPUT:
@@ -48,7 +49,7 @@ class ModelTarget:
             if answer is not None and not answer.certain:
                 model.learn(event)
                 answer = None
-            return event, answer, {}
+            return event, answer, self._failed(event)
         try:
             done = list(model.apply(event, outputs))
         except HostCrash as crash:
@@ -56,9 +57,14 @@ class ModelTarget:
             return event, crash, {}
         return event, done, dict(model.bound)
 
+    def _failed(self, event: Event) -> dict[int, str]:
+        errno = 0 if event[0] == _MEM_READ else self._model.errno()
+        return {FAILED: str(errno)} if errno else {}
+
     def registers(self) -> dict[str, int]:
         """Return the ITS registers by name."""
-        return self._model.registers()
+        known = self._model.registers()
+        return {name: value for name, value in known.items() if value is not None}
 
     def close(self) -> None:
         """Nothing is left of it."""

@@ -132,6 +132,10 @@ class QemuTarget:
         ]
         return Qtest(self._binary, machine, traced=self._needs.inside)
 
+    def about(self) -> str:
+        """Return its version and who built it."""
+        return f"{self.name.removeprefix('qemu-')} {self._qtest.package}".strip()
+
     def registers(self) -> dict[str, int]:
         """Return the ITS registers by name."""
         lines = [_read(ITS_BASE + offset, size)[0] for offset, size in _SHOWN.values()]

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from replay.model import effects
 from replay.model.memory import GuestRam
-from replay.model.qemu import invariants, reset, view
+from replay.model.qemu import invariants, joined, pending, reset, view
 from replay.model.qemu.registers import READ, WRITE
 from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
+    NothingListed,
     OutputWitness,
     canonical,
     digest,
@@ -24,17 +25,20 @@ from replay.targets.common import (
     mapping,
     mappings,
     mem_answer,
+    register_place,
 )
-from tracer.events import NUMBER, Event
+from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import RUNNING, Header
 
+_READS: Final = (NUMBER["reg.read"], NUMBER["gicr.read"])
+_LPI_ACK: Final = NUMBER["lpi.ack"]
 # Outputs that this model can express; others are not judged.
 EXPRESSES: Final = frozenset(
     (effects.COMMAND, effects.TABLE_READ, effects.TABLE_WRITE, effects.TABLE_FAULT)
 )
 
 
-class QemuModel:
+class QemuModel(NothingListed):
     """A QEMU VM that events can be applied to."""
 
     expresses = EXPRESSES
@@ -58,6 +62,7 @@ class QemuModel:
             ram=GuestRam(slots, complete=complete),
             gicr_known=complete,
             reset_steps=reset_steps,
+            joined=self.joined,
         )
         self._watch()
 
@@ -68,6 +73,7 @@ class QemuModel:
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
             NUMBER["gicr.read"]: lambda event: gicr_answer(self.vm, event),
             NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
+            _LPI_ACK: self._acknowledged,
         }
 
     def fresh(self) -> QemuModel:
@@ -99,6 +105,9 @@ class QemuModel:
             vm.bound.clear()
         self._witness.outputs = outputs
         handler = _APPLY.get(event[0])
+        if vm.unknown:
+            joined.prepare(vm)
+            handler = _APPLY_UNKNOWN.get(event[0], handler)
         if handler is not None:
             handler(vm, event)
         return vm.effects
@@ -119,16 +128,28 @@ class QemuModel:
         return 0
 
     def learn(self, event: Event) -> None:
-        """Take a redistributor register, or guest RAM, over from what was read of it."""
-        learn(self.vm, event)
+        """Take over what was read of a redistributor or of guest RAM, or what a CPU took."""
+        place = register_place(event) if self.vm.unknown and event[0] in _READS else None
+        if event[0] == _LPI_ACK:
+            self.vm.acknowledge(event[4], event[3])
+        elif place:
+            name, shift, mask = place
+            joined.show(self.vm, name, mask, fields_of(event)["value"] << shift)
+        else:
+            learn(self.vm, event)
+
+    def _acknowledged(self, event: Event) -> Answer:
+        """A CPU takes only what is pending there; that much is certain if it is known not to be."""
+        expected = pending.word(self.vm, event[4], event[3])
+        return Answer("pending", expected, pending.SET, certain=expected == pending.CLEAR)
 
     def hidden(self, event: Event) -> int:
         """Return the bits of what a register's read gave that nothing had shown or set before."""
-        return 0
-
-    def live_rows(self) -> list[tuple[int, ...]] | None:
-        """QEMU keeps no LPI objects."""
-        return None
+        place = register_place(event) if self.vm.unknown and event[0] in _READS else None
+        if not place:
+            return 0
+        name, shift, mask = place
+        return (self.vm.unknown.of(name) & mask) >> shift
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""
@@ -160,10 +181,10 @@ class QemuModel:
                 found[f"GICR_VPROPBASER[{cpu}]"] = registers.vpropbaser
                 found[f"GICR_VPENDBASER[{cpu}]"] = registers.vpendbaser
                 found[f"best vLPI[{cpu}]"] = registers.best_priority
-        return found
+        return view.known(vm, found) if vm.unknown else found
 
-    def registers(self) -> dict[str, int]:
-        """Return the ITS registers by name."""
+    def registers(self) -> dict[str, int | None]:
+        """Return the ITS registers by name; None for one that is not wholly known."""
         return view.registers(self.vm)
 
     def state(self) -> dict[str, Any]:
@@ -172,7 +193,10 @@ class QemuModel:
         shown: dict[str, Any] = {
             "its": {
                 "0": {
-                    "registers": {name: hex(v) for name, v in view.registers(vm).items()},
+                    "registers": {
+                        name: None if v is None else hex(v)
+                        for name, v in view.registers(vm).items()
+                    },
                     "devices": {hex(k): _device(v) for k, v in sorted(view.devices(vm).items())},
                     "collections": {str(k): v for k, v in sorted(view.collections(vm).items())},
                     "vpes": {
@@ -226,6 +250,17 @@ def _gicr_write(vm: QemuVm, event: Event) -> None:
     vm.gicr_write(event[2], event[3], event[4], event[5] if len(event) > 5 else 8)
 
 
+def _reg_write_unknown(vm: QemuVm, event: Event) -> None:
+    joined.reg_write(vm, event[2], event[3], event[4] if len(event) > 4 else 8)
+
+
+def _gicr_write_unknown(vm: QemuVm, event: Event) -> None:
+    _gicr_write(vm, event)
+    place = register_place(event)
+    if place:
+        vm.unknown.know(place[0], place[2])
+
+
 def _mem_write(vm: QemuVm, event: Event) -> None:
     vm.mem_write(event[2], event[3])
 
@@ -248,4 +283,9 @@ _APPLY: Final[dict[int, Callable[[QemuVm, Event], None]]] = {
     NUMBER["mem.write"]: _mem_write,
     NUMBER["ram"]: _ram,
     NUMBER["reset"]: _reset,
+}
+# The same while something is unknown of registers.
+_APPLY_UNKNOWN: Final = {
+    NUMBER["reg.write"]: _reg_write_unknown,
+    NUMBER["gicr.write"]: _gicr_write_unknown,
 }

@@ -83,6 +83,7 @@ class Qtest:
         try:
             numbers = greeting["QMP"]["version"]["qemu"]
             version = (int(numbers["major"]), int(numbers["minor"]), int(numbers["micro"]))
+            self.package = str(greeting["QMP"]["version"].get("package", ""))
         except (KeyError, TypeError, ValueError) as error:
             raise TargetError(f"{self._name}: its monitor does not greet as QEMU's does") from error
         self.ask("qmp_capabilities")

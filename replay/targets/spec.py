@@ -94,6 +94,10 @@ class Targets:
         self._vms = (self._vms + 1) % MAX_VMS
         return self._vms
 
+    def findings(self) -> list[str]:
+        """Return the lines since the last call in which a host's kernel complains, and lives."""
+        return [line for host in self._hosts.values() if host.is_up() for line in host.findings()]
+
     def host(self, kernel: str) -> Host:
         """Return the KVM host that runs `kernel` (none: this machine), booted if it is not up."""
         host = self._hosts.get(kernel)
@@ -101,6 +105,7 @@ class Targets:
             if host is not None:
                 host.close()
             host = self._hosts[kernel] = boot(kernel) if kernel else native()
+            host.findings()  # what it complains of while it boots is no trace's
         return host
 
 

@@ -16,6 +16,7 @@ from replay.model.xen.vm import XenVm
 from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
+    NothingListed,
     OutputWitness,
     canonical,
     digest,
@@ -31,7 +32,7 @@ from tracer.log.header import Header
 EXPRESSES: Final = frozenset((effects.COMMAND, effects.LPI))
 
 
-class XenModel:
+class XenModel(NothingListed):
     """A domain with Xen's ITS that events can be applied to."""
 
     expresses = EXPRESSES
@@ -110,10 +111,6 @@ class XenModel:
     def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
         """Xen is not looked into."""
         return {}
-
-    def live_rows(self) -> list[tuple[int, ...]] | None:
-        """Xen lists its live LPIs nowhere."""
-        return None
 
     def violations(self) -> list[str]:
         """Return the names of invariants that do not hold."""

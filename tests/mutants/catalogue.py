@@ -11,9 +11,16 @@ from typing import Final, NamedTuple
 
 VECTORS: Final = "vectors"
 TEST_VERIFY: Final = "tests/replay/test_verify.py"
+TEST_QEMU_LOG: Final = "tests/sources/test_qemu_log.py"
 TEST_KVM: Final = "tests/replay/test_kvm_verify.py"
+TEST_SCENARIOS: Final = "tests/replay/test_scenarios.py"
+TEST_JOINED: Final = "tests/replay/test_joined.py"
+TEST_PENDING: Final = "tests/replay/test_pending.py"
 TEST_REINIT: Final = "tests/replay/test_reinit.py"
 TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
+TEST_JOINED: Final = "tests/replay/test_kvm_joined.py"
+TEST_SYSTEM: Final = "tests/replay/test_kvm_system_reset.py"
+TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 
 TOPICS: Final = (
     "INT", "CLEAR", "INV", "INVALL", "MOVI", "MOVALL", "DISCARD", "MAPD", "MAPC", "MAPTI",
@@ -63,10 +70,14 @@ _QTABLES: Final = _QEMU + "tables.py"
 _QREGISTERS: Final = _QEMU + "registers.py"
 _QREDIST: Final = _QEMU + "redistributor.py"
 _QRESET: Final = _QEMU + "reset.py"
+_QPENDING: Final = _QEMU + "pending.py"
+_QJOINED: Final = _QEMU + "joined.py"
+_QVM: Final = _QEMU + "vm.py"
 _QPROFILE: Final = _QEMU + "profile.py"
 
 _CONTRACTS: Final = "replay/contracts.py"
 _VERIFY: Final = "replay/verify.py"
+_EVIDENCE: Final = "replay/evidence.py"
 _VERDICT: Final = "replay/verdict.py"
 _TRIPS: Final = "replay/round_trips.py"
 _REINIT: Final = "replay/reinit.py"
@@ -249,7 +260,7 @@ KVM: Final = (
           VECTORS, "an LPI once enabled stays so"),
     Fault("kvm.enabling.its_without_queue", _REGISTERS, "return bool(state.device_baser & state.coll_baser & state.cbaser & VALID)", "return bool(state.device_baser & state.coll_baser & VALID)",
           VECTORS, "the ITS is enabled without a command queue"),
-    Fault("kvm.enabling.its_without_tables", _REGISTERS, "if not state.enabled and value & 1 and not _may_enable(state):", "if False:",
+    Fault("kvm.enabling.its_without_tables", _REGISTERS, "if enable and not state.enabled and not _may_enable(state):", "if False:",
           VECTORS, "the ITS is enabled without tables"),
     Fault("kvm.enabling.cache_survives", _REGISTERS, "    if not state.enabled:", "    if False:",
           VECTORS, "disabling the ITS keeps the translation cache"),
@@ -360,7 +371,7 @@ KVM: Final = (
     Fault("kvm.CTRL_RESET.disables_lpis", _RESET, "free_collections(state)", "free_collections(state); state.lpis_enabled = [False] * len(state.vcpu_ids)",
           VECTORS, "the redistributors are reset with the ITS"),
 
-    Fault("kvm.GICR_CTLR.every_write", _REDIST, "if enable == state.lpis_enabled[cpu]:", "if False:",
+    Fault("kvm.GICR_CTLR.every_write", _REDIST, "if enable == state.lpis_enabled[cpu] and not state.unknown.of(name) & 1:", "if False:",
           VECTORS, "writing what is there does something"),
     Fault("kvm.GICR_CTLR.reads_no_table", _REDIST, "        enable_lpis(state, cpu)", "        pass",
           VECTORS, "enabling LPIs reads no pending table"),
@@ -409,7 +420,7 @@ KVM: Final = (
 
     Fault("kvm.registers.cbaser_keeps_cwriter", _REGISTERS, "state.creadr = state.cwriter = 0", "state.creadr = 0",
           VECTORS, "writing CBASER leaves CWRITER"),
-    Fault("kvm.registers.cwriter_at_the_end", _REGISTERS, "if cwriter < queue_bytes(state.cbaser):", "if cwriter <= queue_bytes(state.cbaser):",
+    Fault("kvm.registers.cwriter_at_the_end", _REGISTERS, "if cwriter < queue_bytes(state.cbaser) or", "if cwriter <= queue_bytes(state.cbaser) or",
           VECTORS, "a CWRITER just behind the queue is taken"),
     Fault("kvm.registers.creadr_when_enabled", _REGISTERS, "        return EBUSY", "        return 0",
           VECTORS, "writing CREADR of an enabled ITS is no error"),
@@ -466,7 +477,7 @@ QEMU: Final = (
 
     Fault("qemu.queue.size", _QREGISTERS, "entries = (Cbaser.size.get(value) + 1) * 4096 // 32", "entries = max(1, Cbaser.size.get(value)) * 4096 // 32",
           VECTORS, "a queue of two pages or more is one page too short"),
-    Fault("qemu.queue.derived_on_enable", _QREGISTERS, "        _extract_queue(vm)", "        pass",
+    Fault("qemu.queue.derived_on_enable", _QREGISTERS, "        extract_queue(vm)", "        pass",
           VECTORS, "enabling derives no queue"),
     Fault("qemu.queue.cwriter_out_of_range", _QCOMMANDS, "if stop >= size_bytes or at >= size_bytes:", "if at >= size_bytes or not size_bytes or (stop := min(stop, size_bytes - 32)) < 0:",
           VECTORS, "a CWRITER behind the queue runs it to its end"),
@@ -550,7 +561,7 @@ QEMU: Final = (
           VECTORS, "GICR_CTLR stores what is written"),
     Fault("qemu.redistributor.halves", _QREDIST, "value = old & _MASK32 | value << 32 if offset & 4 else old & ~_MASK32 | value", "value = value << 32 if offset & 4 else value",
           VECTORS, "writing half a register zeroes the other"),
-    Fault("qemu.redistributor.movi_lost", _QREDIST, "        process_lpi_bit(vm, target, intid)", "        pass",
+    Fault("qemu.redistributor.movi_lost", _QREDIST, "        pending.store(vm, target, intid, 1)", "        pass",
           VECTORS, "MOVI loses the pending bit"),
     Fault("qemu.redistributor.movall_overwrites", _QREDIST, "(vm.ram.load32(target_at) or 0) | word)", "word)",
           VECTORS, "MOVALL overwrites what is pending on the target"),
@@ -652,7 +663,7 @@ VERDICTS: Final = (
           TEST_VERIFY, "nobody is blamed for what the model kept"),
     Fault("verify.blame.first_writer", _VERIFY, "self._writers[name] = (seq, value)", "self._writers.setdefault(name, (seq, value))",
           TEST_VERIFY, "the first writer is blamed, not the last"),
-    Fault("verify.blame.no_writer", _VERIFY, "_width(name), clause_for(profile, how, name), self._writers.get(name),", "_width(name), clause_for(profile, how, name), None,",
+    Fault("verify.blame.no_writer", _VERIFY, "        writer = self._writers.get(name)", "        writer = None",
           TEST_VERIFY, "a component forgets who wrote it"),
     Fault("verify.blame.same_value", _VERIFY, "if now is not None and not (now ^ wanted) & mask & ~row.read_only:", "if False:",
           TEST_VERIFY, "a write of the same value is no write"),
@@ -672,33 +683,33 @@ VERDICTS: Final = (
           TEST_VERIFY, "a fresh device is compared with another one"),
     Fault("verify.unit", _VERIFY, 'unit = "its" if event[2] == ev.CTRL_RESET else "lpi"', 'unit = "its"',
           TEST_VERIFY, "a system reset is judged as one of the ITS alone"),
-    Fault("verify.evidence.none", _VERIFY, "self._open = dict(self._current)", "self._open = {}",
+    Fault("verify.evidence.none", _EVIDENCE, "self._open = dict(self._current)", "self._open = {}",
           TEST_VERIFY, "no read is evidence"),
     Fault("verify.evidence.after_writes", _VERIFY, "                self._touch(seq, name, value)", "                pass",
           TEST_VERIFY, "a write that changes a register is not noted"),
-    Fault("verify.evidence.wrong_bits", _VERIFY, "component.shown |= seen.mask & ~wrong", "component.shown |= component.mask",
+    Fault("verify.evidence.wrong_bits", _EVIDENCE, "component.shown |= seen.mask & ~wrong", "component.shown |= component.mask",
           TEST_VERIFY, "any read shows the whole register"),
-    Fault("verify.evidence.never_wrong", _VERIFY, "if wrong & component.mask and component.wrong is None:", "if False:",
+    Fault("verify.evidence.never_wrong", _EVIDENCE, "if wrong & component.mask and component.wrong is None:", "if False:",
           TEST_VERIFY, "a read that differs is not wrong"),
-    Fault("verify.evidence.survivors", _VERIFY, "if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:", "if False:",
+    Fault("verify.evidence.survivors", _EVIDENCE, "if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:", "if False:",
           TEST_VERIFY, "a register that survives even a write goes unseen"),
     Fault("verify.evidence.cpu", _VERIFY, '            at = f"[{event[2]}]"', '            at = "[0]"',
           TEST_VERIFY, "each redistributor read counts for CPU 0"),
     Fault("verify.evidence.size", _VERIFY, "size = value_and_size[1] if len(value_and_size) > 1 else 8", "size = 8",
           TEST_VERIFY, "each read has 8 bytes"),
-    Fault("verify.loss.evidence", _VERIFY, "            self._open.clear()", "            pass",
+    Fault("verify.loss.evidence", _VERIFY, "            self._evidence = Evidence()", "            pass",
           TEST_VERIFY, "what was read after a loss is evidence"),
     Fault("verify.loss.unsaid", _VERIFY, "self.resets[-1].lossy = True", "pass",
           TEST_VERIFY, "a loss is not said"),
-    Fault("verify.probe.unsaid", _VERIFY, "self.resets[-1].perturbed |= self._perturbing", "pass",
+    Fault("verify.probe.unsaid", _EVIDENCE, "self._verdict.perturbed |= perturbing", "pass",
           TEST_PROBE, "a probe that perturbs is not said"),
-    Fault("verify.probe.all", _VERIFY, "self.resets[-1].perturbed |= self._perturbing", "self.resets[-1].perturbed = True",
+    Fault("verify.probe.all", _EVIDENCE, "self._verdict.perturbed |= perturbing", "self._verdict.perturbed = True",
           TEST_PROBE, "every reset that was observed was perturbed"),
     Fault("verify.probe.quiet", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing = begins",
           TEST_PROBE, "a probe that stops nothing perturbs"),
     Fault("verify.probe.without_end", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing |= len(event) > 3 and event[3] != 0",
           TEST_PROBE, "a probe never ends"),
-    Fault("verify.indirect.any", _VERIFY, "if all(register.shown & bits == bits for register, bits in by):", "if any(register.shown & bits == bits for register, bits in by):",
+    Fault("verify.indirect.any", _EVIDENCE, "if all(register.shown & bits == bits for register, bits in by):", "if any(register.shown & bits == bits for register, bits in by):",
           TEST_PROBE, "one invalid table shows that nothing is mapped"),
     Fault("verify.indirect.enabled", _CONTRACTS, '(("GITS_CTLR", _ENABLED), ("GITS_CBASER", _VALID), ("GITS_BASER[0-7]", _VALID)),', '(("GITS_CBASER", _VALID), ("GITS_BASER[0-7]", _VALID)),',
           TEST_PROBE, "an ITS that is still enabled can reach nothing"),
@@ -744,6 +755,58 @@ VERDICTS: Final = (
           TEST_REINIT, "a read before the last write shows the table"),
     Fault("verify.reinit.reference", _VERIFY, "self._reference = device if left else None", "pass",
           TEST_REINIT, "outputs say nothing of what survived"),
+    Fault("pending.ack.ignored", _QPENDING, "        store(vm, table_of(vm, cpu), intid, 0)", "        pass",
+          TEST_PENDING, "what a CPU took stays pending"),
+    Fault("pending.ack.never_learned", "replay/engine.py", "        if event[0] == _LPI_ACK:", "        if False:",
+          TEST_PENDING, "the engine does not tell the model what was taken"),
+    Fault("pending.ack.believed", "replay/targets/qemu_model.py", "certain=expected == pending.CLEAR)", "certain=False)",
+          TEST_PENDING, "no acknowledge is ever impossible"),
+    Fault("pending.ack.doubted", "replay/targets/qemu_model.py", "certain=expected == pending.CLEAR)", "certain=True)",
+          TEST_PENDING, "what nobody knows diverges"),
+    Fault("pending.ack.unseen", _QPENDING, "if bit is None or (bit and not vm.ram.complete and not vm.pending.acks_seen):", "if bit is None:",
+          TEST_PENDING, "an LPI stays set though nobody would see it taken"),
+    Fault("pending.reset", _QVM, "        self.lpis_enabled()", "        pass",
+          TEST_PENDING, "what was pending before a reset is pending behind it"),
+    Fault("pending.enabling", _QREDIST, "            vm.lpis_enabled()", "            pass",
+          TEST_PENDING, "a table that was rewritten holds what it held"),
+    Fault("pending.ram.overwritten", _QVM, "                self.pending.overwritten(gpa, len(data))", "                pass",
+          TEST_PENDING, "what guest RAM shows does not count"),
+    Fault("pending.move.unknown", _QREDIST, "        pending.store(vm, target, intid, None)", "        pass",
+          TEST_PENDING, "what was moved unseen is known not to be pending"),
+    Fault("pending.move.all", _QREDIST, "        _move_known_bits(vm, start, there, (2 << bits) // 8)", "        pass",
+          TEST_PENDING, "MOVALL moves nothing where RAM is not known"),
+    Fault("joined.hidden.nothing", "replay/targets/qemu_model.py", "        return (self.vm.unknown.of(name) & mask) >> shift", "        return 0",
+          TEST_JOINED, "what nobody knows diverges"),
+    Fault("joined.hidden.everything", "replay/targets/qemu_model.py", "        return (self.vm.unknown.of(name) & mask) >> shift", "        return mask >> shift",
+          TEST_JOINED, "nothing that is read ever diverges"),
+    Fault("joined.hidden.not_learned", "replay/engine.py", "            self.model.learn(event)  # what nobody knew", "            pass",
+          TEST_JOINED, "what a read shows is forgotten"),
+    Fault("joined.hidden.bits", "replay/engine.py", "        expected = expected & ~hidden | got & hidden", "        expected = got if hidden else expected",
+          TEST_JOINED, "bits that are known may be anything"),
+    Fault("joined.null", "replay/model/qemu/view.py", "return {name: None if vm.unknown.of(name) else value for name, value in values.items()}", "return values",
+          TEST_JOINED, "what nobody knows is told as zero"),
+    Fault("joined.taken", _QJOINED, '    if vm.unknown.of("GITS_CTLR"):', "    if False:",
+          TEST_JOINED, "a write that may have been ignored is taken"),
+    Fault("joined.half", "replay/model/unknown.py", "        left = self._bits.get(name, 0) & ~mask", "        left = 0",
+          TEST_JOINED, "half a register is the register"),
+    Fault("joined.enabled", _QJOINED, '        vm.unknown.know("GITS_CTLR")  # a command or an MSI had an effect', "        pass",
+          TEST_JOINED, "commands that ran do not show that the ITS is enabled"),
+    Fault("joined.queue.again", _QJOINED, '    if vm.unknown.of("GITS_CREADR") & offset:', "    if True:",
+          TEST_JOINED, "a queue that runs again goes unseen"),
+    Fault("joined.queue.rest", _QJOINED, "    for shown in [*seen, None]:", "    for shown in seen:",
+          TEST_JOINED, "a command that did not run goes unseen"),
+    Fault("joined.queue.wraps", _QJOINED, "    elif shown == 0 or (shown is None and its.cwriter & offset == 0):", "    elif False:",
+          TEST_JOINED, "a queue has no end"),
+    Fault("joined.tables.invented", _QJOINED, "            shown = vm.witness.entries(table) if vm.witness is not None else 0", "            shown = _MAX_ENTRIES",
+          TEST_JOINED, "look-ups are invented in a table that nobody knows"),
+    Fault("joined.tables.icid", "replay/targets/common.py", "        if table in _NAMED_BY_ITE:  # an ITE is written only with identifiers in range", "        if False:",
+          TEST_JOINED, "an ITE is not written, as its collection is out of range"),
+    Fault("joined.reset", _QVM, "        self.unknown.clear()", "        pass",
+          TEST_JOINED, "a reset defines nothing"),
+    Fault("joined.blame", _VERDICT, "return self.joined and status == STALE and component.blame is None", "return False",
+          TEST_JOINED, "nobody planted what was there before the recording"),
+    Fault("joined.reinit", _REINIT, "            if (value := registers.get(name, 0)) is None or value & Baser.valid.mask", "            if (value := registers.get(name) or 0) & Baser.valid.mask",
+          TEST_JOINED, "tables that nobody knew are never handed over"),
     Fault("verify.kvm.baser_unbound", _CONTRACTS, 'Clause("GITS_BASER[01]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),', 'Clause("GITS_BASER[2]", "the device and collection BASER have Valid 0", _KVM, 1 << 63),',
           TEST_KVM, "CTRL_RESET says nothing of BASER0 and 1"),
     Fault("verify.kvm.baser_all_bits", _CONTRACTS, 'have Valid 0", _KVM, 1 << 63),', 'have Valid 0", _KVM),',
@@ -772,19 +835,110 @@ VERDICTS: Final = (
           TEST_KVM, "a delivered MSI shows nothing"),
     Fault("verify.trip.blame_nobody", _TRIPS, '            trip.blame = trip.blame or self._key_writers.get((name, keys[0]))', '            pass',
           TEST_KVM, "nobody mapped what came back"),
-    Fault("verify.lists.beside", _VERIFY, '            if seen and seen != want and name in self._current:', '            if False:',
+    Fault("verify.lists.beside", _VERIFY, '            if seen and seen != want and self._evidence.get(name):', '            if False:',
           TEST_KVM, "outputs say nothing of lists"),
+    Fault("verify.lists.outlives", _VERIFY, "                self._list_is_stale(name, seq, pair)", "                pass",
+          TEST_KVM, "what the model frees and the kernel delivers is not said"),
+    Fault("verify.lists.restored", _VERIFY, "            self._gone.clear()  # what a restore brings back is there again", "            pass",
+          TEST_SCENARIOS, "what a restore brings back outlives the reset"),
     Fault("verify.lists.live_row", _VERIFY, '            self._list_is_stale("lpis", seq, event[3])', '            pass',
           TEST_KVM, "a listing says nothing"),
-    Fault("verify.lists.registers_only", "replay/engine.py", "if rows is None or not lists_lpis(event):", "if rows is None:",
+    Fault("verify.lists.registers_only", "replay/engine.py", "if left is None or not lists(event) & LISTS_LPIS or self._overlap:", "if left is None or self._overlap:",
           TEST_KVM, "a probe of registers is taken for an empty listing"),
-    Fault("verify.lists.empty_listing", _VERIFY, '            self._open["lpis"].shown = ALL_BITS', '            pass',
+    Fault("verify.lists.empty_listing", _EVIDENCE, '        if component is not None and len(component.observed) < MAX_OBSERVATIONS:', '        if False:',
           TEST_KVM, "an empty listing is no evidence"),
-    Fault("verify.lists.blame_later", _VERIFY, '            planted = self._planted.get((name, key))', '            planted = self._key_writers.get((name, key))',
+    Fault("verify.lists.blame_later", _VERIFY, 'self._planted.get((name, key)))', 'self._key_writers.get((name, key)))',
           TEST_KVM, "what was mapped after the reset is blamed"),
     Fault("verify.component.unspoken", _VERDICT, '        if self.unspoken():', '        if False:',
           TEST_KVM, "bits of which no clause speaks are verified"),
 )
+
+RECORD: Final = (
+    Fault("record.bounds.no_tick", "tracer/sources/qemu_log.py", "        self._ticked = self._count", "        pass",
+          TEST_QEMU_LOG, "what the monitor told could have been at any time before"),
+    Fault("record.origin.any_read", "tracer/sources/qemu_log.py", "        if what != self._asked:", "        if self._asked is None:",
+          TEST_QEMU_LOG, "a guest's read is taken for ours"),
+    Fault("record.ack.spurious", "tracer/sources/qemu_log.py", "        if FIRST_LPI <= intid < _INTID_END:", "        if intid < _INTID_END:",
+          TEST_QEMU_LOG, "every interrupt that is acknowledged is an LPI"),
+    Fault("record.feed.not_counted", "tracer/sources/qemu_feed.py", '                self._dropped += data.count(b"\\n")', "                self._dropped += 1",
+          "tests/sources/test_qemu_feed.py", "lines that were dropped are not all counted"),
+    Fault("record.feed.no_bound", "tracer/sources/qemu_feed.py", "        if self._bytes >= MAX_BYTES:", "        if False:",
+          "tests/sources/test_qemu_feed.py", "memory has no bound when lines may be dropped"),
+    Fault("record.guard.stays_down", "tracer/sources/qemu_guard.py", '    if status == "shutdown" or paused:', '    if status == "shutdown":',
+          "tests/sources/test_qemu_guard.py", "a VM that we stopped stays so when we are killed"),
+    Fault("record.guard.any_reason", "tracer/sources/qemu_guard.py", '    if status == "shutdown" and not (paused or reason in RESETS):', '    if False:',
+          "tests/sources/test_qemu_guard.py", "a VM that powered off comes back when we are killed"),
+    Fault("record.probe.swallowed_reset", "tracer/sources/qemu_probe.py", "            yield _LET_RESET", "            pass",
+          "tests/sources/test_qemu_probe.py", "the reset that we ask for is swallowed"),
+    Fault("record.probe.not_armed_again", "tracer/sources/qemu_probe.py", "        self._armed = True", "        self._armed = False",
+          "tests/sources/test_qemu_probe.py", "only the first reset is looked at"),
+    Fault("record.probe.level1_valid_ignored", "tracer/sources/qemu_probe.py", "    if Level1.valid.get(entry):", "    if True:",
+          "tests/sources/test_qemu_probe.py", "tables that no level-1 entry names are dumped"),
+    Fault("record.vmstate.no_footer", "tracer/sources/qemu_vmstate.py", '        if state[end : end + 5] == _FOOT + head["id"]:', '        if True:',
+          "tests/sources/test_qemu_vmstate.py", "what a guest wrote into a device is taken for a section"),
+    Fault("record.control.anybody", "tracer/sources/qemu_control.py", "        if _CREDENTIALS.unpack(raw)[1] in (0, os.geteuid()):", "        if True:",
+          "tests/sources/test_qemu_control.py", "any user may reset the VM"),
+)
 # fmt: on
 
-FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS
+_JOINED: Final = _KVM + "joined.py"
+_LISTING: Final = _KVM + "listing.py"
+_PAUSE: Final = "replay/vmm_reset.py"
+_READER: Final = "tracer/sources/ftrace.py"
+_VMS: Final = "tracer/sources/ftrace_vms.py"
+_ATTRIBUTES: Final = "tracer/sources/ftrace_attributes.py"
+
+# fmt: off
+HOSTS: Final = (
+    Fault("joined.registers.lists_known", _JOINED, "    state.blind = BLIND", "    state.blind = 0",
+          TEST_JOINED, "what was mapped before the recording is taken for nothing"),
+    Fault("joined.registers.reset_leaves_valid", _RESET, "state.unknown.know(name, VALID)", "pass",
+          TEST_JOINED, "after a reset Valid is taken as not known"),
+    Fault("joined.registers.write_while_unknown", _REGISTERS, "            state.unknown.doubt(name)", "            state.unknown.know(name)",
+          TEST_JOINED, "a write that may have been ignored is believed"),
+    Fault("joined.registers.half", _REGISTERS, "    return U64 if size == 8 else U32 << (32 if offset & 4 else 0)", "    return U64",
+          TEST_JOINED, "a half of a register makes it known whole"),
+    Fault("joined.listing.target", _LISTING, "    return row[1] == got[1] or irq.doubtful or irq.target == UNKNOWN_TARGET", "    return True",
+          TEST_JOINED, "the target in a listing is not compared"),
+    Fault("joined.listing.held", _LISTING, "        return row is None or not _is_held(state, row[0])", "        return True",
+          TEST_JOINED, "a mapped LPI may be missing"),
+    Fault("joined.listing.stray", _LISTING, "        return may_stray(state, got[0])", "        return True",
+          TEST_JOINED, "any LPI may be listed"),
+    Fault("joined.pending.maybe", "replay/targets/kvm_model.py", "(irq is None or irq.shown != state.steps)", "irq is None",
+          TEST_JOINED, "pending is known while vCPUs run"),
+    Fault("host.reset.any_value", "replay/verify.py", "as_reset = not (value ^ fresh) & mask & clause.mask", "as_reset = True",
+          TEST_SYSTEM, "a VMM that restores a VM is taken to reset it"),
+    Fault("host.reset.ran", _PAUSE, "        self.reset, self.before = False, {}", "        pass",
+          TEST_SYSTEM, "a VMM's writes to a running VM are of the last reset"),
+    Fault("host.reset.before", _PAUSE, "            self.before.setdefault(name, before)", "            self.before.update({name: before} if self.reset else {})",
+          TEST_SYSTEM, "redistributors that come before the ITS are of no reset"),
+    Fault("host.reset.orphan_between", "replay/verify.py", '            if component.name == "lpis" and component.wrong:', "            if False:",
+          TEST_SYSTEM, "a listing in the middle of a reset counts"),
+    Fault("host.reset.shared", "replay/verify.py", "        if found[0] == _SHARED:  # by all CPUs, on KVM", "        if False:",
+          TEST_SYSTEM, "one CPU's PROPBASER is not everybody's"),
+    Fault("host.stack.window_moves", _READER, "        if self._window not in (None, offset):", "        if False:",
+          TEST_VMS, "a command is taken from anywhere in the stack"),
+    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - 4:", "        if rest or at > len(stack):",
+          TEST_VMS, "a command is taken from outside of the stack"),
+    Fault("host.stack.zeros", _READER, "        if not any(stack):  # the caller's frame pointer is in it", "        if False:",
+          TEST_VMS, "arrays that a tool prints as zeros are taken for commands"),
+    Fault("host.value.pointer", _ATTRIBUTES, 'span.readable = f.get(b"ptr") is not None and f.get(b"ptr") == f.get(b"sp")', "span.readable = True",
+          TEST_VMS, "a value that stands elsewhere is believed"),
+    Fault("host.value.errno", _ATTRIBUTES, "top.event[at] = 0 if errno else value & (1 << 8 * size) - 1", "top.event[at] = value & (1 << 8 * size) - 1",
+          TEST_VMS, "what a failed read left in memory is its value"),
+    Fault("host.vms.worker", _VMS, "        tgid = None if record.kernel else", "        tgid = None if False else",
+          TEST_VMS, "a worker of the kernel is a VM of its own"),
+    Fault("host.vms.interrupt", _VMS, "            vm = self._by_kvm.get(kvm)", "            vm = self._by_tgid.get(tgid or 0) or self._by_kvm.get(kvm)",
+          TEST_VMS, "an interrupt's MSI is given to whom it interrupted"),
+    Fault("host.vms.unbounded", _VMS, "        if len(self.known) >= MAX_VMS:", "        if False:",
+          TEST_VMS, "a stream can make any number of VMs"),
+    Fault("host.listing.overlap", _VMS, "        overlap = vm.log.busy or sample.inputs != vm.log.inputs", "        overlap = False",
+          TEST_VMS, "a listing is taken to be of one moment"),
+    Fault("host.listing.lists", "tracer/sources/ftrace_samples.py", "        if self.unread or int(match[2]):", "        if False:",
+          TEST_VMS, "a listing with a hole lists all"),
+    Fault("host.returns.ignored", _READER, "                span.end_ns = self._now_ns", "                span.end_ns = span.start_ns",
+          TEST_VMS, "an access ends when it begins"),
+)
+# fmt: on
+
+FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RECORD + HOSTS

@@ -5,141 +5,25 @@ Needs qemu-system-aarch64 and nothing else: the guest is `bare_metal`.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 
 import pytest
 
 from replay import cli
 from replay.judge import judge_file
-from tests.support.bare_metal import COUNTER, START, image
-from tracer.events import KINDS, POWER_ON, SYSTEM
-from tracer.log.opening import open_trace
+from tests.support.bare_metal import image
+from tests.support.recorded_vm import QEMU, holds, markers, needs_qemu, read, resets, until
+from tracer.events import POWER_ON, SYSTEM
 
-QEMU = "qemu-system-aarch64"
-pytestmark = pytest.mark.skipif(
-    shutil.which(QEMU) is None, reason=f"{QEMU} is not installed (apt package qemu-system-arm)"
-)
-MACHINE = (
-    *("-nodefaults", "-M", "virt,gic-version=3,its=on", "-cpu", "cortex-a57", "-m", "128"),
-    *("-display", "none", "-serial", "none"),
-)
-
-
-def itstrace(*words, **more):
-    command = [sys.executable, "-m", "replay.cli", *map(str, words)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Return a function that starts a recorded VM; nothing of it is left behind."""
-    started = []
-
-    def make(*options, **more):
-        started.append(Vm(tmp_path, *options, **more))
-        return started[-1]
-
-    yield make
-    for vm in started:
-        vm.clean_up()
-
-
-class Vm:
-    """A recorded VM, with a monitor of the user's own."""
-
-    def __init__(self, tmp_path, *options, lives=None, **more):
-        guest = tmp_path / "guest.bin"
-        guest.write_bytes(image(lives))
-        self.trace = tmp_path / "t.itstrace"
-        self._path = tmp_path / "qmp"
-        self.recorder = itstrace(
-            *("record", "qemu", "-o", self.trace, "--bound-ms", "50", "--"),
-            *(QEMU, *MACHINE, "-device", f"loader,file={guest},addr={START:#x},cpu-num=0"),
-            *("-qmp", f"unix:{self._path},server=on,wait=off", "-pidfile", tmp_path / "pid"),
-            *options,
-            **more,
-        )
-        self._pidfile = tmp_path / "pid"
-        self._open = []
-
-    def connect(self):
-        monitor = socket.socket(socket.AF_UNIX)
-        monitor.settimeout(20)
-        self._open.append(monitor)
-        until(lambda: monitor.connect_ex(str(self._path)) == 0)
-        self._stream = monitor.makefile("rw")
-        self._open.append(self._stream)
-        self.ask("qmp_capabilities")
-        return self
-
-    def ask(self, command, **arguments):
-        self._stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._stream.flush()
-        for line in self._stream:
-            if "return" in (message := json.loads(line)):
-                return message["return"]
-        raise EOFError
-
-    def lives(self):
-        said = self.ask("human-monitor-command", **{"command-line": f"xp /1gx {COUNTER:#x}"})
-        return int(said.split()[-1], 16)
-
-    @property
-    def pid(self):
-        return int(self._pidfile.read_text())
-
-    def end(self):
-        _, said = self.recorder.communicate(timeout=60)
-        return self.recorder.returncode, said
-
-    def clean_up(self):
-        for each in self._open:
-            each.close()
-        if self._pidfile.exists():  # QEMU removes it when it ends well
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        with self.recorder:
-            self.recorder.kill()
-
-
-def until(true, seconds=20):
-    end = monotonic() + seconds
-    while not true():
-        assert monotonic() < end, "it did not happen"
-        sleep(0.01)
-
-
-def read(path):
-    """Return (file state, header, [(name, fields)]) of a trace."""
-    with open_trace(str(path)) as reader:
-        events = [(KINDS[event[0]].name, event[2:]) for _, frame in reader for event in frame]
-        return reader.status, reader.header, events
-
-
-def resets(events):
-    return [fields[0] if fields else POWER_ON for name, fields in events if name == "reset"]
-
-
-def markers(events):
-    return [fields[0] for name, fields in events if name == "marker"]
-
-
-def holds(path):
-    assert cli.main(["check", str(path)]) == 0
+pytestmark = needs_qemu
 
 
 def test_resets_of_the_guest_are_in_the_trace(start):
-    vm = start(lives=4)
+    vm = start(code=image(4))
     code, said = vm.end()
     assert code == 0, said
     status, header, events = read(vm.trace)
@@ -258,3 +142,21 @@ def test_a_trace_is_not_overwritten(tmp_path, capsys):
     assert cli.main(["record", "qemu", "-o", str(path), "--", QEMU]) == 2
     assert "--force" in capsys.readouterr().err
     assert path.read_text() == "mine"
+
+
+def test_a_ring_keeps_the_last_of_it(start, tmp_path):
+    vm = start(record=["--ring", "4K"]).connect()
+    until(lambda: vm.lives() > 500)
+    assert cli.main(["reset", str(vm.trace)]) == 0
+    before = vm.lives()
+    until(lambda: vm.lives() > before + 500)
+    vm.ask("quit")
+    code, said = vm.end()
+    assert code == 0, said
+    (dump,) = tmp_path.glob("t*.itstrace")
+    assert dump.name in said
+    status, header, events = read(dump)
+    assert status == "clean"
+    assert header.first_seq > 1000
+    assert sum(name == "command" for name, _ in events) > 100
+    holds(dump)

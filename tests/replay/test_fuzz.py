@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import random
 import tracemalloc
@@ -12,8 +13,9 @@ from replay.engine import Engine
 from replay.profiles import find
 from replay.targets.qemu_model import QemuModel
 from replay.verify import verify
-from tests.support.captures import TRACES, TWO_BOOTS, import_bytes
+from tests.support.captures import KEXEC, TRACES, TWO_BOOTS, import_bytes
 from tracer.errors import TracerError
+from tracer.log.header import RUNNING
 from tracer.log.stream import Reader
 from tracer.log.text import TextReader
 
@@ -68,6 +70,33 @@ def test_a_mutated_log_never_meets_a_bug(seed):
     assert again.state() == state
 
 
+KEXEC_LINES = [
+    line
+    for line in gzip.decompress((TRACES / KEXEC).read_bytes()).splitlines(keepends=True)
+    if b"gicv3_" in line and b"value 0x1b" not in line
+]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_mutated_log_never_meets_a_bug_whoever_joins(seed):
+    """With redistributors and acknowledges, over a hand-over or not, from anywhere."""
+    rng = random.Random(seed)
+    start = rng.randrange(len(KEXEC_LINES) - 400)
+    trace = import_bytes(mutate(rng, KEXEC_LINES[start : start + 400]))
+    profile = find(rng.choice(PROFILES))[0]
+
+    def replay():
+        reader = Reader(io.BytesIO(trace))
+        reader.header.starts = RUNNING
+        model = QemuModel(reader.header, profile)
+        verifier, engine = verify(reader, model)
+        return engine.tally, model.state(), [each.statuses() for each in verifier.resets]
+
+    tally, state, words = replay()
+    assert tally.outputs >= tally.divergent
+    assert replay() == (tally, state, words)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_random_inputs_with_complete_ram_are_survived(seed):
     """Registers, queues and tables at random, as a hostile guest would; small steps, deep."""
@@ -99,8 +128,9 @@ def test_random_inputs_with_complete_ram_are_survived(seed):
         else:
             lines.append(f". +0 reg.read offset={offset:#x} value=0x0")
     text = "\n".join(lines) + "\n"
-    for name in PROFILES:
-        reader = TextReader(io.StringIO(text))
+    joined = text.replace("# cpus", '# starts: "running"\n# cpus')
+    for name, trace in ((name, trace) for name in PROFILES for trace in (text, joined)):
+        reader = TextReader(io.StringIO(trace))
         model = QemuModel(reader.header, find(name)[0])
         Engine(reader, model).run()
         snapshot = model.vm.snapshot()

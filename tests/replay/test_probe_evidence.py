@@ -11,6 +11,9 @@ from replay import cli
 from replay.profiles import find
 from replay.targets.qemu_model import QemuModel
 from replay.verify import verify
+from tests.support.captures import PROBED, TRACES
+from tracer.events import NUMBER, PROBE, fields_of
+from tracer.log.stream import Reader, Writer
 from tracer.log.text import TextReader
 
 HEADER = """\
@@ -231,3 +234,66 @@ def test_complete_ram_that_is_read_otherwise_diverges():
     complete = HEADER.replace("observed", "complete")
     _, engine = judge(POWER_ON, dump(0x40200000, 1), header=complete)
     assert [each.kind for each in engine.tally.divergences] == ["mem.read"]
+
+
+# -- a real QEMU, recorded with --probe-resets
+
+
+def real(without=None):
+    """The recorded trace, less what the last probe read by this (kind, offset, cpu)."""
+    reader = Reader(io.BytesIO((TRACES / PROBED).read_bytes()), PROBED)
+    events = [event for _, block in reader for event in block]
+    if without is not None:
+        matching = [at for at, event in enumerate(events) if _place(event) == without]
+        del events[matching[-1]]
+    out = io.BytesIO()
+    writer = Writer(out, reader.header, bound_ms=0)
+    for event in events:
+        writer.add(event)
+    writer.close()
+    again = Reader(io.BytesIO(out.getvalue()), PROBED)
+    return verify(again, QemuModel(again.header, find(again.header.profile)[0]))
+
+
+def _place(event):
+    """(kind, offset, cpu) of a probe's read of a register."""
+    fields = fields_of(event)
+    if fields.get("origin") != PROBE:
+        return None
+    return event[0], fields["offset"], fields.get("cpu")
+
+
+def test_every_reset_of_a_real_qemu_that_was_probed_is_verified():
+    verifier, engine = real()
+    assert engine.tally.divergences == []
+    assert [(each.how, each.word, each.observed) for each in verifier.resets] == [
+        ("power_on", "verified", 24),
+        ("system", "verified", 24),
+        ("system", "verified", 24),
+    ]
+    # One device and one collection a life, which bare_metal maps and nobody unmaps.
+    assert [each.left_in_ram for each in verifier.resets] == [
+        {},
+        *[{"devices": 1, "collections": 1}] * 2,
+    ]
+
+
+# What bare_metal reads itself before it writes anything.
+GUEST_READS = {"GITS_TYPER", "GITS_CREADR"}
+
+
+@pytest.mark.parametrize("name", sorted({*ITS, *GICR} - GUEST_READS))
+def test_a_read_that_the_real_probe_lacks_is_one_that_is_not_looked_at(name):
+    if name in ITS:
+        place = (NUMBER["reg.read"], int(ITS[name][0], 0), None)
+    else:
+        place = (NUMBER["gicr.read"], int(GICR[name][1], 0), GICR[name][0])
+    resets = real(place)[0].resets
+    unseen = {name} | (MAPPINGS if name.startswith(("GITS_CTLR", "GITS_CB", "GITS_BA")) else set())
+    assert [each.word for each in resets] == ["verified", "verified", "equal"]
+    words = resets[-1].statuses()
+    assert {each for each, word in words.items() if word == "unproven"} == unseen
+
+
+def test_what_the_guest_reads_itself_needs_no_probe():
+    assert real((NUMBER["reg.read"], 0x90, None))[0].resets[-1].word == "verified"

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,16 +21,31 @@ from replay.engine import Engine, Tally
 from replay.profiles import find
 from replay.targets.kvm_model import KvmModel
 from replay.verify import verify
+from tests.support.ftrace_text import (
+    INIT,
+    SHOWN_INIT,
+    asked,
+    back,
+    cmd,
+    got,
+    msi,
+    record,
+    shown,
+    split,
+    take,
+    told,
+    without_times,
+    write,
+)
 from tracer.errors import SourceError
 from tracer.events import Event, fields_of, kind_name
 from tracer.log.codec import check_events
 from tracer.log.header import Header
 from tracer.log.stream import Reader, Writer
-from tracer.log.text import format_event
 from tracer.sources import ftrace, qemu_log, vectors
 from tracer.sources.ftrace_order import MAX_WAITING
-from tracer.sources.ftrace_vms import Vm, Vms
-from tracer.sources.lines import MAX_LINE_BYTES, LineReader
+from tracer.sources.ftrace_vms import Vms
+from tracer.sources.lines import MAX_LINE_BYTES
 from tracer.sources.stats import Stats
 
 ROOT = Path(__file__).parents[2]
@@ -44,23 +58,6 @@ each_capture = pytest.mark.parametrize("path", [LINUX, UNIT_TEST], ids=["linux",
 @cache
 def text_of(path: Path) -> str:
     return gzip.decompress(path.read_bytes()).decode()
-
-
-def split(data: bytes, **options) -> tuple[Vms, dict[str, tuple[Header, list[Event]]]]:  # type: ignore[no-untyped-def]
-    """Return VM -> its header and its events, as a splitter gives them line by line."""
-    lines = LineReader(io.BytesIO(data), "the.txt")
-    vms = Vms(**options)
-    found: dict[str, tuple[Header, list[Event]]] = {}
-    for line in lines:
-        take(found, vms.take(line, complete=lines.complete))
-    take(found, vms.end())
-    return vms, found
-
-
-def take(found: dict[str, tuple[Header, list[Event]]], given: list[tuple[Vm, list[Event]]]) -> None:
-    for vm, events in given:
-        assert vm.header is not None
-        found.setdefault(vm.id, (vm.header, []))[1].extend(events)
 
 
 def imported(data: bytes) -> tuple[list[Event], Stats]:
@@ -89,67 +86,12 @@ def replayed(text: str) -> tuple[Engine, Tally, KvmModel]:
     return engine, engine.run(), model
 
 
-def shown(events: Iterable[Event]) -> list[str]:
-    return [format_event(seq, event).split(" ", 1)[1] for seq, event in enumerate(events)]
-
-
-def record(
-    seconds: float, what: str, thread: int = 7, cpu: int = 0, comm: str = "CPU 0/KVM"
-) -> str:
-    return f" {comm}-{thread}     [{cpu:03d}] d..1. {seconds:11.6f}: {what}\n"
-
-
-def without_times(events: Iterable[Event]) -> list[str]:
-    return [re.sub(r"^\S+ ", "", line) for line in shown(events)]
-
-
 def story(text: str, wanted: str) -> Stats:
     """Import the records and compare with events without times."""
     events, stats = imported(text.encode())
     check_events(events)
     assert without_times(events) == textwrap.dedent(wanted).strip().splitlines()
     return stats
-
-
-def write(gpa: int, value: int, size: int = 8) -> str:
-    return f"kvm_mmio: mmio write len {size} gpa {gpa:#x} val {value:#x}"
-
-
-def asked(gpa: int, size: int = 8) -> str:
-    return f"kvm_mmio: mmio unsatisfied-read len {size} gpa {gpa:#x} val 0x0"
-
-
-def got(gpa: int, value: int, size: int = 8) -> str:
-    return f"kvm_mmio: mmio read len {size} gpa {gpa:#x} val {value:#x}"
-
-
-def cmd(*words: int, caller: str = "vgic_its_process_commands+0xbc/0xa5c") -> str:
-    fields = " ".join(f"dw{at}={word:#x}" for at, word in enumerate(words))
-    return f"cmd: ({caller} <- kvm_read_guest) {fields}"
-
-
-def msi(name: str, event_id: int = 2, device_id: int = 8, addr: int = 0x8090040) -> str:
-    function = "vgic_its_inject_msi" if name == "msi" else "vgic_its_inject_cached_translation"
-    return f"{name}: ({function}+0x0/0xb0) addr={addr:#x} data={event_id:#x} devid={device_id:#x}"
-
-
-def back(name: str, value: object) -> str:
-    return f"{name}: (caller+0x74/0xc0 <- function) ret={value}"
-
-
-INIT = (
-    "set_attr: (vgic_its_set_attr+0x0/0x380) flags=0 group=4 attr=0x0 uaddr=0x0 val=0x0",
-    back("set_attr_ret", 0),
-)
-
-
-def told(records: Iterable[str]) -> str:
-    """Return records of one thread, 1 ms apart, behind the VMM's INIT."""
-    lines = [record(1 + at / 1000, each) for at, each in enumerate((*INIT, *records))]
-    return "".join(lines)
-
-
-SHOWN_INIT = "context cpu=0 thread=7\ninit\nattr.result cause=1 errno=0\n"
 
 
 # --- real captures, counted a second way

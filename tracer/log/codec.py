@@ -81,6 +81,17 @@ def pack_events(first_seq: int, events: list[Event]) -> bytes:
     return payload
 
 
+def count_events(raw: bytes) -> int:
+    """Return how many events a writer's payload holds, without a look at them."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(raw[:_COUNT_BYTES])
+    unpacker.read_array_header()
+    unpacker.skip()
+    count: int = unpacker.read_array_header()
+    return count
+
+
+_COUNT_BYTES: Final = 1 + 9 + 5  # an array of two, a number, the head of an array
 _SIZED: Final = frozenset(
     kind
     for kind, cls in KINDS.items()
@@ -102,17 +113,54 @@ def pack_map(value: dict[str, Any]) -> bytes:
     return payload
 
 
+def checkpoint_parts(checkpoint: bytes) -> list[bytes]:
+    """Return the payloads of the frames that hold a checkpoint together."""
+    size = fmt.CHECKPOINT_PART_BYTES
+    pieces = [checkpoint[at : at + size] for at in range(0, len(checkpoint), size)]
+    return [
+        msgpack.packb([number, len(pieces), piece], use_bin_type=True)
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def unpack_checkpoint_part(raw: bytes) -> tuple[int, int, bytes]:
+    """Return (number, how many there are, bytes) of one frame of a checkpoint."""
+    most = -(-fmt.MAX_CHECKPOINT_BYTES // fmt.CHECKPOINT_PART_BYTES)
+    try:
+        value = msgpack.unpackb(
+            raw, max_array_len=3, max_map_len=0, max_str_len=0, max_ext_len=0,
+            max_bin_len=fmt.CHECKPOINT_PART_BYTES,
+        )  # fmt: skip
+    except _MSGPACK_ERRORS as error:
+        raise _msgpack_error(error) from error
+    match value:
+        case [int(number), int(count), bytes(data)] if 0 <= number < count <= most:
+            return number, count, data
+    raise PayloadError("a checkpoint must come in parts [number, how many there are, bytes]")
+
+
 def unpack_map(raw: bytes) -> dict[str, Any]:
     """Return the map of a header, index or end frame."""
+    return _unpack_map(raw, fmt.MAX_FRAME_RAW_BYTES, fmt.MAX_HEADER_ITEMS, fmt.MAX_TEXT_BYTES)
+
+
+def unpack_plain(raw: bytes, most: int) -> dict[str, Any]:
+    """Return the map of a checkpoint of at most `most` bytes: within it, sizes are its own."""
+    if len(raw) > most:
+        raise PayloadError(f"there must be at most {most} bytes, not {len(raw)}")
+    return _unpack_map(raw, most, most, most)
+
+
+def _unpack_map(raw: bytes, most: int, items: int, length: int) -> dict[str, Any]:
     try:
-        _skip(raw)
+        _skip(raw, most)
         value = msgpack.unpackb(
             raw,
             strict_map_key=True,
-            max_map_len=fmt.MAX_HEADER_ITEMS,
-            max_array_len=fmt.MAX_HEADER_ITEMS,
-            max_str_len=fmt.MAX_TEXT_BYTES,
-            max_bin_len=fmt.MAX_TEXT_BYTES,
+            max_map_len=items,
+            max_array_len=items,
+            max_str_len=length,
+            max_bin_len=length,
             max_ext_len=0,
             ext_hook=_no_extension,
         )
@@ -123,9 +171,9 @@ def unpack_map(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def _skip(raw: bytes) -> None:
+def _skip(raw: bytes, most: int) -> None:
     """Step over `raw` without making anything of it: arrays then hold as much as they claim."""
-    unpacker = msgpack.Unpacker(max_buffer_size=fmt.MAX_FRAME_RAW_BYTES)
+    unpacker = msgpack.Unpacker(max_buffer_size=most)
     unpacker.feed(raw)
     unpacker.skip()
 

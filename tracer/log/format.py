@@ -20,6 +20,7 @@ HEADER: Final = 1
 EVENTS: Final = 2
 INDEX: Final = 3
 END: Final = 4
+CHECKPOINT: Final = 5
 
 CODEC_NONE: Final = 0
 CODEC_ZLIB: Final = 1
@@ -38,6 +39,8 @@ MAX_HEADER_ITEMS: Final = 65_536
 MAX_NESTING: Final = 4
 MAX_HEADER_NESTING: Final = 8
 MAX_INDEX_ENTRIES: Final = 32_768
+MAX_CHECKPOINT_BYTES: Final = 4 << 20
+CHECKPOINT_PART_BYTES: Final = 1 << 20
 MAX_PROBLEMS_LISTED: Final = 1000
 ZSTD_WINDOW_LOG_MAX: Final = 23
 # Sequence numbers and their sum with a frame's events stay below this.

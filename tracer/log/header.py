@@ -13,6 +13,7 @@ from tracer.log import format as fmt
 from tracer.log.codec import PayloadError, brief, check_plain
 
 RECORDER: Final = "itstrace"
+IN_PROCESS: Final = "recorder"  # the source of a device that is under test
 POWER_ON: Final = "power_on"
 RUNNING: Final = "running"
 

@@ -11,7 +11,7 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from operator import itemgetter
 from typing import BinaryIO, Final
@@ -23,10 +23,13 @@ from tracer.log.codec import (
     PayloadError,
     brief,
     check_sizes,
+    checkpoint_parts,
     compress,
+    count_events,
     decompress,
     pack_events,
     pack_map,
+    unpack_checkpoint_part,
     unpack_events,
     unpack_map,
 )
@@ -38,6 +41,11 @@ _PREAMBLE_AND_CHAIN: Final = fmt.PREAMBLE.pack(fmt.MAGIC, fmt.VERSION)
 
 def _link(chain: bytes, frame: bytes) -> bytes:
     return blake2b(chain + frame, digest_size=fmt.CHAIN_SIZE_BYTES).digest()
+
+
+def checkpoint_digest(checkpoint: bytes) -> str:
+    """Return what a header's `base_digest` says of a checkpoint."""
+    return blake2b(checkpoint, digest_size=fmt.CHAIN_SIZE_BYTES).hexdigest()
 
 
 class Writer:
@@ -57,7 +65,13 @@ class Writer:
         bound_ms: int = fmt.DEFAULT_BOUND_MS,
         fsync: bool = False,
         name: str = "trace",
+        checkpoint: bytes | None = None,
+        background: bool = False,
     ) -> None:
+        """`checkpoint` is the state before the header's first event, of which we know nothing.
+
+        `background`: `add` never waits for the file, a thread writes; who adds looks at `held`.
+        """
         if not 1 <= bound_events <= fmt.MAX_EVENTS_PER_FRAME:
             raise ValueError(f"bound_events must be 1 to {fmt.MAX_EVENTS_PER_FRAME}")
         self._out = out
@@ -76,11 +90,19 @@ class Writer:
         self._refused: list[str] = []  # events left out of which nobody was told yet
         self._offset = 0
         self._chain = _link(b"", _PREAMBLE_AND_CHAIN)
+        if checkpoint is not None:
+            header = replace(header, base_digest=checkpoint_digest(checkpoint))
         head = self._checked_header(header)
         self._write(_PREAMBLE_AND_CHAIN)
         self._frame(fmt.HEADER, head, fmt.CODEC_NONE)
+        for part in checkpoint_parts(checkpoint or b""):
+            self._frame(fmt.CHECKPOINT, part, codec)
+        self._background = background
         self._stop = threading.Event()
-        self._watcher = self._watch(bound_ms) if bound_ms else None
+        self._wake = threading.Event()
+        self._watcher = (
+            self._watch(bound_ms or fmt.DEFAULT_BOUND_MS) if bound_ms or background else None
+        )
 
     def _checked_header(self, header: Header) -> bytes:
         """Return the header's payload; WriteError for one that no reader would take."""
@@ -101,7 +123,9 @@ class Writer:
 
     def _watch(self, bound_ms: int) -> threading.Thread:
         def watch() -> None:
-            while not self._stop.wait(bound_ms / 2000):
+            while not self._stop.is_set():
+                self._wake.wait(bound_ms / 2000)
+                self._wake.clear()
                 try:
                     with self._lock:
                         self._flush()
@@ -117,6 +141,21 @@ class Writer:
         """The sequence number of the next event."""
         return self._next_seq + len(self._events)
 
+    @property
+    def held(self) -> int:
+        """How many events are not in the file yet."""
+        return len(self._events)
+
+    @property
+    def failed(self) -> WriteError | None:
+        """Why nothing can be written any more."""
+        return self._failed
+
+    @property
+    def size_bytes(self) -> int:
+        """How much is in the file."""
+        return self._offset
+
     def add(self, event: Event) -> None:
         """Append one event tuple `(kind, dt_ns, field, ...)`.
 
@@ -129,7 +168,10 @@ class Writer:
         events = self._events
         events.append(event)
         if len(events) >= self._bound_events:
-            self.flush()
+            if self._background:
+                self._wake.set()
+            else:
+                self.flush()
 
     def flush(self) -> None:
         """Write what was kept back as one frame.
@@ -194,7 +236,10 @@ class Writer:
         stored = compress(raw, codec)
         if len(stored) >= len(raw):
             stored, codec = raw, fmt.CODEC_NONE
-        head = fmt.FRAME.pack(fmt.SYNC, kind, codec, 0, len(stored), len(raw), self._chain)
+        self._put_frame(kind, codec, stored, len(raw))
+
+    def _put_frame(self, kind: int, codec: int, stored: bytes, raw_size: int) -> None:
+        head = fmt.FRAME.pack(fmt.SYNC, kind, codec, 0, len(stored), raw_size, self._chain)
         frame = b"".join(
             (head, fmt.CRC.pack(zlib.crc32(head)), stored, fmt.CRC.pack(zlib.crc32(stored)))
         )
@@ -217,11 +262,23 @@ class Writer:
             raise self._failed from error
         self._offset += len(data)
 
+    def copy(self, frame: bytes, raw: bytes) -> None:
+        """Append an event frame of another trace; `raw` is its payload.
+
+        Only what stands before it differs, so that neither events nor times are looked at: they
+        must follow those before, and the index does not know of them.
+        """
+        kind, codec, _, stored_size = fmt.FRAME.unpack_from(frame)[1:5]
+        start = fmt.FRAME_HEAD_SIZE_BYTES
+        stored = frame[start : start + stored_size]
+        with self._lock:
+            self._flush()
+            self._put_frame(kind, codec, stored, len(raw))
+            self._next_seq += count_events(raw)
+
     def close(self) -> None:
         """Write the index and the end frame; the file then has a clean end."""
-        self._stop.set()
-        if self._watcher:
-            self._watcher.join()
+        self._end_watch()
         self.flush()
         with self._lock:
             index = [list(entry) for entry in self._index]
@@ -231,11 +288,15 @@ class Writer:
 
     def abandon(self) -> None:
         """Stop without a clean end: what was kept back is written if it can be."""
-        self._stop.set()
-        if self._watcher:
-            self._watcher.join()
+        self._end_watch()
         if self._failed is None:
             self.flush()
+
+    def _end_watch(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._watcher:
+            self._watcher.join()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +356,16 @@ class Reader:
         NotATrace, NewerTrace, DamagedTrace: when not even the header can be read.
     """
 
-    def __init__(self, stream: BinaryIO, name: str = "trace") -> None:
+    def __init__(self, stream: BinaryIO, name: str = "trace", *, follow: bool = False) -> None:
+        """`follow`: the stream waits for more at its end, so that only the end frame ends it."""
         self.name = name
+        self._follow = follow
         self.problems: list[Problem] = []
         self.problem_count = 0
         self.ended = False
         self._wasted = 0  # bytes of payloads that were read in vain, looking for a way on
         self._before = b""  # the chain before the last whole frame
+        self._last: tuple[bytes, bytes] = (b"", b"")  # the last whole frame, and its payload
         self.events = 0
         self.next_seq = 0
         self.unknown_frames = 0
@@ -310,6 +374,7 @@ class Reader:
         self._anchored = True  # whether the chain is known: not right after damage
         self.chain = self._preamble()
         self.header = self._header()
+        self.checkpoint = self._checkpoint() if self.header.base_digest else None
 
     def _preamble(self) -> bytes:
         raw = self._source.peek(fmt.PREAMBLE.size)
@@ -349,6 +414,41 @@ class Reader:
         self.next_seq = header.first_seq
         return header
 
+    def _checkpoint(self) -> bytes | None:
+        """Return the state before the first event, None when the file holds none or not all of it."""
+        source, parts, count = self._source, bytearray(), 1
+        number = 0
+        while number < count:
+            start = source.offset
+            if self._next_kind() != fmt.CHECKPOINT:
+                break
+            frame = self._next_frame()
+            if isinstance(frame, Problem):
+                self._problem(frame.offset, f"checkpoint: {frame.what}", frame.kind)
+                return None
+            try:
+                part, count, data = unpack_checkpoint_part(frame[1])
+                if part != number or len(parts) + len(data) > fmt.MAX_CHECKPOINT_BYTES:
+                    raise PayloadError(f"part {part} of a checkpoint is out of place")
+            except PayloadError as error:
+                self._problem(start, str(error), "damaged")
+                return None
+            parts += data
+            number += 1
+        if not number:
+            return None
+        if number < count or checkpoint_digest(bytes(parts)) != self.header.base_digest:
+            whole = number == count or source.peek(1)
+            what = "the checkpoint is not the one that the header names"
+            self._problem(source.offset, what, "damaged" if whole else "cut")
+            return None
+        return bytes(parts)
+
+    def _next_kind(self) -> int | None:
+        """Return the type that the frame here claims, None at the end."""
+        head = self._source.peek(len(fmt.SYNC) + 1)
+        return head[-1] if len(head) > len(fmt.SYNC) and head.startswith(fmt.SYNC) else None
+
     @property
     def status(self) -> str:
         """`clean`, `cut` (no clean end: the recorder was stopped) or `damaged`, as far as read."""
@@ -356,7 +456,7 @@ class Reader:
         return "damaged" if "damaged" in kinds else "cut" if kinds else "clean"
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
-        while True:
+        while not (self._follow and self.ended):
             start = self._source.offset
             if not self._source.peek(1):
                 if not self.ended:
@@ -375,6 +475,16 @@ class Reader:
             found = self._content(start, *frame)
             if found is not None:
                 yield found
+
+    def event_frames(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (frame, payload) of each event frame, unlike iterating without its events."""
+        while self._source.peek(1):
+            frame = self._next_frame()
+            if isinstance(frame, Problem):
+                self._problem(frame.offset, frame.what, frame.kind)
+                return
+            if frame[0] == fmt.EVENTS:
+                yield self._last
 
     def _next_frame(self) -> tuple[int, bytes] | Problem:
         """Return (type, raw payload) and step over the frame, or say what is wrong here."""
@@ -416,6 +526,7 @@ class Reader:
         self.chain = _link(chain, frame)
         self._anchored = True
         self.last_good_offset = source.offset
+        self._last = (frame, raw)
         return kind, raw
 
     def _short_head(self, start: int, head: bytes) -> Problem:

@@ -128,6 +128,7 @@ class TextReader:
         self.problems: list[Problem] = []
         self.events = 0
         self.chain = b""
+        self.checkpoint: bytes | None = None
         self._stream = stream
         self._line_number = 0
         self._pending: str | None = None

@@ -122,10 +122,9 @@ class Ftrace(Spans):
         """The record says nothing of an ITS's."""
         self._skip()
 
-    def _close(self, span: Span) -> None:
+    def _ending(self, span: Span) -> None:
         commands = [event for _, event in span.effects if event[0] == _COMMAND]
         self.queue.place_commands(span, list(zip(commands, span.gpas, strict=False)))
-        super()._close(span)
         if span.expects and not commands:
             self.tell("commands ran that are not shown: there is no record of cmd")
 
@@ -214,12 +213,14 @@ class Ftrace(Spans):
             known = gpa is not None and self.queue.holds(gpa)
             if gpa is None:
                 self.tell("which records are commands is not shown: callers are addresses")
+        top = self._top()
+        owner = top if top is not None and top.event[0] == _REG_WRITE else None
         words = self._words(f, offset) if known else None
         if words is None:
             self._skip()
+            if known and owner is not None:
+                owner.expects = False  # why it is not shown is told already
             return
-        top = self._top()
-        owner = top if top is not None and top.event[0] == _REG_WRITE else None
         if owner is not None and len(owner.gpas) >= MAX_COMMANDS:
             self.tell("one access ran more commands than a queue holds: the rest is not used")
             return
@@ -235,6 +236,9 @@ class Ftrace(Spans):
         stack = f[b"stk"]
         if offset is None or not isinstance(stack, tuple):
             self.tell("a command is not shown: where it was read to was not recorded")
+            return None
+        if not any(stack):  # the caller's frame pointer is in it
+            self.tell("commands are not shown: trace-cmd and perf print arrays as zeros")
             return None
         at, rest = divmod(offset, ft.WORD_BYTES)
         if rest or not 0 <= at <= len(stack) - 4:

@@ -153,6 +153,8 @@ def _set_up_gic(log: Ftrace, group: int, attr: int, value: int | None) -> None:
     log.made(born=True)
     if group == ft.GROUP_ADDR and value is not None:
         log.places.set_gic(attr, value)
+    if group == ft.GIC_GROUP_IRQS and value is not None:
+        value &= _U32
     log.begin(_ATTR, _GIC, group, attr, value if group != ft.GROUP_CTRL else None)
 
 

@@ -8,6 +8,7 @@ and a replay must not judge them. Counterpart: `ftrace`, which knows where an in
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -69,8 +70,10 @@ def _note(time_ns: int, event: tuple[Any, ...]) -> Span:
 class Order:
     """The spans that have begun and cannot be given out yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, ending: Callable[[Span], None] = lambda span: None) -> None:
+        """`ending` is called when a span ends, while something can still be added to it."""
         self.out: list[Event] = []
+        self._ending = ending
         self._waiting: deque[Span] = deque()
         self._busy: dict[int, int] = {}  # thread -> when the last that was given out ended
         self._context: tuple[int | None, int | None, bool] | None = None
@@ -106,6 +109,7 @@ class Order:
         """End a span; nothing can be added to it any more."""
         if span.closed:
             return
+        self._ending(span)
         span.closed = True
         for other in self._waiting:
             if other is not span and span.meets(other):

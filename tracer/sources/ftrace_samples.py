@@ -17,6 +17,7 @@ MAX_SAMPLES: Final = 64  # that are being read at the same time
 MAX_ROWS: Final = 65_536  # of one listing: as many as there are LPIs
 
 _PROBE, _LPI, _ITS = NUMBER["probe"], NUMBER["lpi.live"], NUMBER["its.live"]
+_LISTS: Final = ((_LPI, 1), (_ITS, 2))
 _BEGIN, _END = (ev.EDGES.index(each) for each in ("begin", "end"))
 
 
@@ -71,13 +72,25 @@ class Sample:
         seen = -1 if target == ft.NOT_MAPPED else target
         return [_ITS, 0, 0, self.device, event, intid, seen, icid]
 
-    def events(self, time_ns: int, end: bytes) -> list[tuple[int, list[Any]]] | None:
-        """Return the probe with its rows, (ns, event); None when its end cannot be read."""
+    def events(self, time_ns: int, end: bytes) -> list[list[tuple[int, list[Any]]]] | None:
+        """Return a probe for each list, with its rows, (ns, event); None for an end that is none."""
         match = ft.SAMPLE_END.fullmatch(end.strip())
         if match is None:
             return None
         lists = int(match[3])
         if self.unread or int(match[2]):
             lists = 0  # something of it is not here: no row is missing by that
-        begin = (self.start_ns, [_PROBE, 0, _BEGIN, 0, lists])
-        return [begin, *self.rows, (time_ns, [_PROBE, 0, _END, 0, lists])]
+        probes = [
+            self._probe(time_ns, kind, lists & which)
+            for kind, which in _LISTS
+            if self._has(kind, lists & which)
+        ]
+        return probes or [self._probe(time_ns, _LPI, 0)]
+
+    def _has(self, kind: int, listed: int) -> bool:
+        return bool(listed) or any(event[0] == kind for _, event in self.rows)
+
+    def _probe(self, time_ns: int, kind: int, listed: int) -> list[tuple[int, list[Any]]]:
+        rows = [row for row in self.rows if row[1][0] == kind]
+        begin = (self.start_ns, [_PROBE, 0, _BEGIN, 0, listed])
+        return [begin, *rows, (time_ns, [_PROBE, 0, _END, 0, listed])]

@@ -24,7 +24,7 @@ class Spans:
 
     def __init__(self, stats: Stats) -> None:
         self.stats = stats
-        self._order = Order()
+        self._order = Order(self._ending)
         self._open: dict[int, list[Span]] = {}  # thread -> its spans, an interrupt's on top
         self._told: set[str] = set()
         self._now_ns = self._thread = self._cpu = 0
@@ -91,16 +91,16 @@ class Spans:
 
     def _pop(self) -> None:
         stack = self._open[self._thread]
-        self._close(stack.pop())
+        self._order.close(stack.pop())
         if not stack:
             del self._open[self._thread]
 
     def _end(self, thread: int) -> None:
         for span in self._open.pop(thread, ()):
-            self._close(span)
+            self._order.close(span)
 
-    def _close(self, span: Span) -> None:
-        self._order.close(span)
+    def _ending(self, span: Span) -> None:
+        """A span ends."""
 
     def _effect(self, span: Span | None, kind: int, *values: Any) -> None:
         """Add an output to what caused it; without one its cause is not known."""

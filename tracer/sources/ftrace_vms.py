@@ -38,8 +38,9 @@ DEFAULT_VERSION: Final = "6.1.192"  # of a kernel that nothing tells
 _BINDING: Final = frozenset(
     (b"set_attr", b"get_attr", b"gset_attr", b"gget_attr", b"rd", b"savep", b"create")
 )
-# In whose thread these come says nothing: an interrupt's, or a worker's.
-_ANYWHERE: Final = frozenset((b"msic", b"msic_ret"))
+# In whose thread these come says nothing: an interrupt's, or a worker's. They name no VM, but
+# what the same thread did right before them does.
+_ANYWHERE: Final = frozenset((b"msic_ret", b"msi_ret"))
 _ITS_KINDS: Final = frozenset(
     NUMBER[name]
     for name in (
@@ -91,6 +92,7 @@ class Vms:
         self._now_ns = 0
         self._lost = 0
         self._early: list[Callable[[Vm], None]] = []
+        self._whole: list[tuple[Vm, list[Event]]] = []  # events that are complete, until they go
 
     def take(self, line: bytes | None, *, complete: bool = True) -> list[tuple[Vm, list[Event]]]:
         """Take a line (None: one that is too long); return each VM's events that are whole now.
@@ -102,18 +104,23 @@ class Vms:
         """
         self.stats.lines += 1
         self._line(line, complete=complete)
-        touched = self._resolve()
+        self._resolve()
         if self._now_ns - self._ticked_ns >= TICK_NS:
             self._ticked_ns = self._now_ns
-            touched = list(self.known.values())
-        return [each for vm in touched for each in self._ready(vm, vm.log.give(self._now_ns))]
+            for vm in self.known.values():
+                self._give(vm)
+        whole, self._whole = self._whole, []
+        return [each for vm, events in whole for each in self._ready(vm, events)]
 
     def end(self) -> list[tuple[Vm, list[Event]]]:
         """Return what is left when nothing more comes."""
         self._resolve(last=True)
         self._lost_at_end()
-        vms = list(self.known.values())
-        return [each for vm in vms for each in self._ready(vm, vm.log.finish(), last=True)]
+        self._whole += [(vm, vm.log.finish()) for vm in self.known.values()]
+        return [each for vm, events in self._whole for each in self._ready(vm, events, last=True)]
+
+    def _give(self, vm: Vm) -> None:
+        self._whole.append((vm, vm.log.give(self._now_ns)))
 
     # -- lines
 
@@ -191,9 +198,8 @@ class Vms:
             self.facts.thread(record.thread, record.tgid)
         self._waiting.append(record)
 
-    def _resolve(self, *, last: bool = False) -> list[Vm]:
-        """Give waiting records to their VMs, in order; return the VMs that got some."""
-        touched: dict[str, Vm] = {}
+    def _resolve(self, *, last: bool = False) -> None:
+        """Give waiting records to their VMs, in order."""
         waiting = self._waiting
         while waiting:
             record = waiting[0]
@@ -207,10 +213,9 @@ class Vms:
                 self.stats.ours -= 1
                 self.stats.skipped += 1
                 continue
-            touched[vm.id] = vm
             vm.log.take(record)
             vm.gone = vm.gone or record.name == b"destroy"
-        return list(touched.values())
+            self._give(vm)
 
     def _wanted(self, vm: Vm) -> bool:
         return self._only is None or vm.tgid == self._only
@@ -337,8 +342,8 @@ class Vms:
         self._samples[number] = Sample(tgid, record.time_ns, inputs)
 
     def _sample_ends(self, record: Record, sample: Sample, text: bytes) -> None:
-        events = sample.events(record.time_ns, text)
-        if events is None:
+        probes = sample.events(record.time_ns, text)
+        if probes is None:
             self._gap("the end of a listing cannot be read")
             return
         vm = self._by_tgid.get(sample.tgid) or self._made(str(sample.tgid), sample.tgid)
@@ -346,7 +351,9 @@ class Vms:
             return
         if sample.vcpus and vm.log.places.cpus is None:
             vm.log.places.cpus = sample.vcpus
-        vm.log.listed(events, overlap=vm.log.busy or sample.inputs != vm.log.inputs)
+        overlap = vm.log.busy or sample.inputs != vm.log.inputs
+        for probe in probes:
+            vm.log.listed(probe, overlap=overlap)
 
     # -- headers
 

@@ -37,15 +37,22 @@ class _Ahead(io.RawIOBase):
 
 
 class LineReader:
-    """Splits a binary stream into lines; `sniff` looks at its beginning without losing it."""
+    """Splits a binary stream into lines; `sniff` looks at its beginning without losing it.
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    One that is `plain` is not read before its lines are asked for; another may be gzip.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str, *, plain: bool = False) -> None:
         self.name = name
         self.complete = True  # whether the last line ended in a newline
         self._packed = False
         self._stream = stream
         head = b""
-        while len(head) < len(_GZIP_MAGIC) and (more := self._read(len(_GZIP_MAGIC) - len(head))):
+        while (
+            not plain
+            and len(head) < len(_GZIP_MAGIC)
+            and (more := self._read(len(_GZIP_MAGIC) - len(head)))
+        ):
             head += more
         self._head = head
         if head == _GZIP_MAGIC:

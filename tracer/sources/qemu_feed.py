@@ -40,11 +40,11 @@ class Feed:
             else:
                 self._dropped += data.count(b"\n")
 
-    def call(self, function: Callable[[], None]) -> None:
+    def call(self, function: Callable[[], None], *, counts: bool = True) -> None:
         """Have `function` called when what was handed on before has been read; may wait, too.
 
-        One that was handed on last is not called twice, and one that there is no room for counts
-        as a line that was dropped.
+        One that was handed on last is not called twice. One that there is no room for is dropped,
+        and counts as a line if it `counts`.
         """
         with self._changed:
             if self._items and self._items[-1] is function:
@@ -52,7 +52,7 @@ class Feed:
             if self._has_room():
                 self._append(function)
             else:
-                self._dropped += 1
+                self._dropped += counts
 
     def _has_room(self) -> bool:
         """Whether more can be taken; waits for it, or else says first what was dropped before."""

@@ -46,7 +46,7 @@ class Guard:
 
     def undo(self, questions: Sequence[Ask]) -> None:
         """Say what else is to be asked of the monitor when we are gone."""
-        self._state["undo"] = [list(question) for question in questions]
+        self._state["undo"] = [list(question[:2]) for question in questions]
         self._tell()
 
     def dismiss(self) -> None:

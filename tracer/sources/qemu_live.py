@@ -27,6 +27,7 @@ from tracer.sources.qemu_feed import Feed
 from tracer.sources.qemu_guard import Guard
 from tracer.sources.qemu_machine import Machine, learn
 from tracer.sources.qemu_probe import Log, Prober
+from tracer.sources.qemu_vmstate import StateFile
 from tracer.sources.qmp import RESETS, Ask, Qmp, Talk
 
 MAX_LEARN_SECONDS: Final = 10.0
@@ -72,6 +73,7 @@ class Vm(Protocol):
 
     log: int
     monitor: socket.socket
+    state: StateFile  # where it saves the state of its devices
     joined: bool  # whether the monitor's end is QEMU's, and we may leave before
     follows: bool  # whether the log is a file that may grow
     waits: bool  # whether the VM stands still until we have looked at it
@@ -119,6 +121,7 @@ class LiveQemu:
         self._rest = b""  # a line that has not ended, when lines may be dropped
         self.ended = self._leaving = False
         self._failure: BaseException | None = None
+        self._wait_ms = _LOOK_AGAIN_MS
         self._learned = Event()
         self._leaves_at = 0.0  # when the monitor said so
         self._tick = self._tick_now  # one object, which the feed knows again
@@ -127,7 +130,7 @@ class LiveQemu:
         self._undo: Sequence[Ask] = ()
         self._guard = Guard(vm.monitor, paused=vm.waits)
         self._qmp = Qmp(vm.monitor)
-        self._prober = Prober(self.machine, lambda: self.log, skip, self._guard)
+        self._prober = Prober(self.machine, lambda: self.log, skip, self._guard, vm.state)
         self._poll = select.poll()
         for fd in (vm.monitor.fileno(), self._wake):
             self._poll.register(fd, select.POLLIN)
@@ -205,13 +208,14 @@ class LiveQemu:
         over = self._vm.gone() or self._over()
         self._unstick()
         self._qmp.look_at_clock()
-        wait_ms = _FOLLOW_MS if self._vm.follows else _LOOK_AGAIN_MS
-        ready = self._ready(0 if over or self._qmp.call else wait_ms)
+        ready = self._ready(0 if over or self._qmp.call else self._wait_ms)
         self._take_requests(ready)
         if self._vm.monitor.fileno() not in ready:
-            self.feed.call(self._tick)
+            self.feed.call(self._tick, counts=False)
         data = self._read(ready)
         self._put(data)
+        if self._vm.follows:
+            self._wait_ms = 0 if data else _FOLLOW_MS
         if call := self._qmp.call:
             self._put_backlog()
             self.feed.call(call.function)

@@ -31,6 +31,11 @@ def lookup(state: State, device_id: int, event_id: int) -> VgicIrq | None:
     return irq
 
 
+def contains(state: State, device_id: int, event_id: int) -> bool:
+    """Return whether a pair is cached, without using it."""
+    return device_id << state.cache_shift | event_id in state.cache
+
+
 def insert(state: State, device_id: int, event_id: int, irq: VgicIrq) -> None:
     """Remember a translation (`vgic_its_cache_translation`); it holds a reference.
 

@@ -40,11 +40,20 @@ from replay.model.kvm.layout import (
 )
 from replay.model.kvm.lpi import ANY_VCPU, add_lpi, invalidate_all_config, update_config
 from replay.model.kvm.msi import trigger_msi
-from replay.model.kvm.state import Ite, State
+from replay.model.kvm.state import (
+    BLIND,
+    BLIND_COLLECTIONS,
+    BLIND_DEVICES,
+    UNKNOWN_TARGET,
+    UNSEEN_ITT,
+    Ite,
+    State,
+)
 from replay.model.kvm.tables import (
     add_collection,
     add_device,
-    entry_gpa,
+    collection_gpa,
+    device_gpa,
     event_fits,
     find_ite,
     free_collection,
@@ -61,6 +70,7 @@ Handler = Callable[[State, int, int, int, int], int]
 
 _ITT_ADDRESS: Final = 0x000F_FFFF_FFFF_FF00
 _MAPTI: Final = 0x0A
+_QUEUE_REGISTERS: Final = ("GITS_CTLR", "GITS_CBASER", "GITS_CREADR", "GITS_CWRITER")
 
 
 def process_commands(state: State) -> None:
@@ -68,6 +78,8 @@ def process_commands(state: State) -> None:
 
     A command that cannot be read is skipped.
     """
+    if state.unknown and _run_as_shown(state):
+        return
     if not state.enabled:
         return
     base = state.cbaser & PROPBASER_ADDRESS
@@ -82,6 +94,27 @@ def process_commands(state: State) -> None:
         state.creadr = 0 if offset == size else offset
 
 
+def _run_as_shown(state: State) -> bool:
+    """Run what was fetched, of a queue of which not all is known; return whether it is that.
+
+    KVM always runs up to CWRITER: what it ran tells that the ITS is enabled, and where CREADR is.
+    """
+    if not any(map(state.unknown.of, _QUEUE_REGISTERS)):
+        return False
+    shown = [] if state.witness is None else state.witness.commands()
+    if shown:
+        state.enabled = True
+        state.unknown.know("GITS_CTLR", 1)
+    for offset, *words in shown:
+        _execute(state, offset, *words)
+    if state.unknown.of("GITS_CTLR") or state.unknown.of("GITS_CWRITER"):
+        state.unknown.doubt("GITS_CREADR")
+    elif state.enabled:
+        state.creadr = state.cwriter
+        state.unknown.know("GITS_CREADR")
+    return True
+
+
 def _run(state: State, gpa: int, offset: int) -> None:
     """Fetch and run one command (`vgic_its_handle_command`)."""
     if state.ram.complete:
@@ -94,9 +127,14 @@ def _run(state: State, gpa: int, offset: int) -> None:
         )
     else:
         known, (dw0, dw1, dw2, dw3) = _fetch(state, gpa, offset)
-        if not known and state.blind:
-            return  # which of them were not shown is not known any more
-        state.blind = state.blind or not known
+        if not known:
+            if state.blind:
+                return  # which of them were not shown is not known any more
+            state.blind = BLIND
+    _execute(state, offset, dw0, dw1, dw2, dw3)
+
+
+def _execute(state: State, offset: int, dw0: int, dw1: int, dw2: int, dw3: int) -> None:
     handler = HANDLERS.get(dw0 & 0xFF)
     if state.effects is not None:
         state.effects.append((effects.COMMAND, offset, dw0, dw1, dw2, dw3))
@@ -123,7 +161,7 @@ def _mapd(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
     device_id = dw0 >> 32
     valid = dw2 >> 63
     event_bits = (dw1 & 0x1F) + 1
-    gpa = entry_gpa(state, state.device_baser, device_id)
+    gpa = device_gpa(state, device_id)
     if gpa is None:
         return E_MAPD_DEVICE_OOR
     if valid and event_bits > EVENT_ID_BITS:
@@ -153,7 +191,7 @@ def _mapc(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
         return 0
     collection = state.collections.get(icid)
     if collection is None:
-        if entry_gpa(state, state.coll_baser, icid) is None:
+        if collection_gpa(state, icid) is None:
             return E_MAPC_COLLECTION_OOR
         add_collection(state, icid).target = dw2 >> 16 & U32
         return 0
@@ -174,13 +212,14 @@ def _mapti(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
     """MAPTI and MAPI (`vgic_its_cmd_handle_mapi`). A mapped event stays as it is."""
     event_id = dw1 & U32
     intid = dw1 >> 32 if dw0 & 0xFF == _MAPTI else event_id
-    device = state.by_id.get(dw0 >> 32)
+    device = _device_of(state, dw0 >> 32)
     if device is None:
         return E_MAPTI_UNMAPPED_DEVICE
     check_ram = state.flags.mapti_requires_backed_ite
     if not event_fits(state, device, event_id, check_ram=check_ram):
         return E_MAPTI_ID_OOR
-    id_bits = min((state.propbaser & 0x1F) + 1, LPI_ID_BITS)
+    known = not state.unknown.of("GICR_PROPBASER")
+    id_bits = min((state.propbaser & 0x1F) + 1, LPI_ID_BITS) if known else LPI_ID_BITS
     if intid < MIN_LPI or intid >> id_bits:
         return E_MAPTI_PHYSICALID_OOR
     if event_id in device.events:
@@ -189,12 +228,23 @@ def _mapti(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
     collection = state.collections.get(icid)
     if collection is not None:
         return _map_event(state, device, event_id, collection, intid)
-    if entry_gpa(state, state.coll_baser, icid) is None:
+    if collection_gpa(state, icid) is None:
         return E_MAPC_COLLECTION_OOR
-    error = _map_event(state, device, event_id, add_collection(state, icid), intid)
+    collection = add_collection(state, icid)
+    if state.blind & BLIND_COLLECTIONS:
+        collection.target = UNKNOWN_TARGET  # it may have been there
+    error = _map_event(state, device, event_id, collection, intid)
     if error:
         free_collection(state, icid)
     return error
+
+
+def _device_of(state: State, device_id: int) -> Device | None:
+    """Return a device; where not all were shown, one that is used is taken to be mapped."""
+    device = state.by_id.get(device_id)
+    if device is None and state.blind & BLIND_DEVICES:
+        return add_device(state, device_id, UNSEEN_ITT, EVENT_ID_BITS)
+    return device
 
 
 def _map_event(

@@ -16,7 +16,7 @@ from replay.model.kvm.layout import (
     PROPBASER_ADDRESS,
     PTZ,
 )
-from replay.model.kvm.state import VgicIrq
+from replay.model.kvm.state import VgicIrq, may_stray
 
 if TYPE_CHECKING:
     from replay.model.kvm.state import State
@@ -37,6 +37,8 @@ def add_lpi(state: State, intid: int, target: int) -> VgicIrq | int:
         irq.refs += 1
         return irq
     irq = VgicIrq(intid, target)
+    irq.doubtful = may_stray(state, intid)
+    state.retired.discard(intid)
     state.lpis[intid] = irq
     error = update_config(state, irq, ANY_VCPU) or _sync_pending(state, irq)
     if not error:
@@ -53,6 +55,9 @@ def put_lpi(state: State, irq: VgicIrq) -> None:
     irq.refs -= 1
     if not irq.refs:
         del state.lpis[irq.intid]
+        if irq.sent and not state.ram.complete:
+            # Whether it is queued follows from its configuration, which nothing showed.
+            state.retired.add(irq.intid)
 
 
 def update_config(state: State, irq: VgicIrq, only_vcpu: int) -> int:
@@ -68,6 +73,7 @@ def update_config(state: State, irq: VgicIrq, only_vcpu: int) -> int:
     if config is None:
         return EFAULT
     if only_vcpu in (ANY_VCPU, irq.target):
+        irq.configured = state.ram.load8(gpa) is not None
         irq.priority = config & 0xFC
         irq.enabled = bool(config & 1)
         queue_lpi(state, irq)
@@ -107,9 +113,25 @@ def queue_lpi(state: State, irq: VgicIrq) -> None:
         state.effects.append((effects.LPI, irq.intid, target))
 
 
+def make_pending(state: State, irq: VgicIrq) -> None:
+    """An MSI or INT reached it."""
+    irq.pending = irq.sent = True
+    queue_lpi(state, irq)
+
+
+def _unsure(state: State, cpu: int) -> bool:
+    return bool(state.unknown.of(f"GICR_CTLR[{cpu}]") & 1)
+
+
 def flush_queue(state: State, cpu: int) -> None:
     """Take every LPI off a vCPU's queue (`vgic_flush_pending_lpis`)."""
     clears = state.flags.disable_lpis_clears_pending_latch
+    off = not any(
+        state.lpis_enabled[each] or _unsure(state, each) for each in range(len(state.queues))
+    )
+    if off:
+        state.retired.clear()
+        state.strays = False
     queue, state.queues[cpu] = state.queues[cpu], []
     for irq in queue:
         if clears:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from replay.model import effects
 from replay.model.kvm import cache
 from replay.model.kvm.layout import E_INT_UNMAPPED_INTERRUPT, EBUSY, NOT_MAPPED
-from replay.model.kvm.lpi import queue_lpi
+from replay.model.kvm.lpi import make_pending
 from replay.model.kvm.tables import find_ite, vcpu_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ def signal_msi(state: State, device_id: int, event_id: int) -> int:
         answer = effects.XLAT_MISS if irq is None else effects.XLAT_HIT
         state.effects.append((answer, device_id, event_id))
     if irq is not None:
-        irq.pending = True
-        queue_lpi(state, irq)
+        make_pending(state, irq)
         return 1
     error = trigger_msi(state, device_id, event_id)
     if error < 0:
@@ -50,6 +49,5 @@ def trigger_msi(state: State, device_id: int, event_id: int) -> int:
         return EBUSY
     irq = ite.irq
     cache.insert(state, device_id, event_id, irq)
-    irq.pending = True
-    queue_lpi(state, irq)
+    make_pending(state, irq)
     return 0

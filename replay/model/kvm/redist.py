@@ -19,6 +19,7 @@ from replay.model.kvm.layout import (
     PROPBASER_ADDRESS,
     PTZ,
     U32,
+    U64,
 )
 from replay.model.kvm.lpi import (
     ANY_VCPU,
@@ -47,7 +48,7 @@ _PENDBASER_RES0: Final = 0xB8F0_0000_0000_F07F
 _CTLR_CES_IR: Final = 0b110
 _WIDE: Final = frozenset({_TYPER, _PROPBASER, _PENDBASER, _INVLPIR, _INVALLR})
 
-_GICD_TYPER: Final = 1 | 15 << 19 | 1 << 17  # 64 INTIDs, 16 bits of INTID, LPIs
+_GICD_TYPER: Final = 15 << 19 | 1 << 17  # 16 bits of INTID, LPIs; the number of INTIDs is the VMM's
 _GICD_STATUSR: Final = 0x10
 _IIDR_REVISION: Final = 0xF000
 _IIDR_KVM: Final = 0x4B00_043B
@@ -71,8 +72,10 @@ def _merge(old: int, offset: int, size: int, value: int) -> int:
 def _write_ctlr(state: State, cpu: int, value: int) -> None:
     """`vgic_mmio_write_v3r_ctlr`: only EnableLPIs, and only its edges do something."""
     enable = bool(value & 1)
-    if enable == state.lpis_enabled[cpu]:
+    name = f"GICR_CTLR[{cpu}]"
+    if enable == state.lpis_enabled[cpu] and not state.unknown.of(name) & 1:
         return
+    state.unknown.know(name, 1)
     state.lpis_enabled[cpu] = enable
     if enable:
         enable_lpis(state, cpu)
@@ -128,8 +131,13 @@ def _write_baser(state: State, cpu: int, offset: int, size: int, value: int) -> 
 
     PROPBASER is one for the whole VM, but guarded by the writing vCPU alone.
     """
+    name = "GICR_PROPBASER" if offset & ~4 == _PROPBASER else f"GICR_PENDBASER[{cpu}]"
+    if state.unknown.of(f"GICR_CTLR[{cpu}]") & 1:
+        state.unknown.doubt(name)  # whether it was ignored is not known
+        return
     if state.lpis_enabled[cpu]:
         return
+    state.unknown.know(name, _merge(0, offset, size, U64))
     if offset & ~4 == _PROPBASER:
         merged = _merge(state.propbaser, offset, size, value)
         state.propbaser = _sanitise(state, merged, _PROPBASER_RES0)
@@ -143,7 +151,8 @@ def _write_invalidation(state: State, cpu: int, offset: int, intid: int) -> None
 
     Linux 4645d11f4a55 ("vgic-v3: Implement MMIO-based LPI invalidation") (in v5.19).
     """
-    if not state.flags.lpi_invalidation_registers or not state.lpis_enabled[cpu]:
+    off = not state.lpis_enabled[cpu] and not state.unknown.of(f"GICR_CTLR[{cpu}]") & 1
+    if not state.flags.lpi_invalidation_registers or off:
         return
     if offset == _INVLPIR:
         _write_invlpir(state, intid)
@@ -204,6 +213,7 @@ def gicd_write(state: State, origin: int, offset: int, size: int, value: int) ->
     if size != 4 or offset & 3 or offset > 0xC:
         return 0
     if offset == 0x0:
+        state.unknown.know("GICD_CTLR")
         state.gicd_enabled = bool(value & 2)
     elif origin == GUEST:
         return 0
@@ -229,6 +239,7 @@ def _vmm_write_iidr(state: State, value: int) -> int:
     if revision not in (2, 3):
         return EINVAL
     state.implementation_revision = revision
+    state.unknown.know("GICD_IIDR")
     return 0
 
 
@@ -241,7 +252,7 @@ def gicd_read(state: State, origin: int, offset: int, size: int) -> tuple[int, i
     if offset == 0x0:
         return state.gicd_enabled << 1 | 0x50, 0
     if offset == 0x4:
-        return _GICD_TYPER, 0
+        return _GICD_TYPER | (state.irqs >> 5) - 1, 0
     if offset == 0x8:
         return _IIDR_KVM | state.implementation_revision << 12, 0
     if offset == _GICD_STATUSR:

@@ -32,7 +32,7 @@ from replay.model.kvm.layout import (
     VALID,
     queue_bytes,
 )
-from replay.model.kvm.state import State
+from replay.model.kvm.state import BLIND_COLLECTIONS, BLIND_DEVICES, State
 from replay.model.kvm.tables import free_collections, free_devices
 
 Reader = Callable[[State, int], int]
@@ -42,6 +42,7 @@ Writer = Callable[[State, int, int, int], int]
 
 _BASER: Final = 0x100
 _ID_REGISTERS: Final = 0xFFD0
+_VALID_TABLES: Final = ("GITS_CBASER", "GITS_BASER0", "GITS_BASER1")
 _ID_VALUES: Final = {
     0xFFD0: 0x40,
     0xFFE0: 0x92,
@@ -96,9 +97,15 @@ def _read_ctlr(state: State, offset: int) -> int:
 
 def _write_ctlr(state: State, offset: int, size: int, value: int) -> int:
     """`vgic_mmio_write_its_ctlr`: a refused enable is silent; disabling keeps all lists."""
-    if not state.enabled and value & 1 and not _may_enable(state):
+    enable = bool(value & 1)
+    if enable and not state.enabled and not _may_enable(state):
         return 0
-    state.enabled = bool(value & 1)
+    unsure = enable and not (_tables_known(state) and _may_enable(state))
+    if not unsure:
+        state.unknown.know("GITS_CTLR", 1)
+    elif not state.enabled:
+        state.unknown.doubt("GITS_CTLR", 1)
+    state.enabled = enable
     if not state.enabled:
         invalidate(state)
     process_commands(state)
@@ -107,9 +114,35 @@ def _write_ctlr(state: State, offset: int, size: int, value: int) -> int:
 
 def _may_enable(state: State) -> bool:
     """Linux c9b51bb60d94 ("vgic-its: Check CBASER/BASER validity ...") (in v4.15)."""
-    if not state.flags.enable_requires_valid_tables:
+    if not state.flags.enable_requires_valid_tables or not _tables_known(state):
         return True
     return bool(state.device_baser & state.coll_baser & state.cbaser & VALID)
+
+
+def _tables_known(state: State) -> bool:
+    """Return whether it is known which tables are valid; else the guest is taken to know."""
+    return not any(state.unknown.of(name) & VALID for name in _VALID_TABLES)
+
+
+def _refused(state: State, *names: str) -> bool:
+    """Return whether a write is ignored because the ITS is enabled.
+
+    When nobody knows that, nobody knows what these registers hold from here on.
+    """
+    if _is_unsure(state):
+        for name in names:
+            state.unknown.doubt(name)
+        return True
+    return state.enabled
+
+
+def _is_unsure(state: State) -> bool:
+    return bool(state.unknown.of("GITS_CTLR") & 1)
+
+
+def _half(offset: int, size: int) -> int:
+    """Return the bits of a 64-bit register that an access reaches."""
+    return U64 if size == 8 else U32 << (32 if offset & 4 else 0)
 
 
 def _read_iidr(state: State, offset: int) -> int:
@@ -131,8 +164,11 @@ def _read_cbaser(state: State, offset: int) -> int:
 
 def _write_cbaser(state: State, offset: int, size: int, value: int) -> int:
     """`vgic_mmio_write_its_cbaser`: CWRITER goes to 0 with CREADR."""
-    if state.enabled:
+    if _refused(state, "GITS_CBASER", "GITS_CREADR", "GITS_CWRITER"):
         return 0
+    state.unknown.know("GITS_CBASER", _half(offset, size))
+    state.unknown.know("GITS_CREADR")
+    state.unknown.know("GITS_CWRITER")
     cbaser = _merge(state.cbaser, offset, size, value)
     state.cbaser = sanitise(cbaser, 59, 53, outer_default=_outer_default(state)) & ~0xF000
     state.creadr = state.cwriter = 0
@@ -146,8 +182,10 @@ def _read_cwriter(state: State, offset: int) -> int:
 def _write_cwriter(state: State, offset: int, size: int, value: int) -> int:
     """`vgic_mmio_write_its_cwriter`: an offset outside the queue is ignored."""
     cwriter = _merge(state.cwriter, offset, size, value) & COMMAND_OFFSET
-    if cwriter < queue_bytes(state.cbaser):
+    if cwriter < queue_bytes(state.cbaser) or state.unknown.of("GITS_CBASER") & U32:
         state.cwriter = cwriter
+        if size == 8 or not offset & 4:
+            state.unknown.know("GITS_CWRITER")
         process_commands(state)
     return 0
 
@@ -160,6 +198,7 @@ def _vmm_write_creadr(state: State, offset: int, size: int, value: int) -> int:
     """`vgic_mmio_uaccess_write_its_creadr`."""
     if state.enabled:
         return EBUSY
+    state.unknown.know("GITS_CREADR")
     creadr = value & COMMAND_OFFSET
     if creadr >= queue_bytes(state.cbaser):
         return EINVAL
@@ -177,8 +216,13 @@ def _read_baser(state: State, offset: int) -> int:
 def _write_baser(state: State, offset: int, size: int, value: int) -> int:
     """`vgic_mmio_write_its_baser`: only BASER0 (devices) and BASER1 (collections) exist."""
     index = offset >> 3 & 7
-    if state.enabled or index > 1:
+    if index > 1:
         return 0
+    if _refused(state, f"GITS_BASER{index}"):
+        state.blind |= (BLIND_DEVICES, BLIND_COLLECTIONS)[index] if _is_unsure(state) else 0
+        return 0
+    known = not state.unknown.of(f"GITS_BASER{index}")
+    state.unknown.know(f"GITS_BASER{index}", _half(offset, size))
     old = state.coll_baser if index else state.device_baser
     baser = _merge(old, offset, size, value) & ~(BASER_FIXED_MASK | PAGE_SIZE_MASK)
     if index:
@@ -190,7 +234,11 @@ def _write_baser(state: State, offset: int, size: int, value: int) -> int:
         state.coll_baser = baser
     else:
         state.device_baser = baser
-    _forget_table(state, index, changed=baser != old, valid=bool(baser & VALID))
+    if known or not baser & VALID:
+        changed = baser != old or not known
+        _forget_table(state, index, changed=changed, valid=bool(baser & VALID))
+    elif state.flags.baser_change_frees_list:
+        state.blind |= (BLIND_DEVICES, BLIND_COLLECTIONS)[index]  # if it changed, all went
     return 0
 
 

@@ -24,6 +24,9 @@ def reset(state: State) -> None:
     state.creadr = 0
     state.cwriter = 0
     state.enabled = False
+    for name in ("GITS_CTLR", "GITS_CBASER", "GITS_CREADR", "GITS_CWRITER"):
+        state.unknown.know(name)
+    for name in ("GITS_BASER0", "GITS_BASER1"):
+        state.unknown.know(name, VALID)
     free_devices(state)
     free_collections(state)
-    state.blind = False  # whatever was mapped is not any more

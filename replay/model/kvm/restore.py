@@ -32,7 +32,8 @@ from replay.model.kvm.state import Ite
 from replay.model.kvm.tables import (
     add_collection,
     add_device,
-    entry_gpa,
+    collection_gpa,
+    device_gpa,
     event_fits,
     free_collections,
     free_device,
@@ -102,7 +103,7 @@ def _restore_collection(state: State, entry: int) -> int:
         return EINVAL
     if icid in state.collections:
         return EEXIST
-    if entry_gpa(state, state.coll_baser, icid) is None:
+    if collection_gpa(state, icid) is None:
         # Linux a1ccfd6f6e06 ("vgic: Do not ignore vgic_its_restore_cte failures") (in v5.19):
         # before, the error was a positive number, which the caller took for success.
         return EINVAL if state.flags.restore_rejects_unreachable_collections else 0
@@ -195,10 +196,7 @@ def _restore_device(state: State, device_id: int, entry: int) -> int:
     # Linux 9ce754ed8e7a ("vgic-its: Reject restored DTE with out-of-range num_eventid_bits").
     if event_bits > EVENT_ID_BITS and state.flags.restore_rejects_wide_devices:
         return EINVAL
-    if (
-        state.flags.restore_requires_reachable_entries
-        and entry_gpa(state, state.device_baser, device_id) is None
-    ):
+    if state.flags.restore_requires_reachable_entries and device_gpa(state, device_id) is None:
         return EINVAL
     device = add_device(state, device_id, itt, event_bits)
     error = _restore_events(state, device)

@@ -16,7 +16,7 @@ from replay.model.kvm.layout import (
     baser_bytes,
 )
 from replay.model.kvm.state import HostCrash
-from replay.model.kvm.tables import entry_gpa, reindex_devices
+from replay.model.kvm.tables import device_gpa, reindex_devices
 
 if TYPE_CHECKING:
     from replay.model.kvm.state import Device, Ite, State
@@ -46,7 +46,7 @@ def _save_devices(state: State) -> int:
     state.devices = newest_first
     reindex_devices(state)
     for position, device in enumerate(state.devices):
-        gpa = entry_gpa(state, state.device_baser, device.device_id)
+        gpa = device_gpa(state, device.device_id)
         if gpa is None:
             # Linux cc5d96036e01 ("vgic-its: Skip unreachable devices ...") (in v7.3).
             if state.flags.save_skips_unreachable_devices:
@@ -71,7 +71,7 @@ def _next_device(state: State, position: int) -> int:
     device_id = state.devices[position].device_id
     for device in state.devices[position + 1 :]:
         if state.flags.save_skips_unreachable_devices:
-            gpa = entry_gpa(state, state.device_baser, device.device_id)
+            gpa = device_gpa(state, device.device_id)
             if gpa is None:
                 continue
         return min(device.device_id - device_id, MAX_NEXT_DEVICE)

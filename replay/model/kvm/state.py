@@ -16,6 +16,7 @@ from replay.model.kvm.layout import (
     OUTER_NC,
     VALID,
 )
+from replay.model.unknown import Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,8 +25,15 @@ if TYPE_CHECKING:
     from replay.model.memory import GuestRam, RamSnapshot
 
 
+# What of the lists may hold entries that nothing showed: bits of `State.blind`.
+BLIND_DEVICES: Final = 1
+BLIND_COLLECTIONS: Final = 2
+BLIND: Final = BLIND_DEVICES | BLIND_COLLECTIONS
+UNKNOWN_TARGET: Final = -2  # of an LPI that is targeted at a vCPU that nothing showed
+
 LEVEL1_VALID: Final = "the guest made the level-1 entry valid before it used what lies below"
 UNSEEN_SHIFT: Final = 64
+UNSEEN_ITT: Final = 1 << UNSEEN_SHIFT  # of a device that was used before anything showed it
 
 
 class Witness(Protocol):
@@ -34,6 +42,9 @@ class Witness(Protocol):
     def command(self, at: int, queue_offset: int) -> tuple[int, int, int, int] | None:
         """Return the command that was fetched at this step, unknown bits zero."""
 
+    def commands(self) -> list[tuple[int, int, int, int, int]]:
+        """Return every command that was fetched: its place in the queue and its doublewords."""
+
 
 HostCrash = effects.HostCrash  # what a family's host dies of is told in one way
 
@@ -41,11 +52,19 @@ HostCrash = effects.HostCrash  # what a family's host dies of is told in one way
 class VgicIrq:
     """One live LPI (`struct vgic_irq`). It lives while `refs` is not zero."""
 
-    __slots__ = ("enabled", "intid", "pending", "priority", "queued", "refs", "target")
+    __slots__ = (
+        "configured", "doubtful", "enabled", "intid", "pending", "priority", "queued", "refs",
+        "sent", "shown", "target", "unseen",
+    )  # fmt: skip
 
     def __init__(self, intid: int, target: int) -> None:
         self.intid = intid
-        self.target = target  # index of a vCPU, -1 for none
+        self.target = target  # index of a vCPU, -1 for none, UNKNOWN_TARGET
+        self.configured = True  # whether `enabled` and `priority` are known
+        self.doubtful = False  # whether it may be an old one that lived on, whose target it keeps
+        self.sent = False  # whether it was made pending, so that it may be on a queue
+        self.unseen = False  # whether one of its references is a mapping that nothing showed
+        self.shown = -1  # at which of `State.steps` a listing showed whether it is pending
         self.pending = False
         self.enabled = False
         self.priority = 0
@@ -99,6 +118,11 @@ class Snapshot(TypedDict):
     ram: RamSnapshot
 
 
+def may_stray(state: State, intid: int) -> bool:
+    """Return whether an LPI may live that no mapping holds: queued on a vCPU, as nobody can see."""
+    return bool(state.blind) or state.strays or intid in state.retired
+
+
 def lpi_baser_reset(flags: KvmFlags) -> int:
     """Return the fresh GICR_PROPBASER and PENDBASER.
 
@@ -130,6 +154,7 @@ class State:
         "gicd_enabled",
         "implementation_revision",
         "index_of_id",
+        "irqs",
         "last_error",
         "level1_assumed",
         "lpis",
@@ -138,6 +163,10 @@ class State:
         "propbaser",
         "queues",
         "ram",
+        "retired",
+        "steps",
+        "strays",
+        "unknown",
         "vcpu_ids",
         "witness",
     )
@@ -149,7 +178,11 @@ class State:
         self.index_of_id = {vcpu_id: index for index, vcpu_id in enumerate(self.vcpu_ids)}
         self.effects: list[Effect] | None = None
         self.bound: dict[int, str] = {}
-        self.blind = False  # whether something was mapped or unmapped that nothing showed
+        self.blind = 0  # whether something was mapped or unmapped that nothing showed: BLIND_*
+        self.unknown = Unknown()  # of a VM that was joined, registers that nothing showed
+        self.retired: set[int] = set()  # INTIDs of LPIs that may be queued still, unmapped
+        self.strays = False  # whether there may be such LPIs that nothing ever showed
+        self.steps = 0  # inputs of a VM that runs: each lets a vCPU take what is pending
         self.level1_assumed: set[int] = set()  # addresses of level-1 entries that nothing showed
         self.witness: Witness | None = None
         self.last_error = 0  # of the command that ran last: E_* or -errno, which KVM drops
@@ -173,6 +206,7 @@ class State:
         self.lpis: dict[int, VgicIrq] = {}
         self.propbaser = lpi_baser_reset(flags)
         self.gicd_enabled = False
+        self.irqs = 64  # INTIDs of the distributor, as the VMM chose
         self.implementation_revision = flags.gic_implementation_revision
         # its vCPUs
         self.queues: list[list[VgicIrq]] = [[] for _ in range(count)]

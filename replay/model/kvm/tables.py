@@ -15,13 +15,34 @@ from replay.model.kvm.layout import (
     baser_bytes,
 )
 from replay.model.kvm.lpi import put_lpi
-from replay.model.kvm.state import Collection, Device
+from replay.model.kvm.state import (
+    BLIND_COLLECTIONS,
+    BLIND_DEVICES,
+    UNKNOWN_TARGET,
+    UNSEEN_SHIFT,
+    Collection,
+    Device,
+)
 
 if TYPE_CHECKING:
     from replay.model.kvm.state import Ite, State
 
 
-def entry_gpa(state: State, baser: int, identifier: int) -> int | None:
+def device_gpa(state: State, device_id: int) -> int | None:
+    """Return where a device's entry stands, or None when it cannot."""
+    if state.unknown.of("GITS_BASER0"):
+        return None if device_id >> DEVICE_ID_BITS else 1 << UNSEEN_SHIFT
+    return _entry_gpa(state, state.device_baser, device_id)
+
+
+def collection_gpa(state: State, icid: int) -> int | None:
+    """Return where a collection's entry would stand in a table that is indexed, or None."""
+    if state.unknown.of("GITS_BASER1"):
+        return 1 << UNSEEN_SHIFT
+    return _entry_gpa(state, state.coll_baser, icid)
+
+
+def _entry_gpa(state: State, baser: int, identifier: int) -> int | None:
     """Return where a table entry stands, or None when it cannot (`vgic_its_check_id`).
 
     The level-1 entry of a two-level table is read from guest RAM each time: the guest can change
@@ -51,7 +72,7 @@ def event_fits(state: State, device: Device, event_id: int, *, check_ram: bool) 
     """Say whether an EventID is one of the device's (`vgic_its_check_event_id`)."""
     if event_id >> device.event_bits:
         return False
-    return not check_ram or state.ram.backed(device.itt + event_id * ENTRY_BYTES)
+    return not check_ram or state.backed(device.itt + event_id * ENTRY_BYTES, 1)
 
 
 def vcpu_of(state: State, target: int) -> int:
@@ -60,6 +81,8 @@ def vcpu_of(state: State, target: int) -> int:
     The number is an index, and since Linux d455d366c451 ("vgic-its: Treat the collection target
     address as a vcpu_id") (in v6.7) a vcpu_id.
     """
+    if target == UNKNOWN_TARGET:
+        return UNKNOWN_TARGET
     if state.flags.target_is_vcpu_id:
         return state.index_of_id.get(target, -1)
     return target if target < len(state.vcpu_ids) else -1
@@ -103,6 +126,12 @@ def free_devices(state: State) -> None:
     """Drop all devices (`vgic_its_free_device_list`)."""
     for device in list(state.devices):
         free_device(state, device)
+    if state.blind & BLIND_DEVICES:
+        invalidate(state)  # with a device that nothing showed
+        for irq in [each for each in state.lpis.values() if each.unseen]:
+            irq.unseen = False
+            put_lpi(state, irq)
+        state.blind &= ~BLIND_DEVICES
 
 
 def free_collection(state: State, icid: int) -> None:
@@ -120,6 +149,7 @@ def free_collections(state: State) -> None:
     """Drop all collections (`vgic_its_free_collection_list`). The cache stays."""
     for icid in list(state.collections):
         free_collection(state, icid)
+    state.blind &= ~BLIND_COLLECTIONS
 
 
 def add_collection(state: State, icid: int) -> Collection:

@@ -44,17 +44,26 @@ def process_queue(vm: QemuVm) -> None:
     if stop >= size_bytes or at >= size_bytes:
         return
     while at != stop:
-        fetched = _fetch(vm, queue.base + at, at)
-        vm.effects.append((effects.COMMAND, at, *fetched))
-        handler = HANDLERS.get(fetched[0] & 0xFF)
-        if handler is not None:
-            try:
-                handler(vm, *fetched)
-            except Fault:
-                its.creadr |= Creadr.stalled.mask
-                return
+        try:
+            run_one(vm, queue.base + at, at)
+        except Fault:
+            its.creadr |= Creadr.stalled.mask
+            return
         at = (at + _COMMAND_SIZE_BYTES) % size_bytes
         its.creadr = its.creadr & ~Creadr.offset.mask | at
+
+
+def run_one(vm: QemuVm, gpa: int, queue_offset: int) -> None:
+    """Run the command at `gpa`.
+
+    Raises:
+        Fault: it meets no memory, and the queue stalls.
+    """
+    fetched = _fetch(vm, gpa, queue_offset)
+    vm.effects.append((effects.COMMAND, queue_offset, *fetched))
+    handler = HANDLERS.get(fetched[0] & 0xFF)
+    if handler is not None:
+        handler(vm, *fetched)
 
 
 def _fetch(vm: QemuVm, gpa: int, queue_offset: int) -> tuple[int, int, int, int]:

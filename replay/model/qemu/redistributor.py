@@ -2,16 +2,17 @@
 
 Counterpart: arm_gicv3_redist.c. PROPBASER and PENDBASER stay writable while LPIs are enabled and
 are stored as written, PTZ included (measured on 7.2.22). Where the trace does not show the
-redistributors, what an LPI's pending state is cannot be known: it is then `maybe`.
+redistributors, what is pending cannot be known (`replay.model.qemu.pending`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from replay.model.qemu import pending
 from replay.model.qemu.state import Redistributor
 from tracer.its.commands import NO_DOORBELL
-from tracer.its.lpi import FIRST_LPI, LpiConfig, config_byte, pending_bit
+from tracer.its.lpi import FIRST_LPI, LpiConfig, config_byte
 from tracer.its.registers import GicrCtlr, Pendbaser, Propbaser, Vpendbaser
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def write(vm: QemuVm, cpu_index: int, offset: int, value: int, size: int) -> Non
     cpu = vm.cpus[cpu_index]
     if offset == 0 and size == 4:
         enable = GicrCtlr.enable_lpis.mask
+        if value & ~cpu.ctlr & enable:
+            vm.lpis_enabled()
         cpu.ctlr = cpu.ctlr & ~enable | value & enable
         return
     attr = _WIDE.get(offset & ~4)
@@ -77,8 +80,7 @@ def _in_range(cpu: Redistributor, intid: int) -> bool:
 
 def process_lpi(vm: QemuVm, cpu_index: int, intid: int, level: int) -> None:
     """Set or clear an LPI's pending bit (gicv3_redist_process_lpi)."""
-    if not vm.gicr_known:
-        vm.maybe_pending[intid] = cpu_index
+    if not vm.knows_gicr(cpu_index):
         return
     cpu = vm.cpus[cpu_index]
     if cpu.ctlr & GicrCtlr.enable_lpis.mask and _in_range(cpu, intid):
@@ -86,18 +88,9 @@ def process_lpi(vm: QemuVm, cpu_index: int, intid: int, level: int) -> None:
 
 
 def _set_bit(vm: QemuVm, pendbase: int, intid: int, level: int) -> bool:
-    """Return whether the bit changed (set_pending_table_bit); a bit in no RAM never does."""
-    gpa, shift = pending_bit(pendbase, intid)
-    if not vm.ram.backed(gpa):
-        return False
-    byte = vm.ram.load8(gpa)
-    if byte is None:
-        vm.maybe_pending[intid] = -1
-        return False
-    if byte >> shift & 1 == level:
-        return False
-    vm.ram.store8(gpa, byte ^ 1 << shift)
-    return True
+    """Return whether the bit is known to have changed (set_pending_table_bit)."""
+    old = pending.store(vm, pendbase, intid, level)
+    return old is not None and old != level
 
 
 def _common_bits(one: Redistributor, other: Redistributor) -> int:
@@ -108,31 +101,35 @@ def _common_bits(one: Redistributor, other: Redistributor) -> int:
 
 def move_lpi(vm: QemuVm, source: int, target: int, intid: int) -> None:
     """Move one pending bit (gicv3_redist_mov_lpi)."""
-    if not vm.gicr_known:
-        vm.maybe_pending[intid] = target
+    if not vm.knows_gicr(source) or not vm.knows_gicr(target):
         return
     old, new = vm.cpus[source], vm.cpus[target]
     if not old.ctlr & new.ctlr & GicrCtlr.enable_lpis.mask:
         return
     if intid // 8 >= 2 << _common_bits(old, new):  # QEMU compares bytes with a number of INTIDs
         return
-    if _set_bit(vm, Pendbaser.physical_address.get(old.pendbaser), intid, 0):
-        process_lpi_bit(vm, target, intid)
+    _move_bit(vm, pending.table_of(vm, source), pending.table_of(vm, target), intid)
 
 
-def process_lpi_bit(vm: QemuVm, cpu_index: int, intid: int) -> None:
-    """Make an LPI pending without a range check (gicv3_redist_lpi_pending)."""
-    _set_bit(vm, Pendbaser.physical_address.get(vm.cpus[cpu_index].pendbaser), intid, 1)
+def _move_bit(vm: QemuVm, source: int, target: int, intid: int) -> None:
+    was = pending.store(vm, source, intid, 0)
+    if was:
+        pending.store(vm, target, intid, 1)
+    elif was is None and not pending.load(vm, target, intid):
+        pending.store(vm, target, intid, None)
 
 
 def move_all_lpis(vm: QemuVm, source: int, target: int) -> None:
     """Move all pending bits (gicv3_redist_movall_lpis), bytes whole."""
     old, new = vm.cpus[source], vm.cpus[target]
-    if not vm.gicr_known or not old.ctlr & new.ctlr & GicrCtlr.enable_lpis.mask:
+    known = vm.knows_gicr(source) and vm.knows_gicr(target)
+    if not known or not old.ctlr & new.ctlr & GicrCtlr.enable_lpis.mask:
         return
     bits = _common_bits(old, new)
-    start = Pendbaser.physical_address.get(old.pendbaser)
-    there = Pendbaser.physical_address.get(new.pendbaser)
+    start, there = pending.table_of(vm, source), pending.table_of(vm, target)
+    if not vm.ram.complete:
+        _move_known_bits(vm, start, there, (2 << bits) // 8)
+        return
     for word_at in list(vm.ram.touched(start + FIRST_LPI // 8, start + (2 << bits) // 8)):
         word = vm.ram.load32(word_at)
         if word:
@@ -140,6 +137,19 @@ def move_all_lpis(vm: QemuVm, source: int, target: int) -> None:
             vm.ram.store32(target_at, (vm.ram.load32(target_at) or 0) | word)
             if start != there:
                 vm.ram.store32(word_at, 0)
+
+
+def _move_known_bits(vm: QemuVm, source: int, target: int, size: int) -> None:
+    """MOVALL where RAM is not known: of every bit that either table is known to have."""
+    keys = vm.pending.bits
+    intids = {
+        key - (base << 3)
+        for base in (source, target)
+        for key in keys
+        if 0 <= (key >> 3) - base < size
+    }
+    for intid in sorted(intids):
+        _move_bit(vm, source, target, intid)
 
 
 # -- GICv4
@@ -199,8 +209,7 @@ def process_vlpi(
     vm: QemuVm, cpu_index: int, intid: int, vpt_addr: int, doorbell: int, level: int
 ) -> None:
     """Set or clear a vLPI's pending bit, and ring the doorbell (gicv3_redist_process_vlpi)."""
-    if not vm.gicr_known:
-        vm.maybe_pending[doorbell] = cpu_index
+    if not vm.knows_gicr(cpu_index):
         return
     cpu = vm.cpus[cpu_index]
     resident = _resident(cpu, vpt_addr)

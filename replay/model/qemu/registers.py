@@ -50,7 +50,7 @@ def _write_ctlr(vm: QemuVm, value: int) -> None:
     if value & _ENABLED:
         its.ctlr |= _ENABLED
         _extract_tables(vm)
-        _extract_queue(vm)
+        extract_queue(vm)
         if not vm.profile.creadr_kept_on_enable:
             its.creadr = 0
         process_queue(vm)
@@ -93,7 +93,8 @@ def table_desc(value: int) -> TableDesc:
     return TableDesc(base, min(entries, 1 << 16), page_size, entry_size, indirect)
 
 
-def _extract_queue(vm: QemuVm) -> None:
+def extract_queue(vm: QemuVm) -> None:
+    """Take the queue from CBASER, as QEMU does on enabling."""
     value = vm.its.cbaser
     if value & Cbaser.valid.mask:
         entries = (Cbaser.size.get(value) + 1) * 4096 // 32

@@ -10,12 +10,11 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from replay.model.qemu import entries
+from replay.model.qemu import entries, pending
+from replay.model.qemu.joined import stand_in
 from replay.model.qemu.registers import READ, table_desc
 from replay.model.qemu.state import TableDesc
 from replay.model.qemu.tables import unseen_page
-from tracer.its.lpi import pending_bit
-from tracer.its.registers import Pendbaser
 
 if TYPE_CHECKING:
     from replay.model.qemu.vm import QemuVm
@@ -24,10 +23,13 @@ _LEVEL1_ADDRESS = (1 << 51) - 1
 _TABLES = {"devices": "GITS_BASER0", "collections": "GITS_BASER1", "vpes": "GITS_BASER2"}
 
 
-def registers(vm: QemuVm) -> dict[str, int]:
-    """Return the ITS registers that a reset or a guest can change, and the constant ones."""
+def registers(vm: QemuVm) -> dict[str, int | None]:
+    """Return the ITS registers that a reset or a guest can change, and the constant ones.
+
+    None stands for one of which not every bit is known.
+    """
     its = vm.its
-    return {
+    values: dict[str, int | None] = {
         "GITS_CTLR": its.ctlr,
         "GITS_IIDR": vm.profile.iidr,
         "GITS_TYPER": vm.profile.typer,
@@ -37,6 +39,12 @@ def registers(vm: QemuVm) -> dict[str, int]:
         **{f"GITS_BASER{index}": value for index, value in enumerate(its.baser)},
         "GITS_PIDR2": READ[0xFFE8, 4](vm),
     }
+    return known(vm, values) if vm.unknown else values
+
+
+def known(vm: QemuVm, values: dict[str, Any]) -> dict[str, Any]:
+    """Return register values by name, None for those of which not every bit is known."""
+    return {name: None if vm.unknown.of(name) else value for name, value in values.items()}
 
 
 def redistributors(vm: QemuVm) -> dict[int, dict[str, int | None]]:
@@ -45,9 +53,21 @@ def redistributors(vm: QemuVm) -> dict[int, dict[str, int | None]]:
     if vm.profile.virtual:
         names |= {"GICR_VPROPBASER": "vpropbaser", "GICR_VPENDBASER": "vpendbaser"}
     return {
-        index: {name: getattr(cpu, attr) if vm.gicr_known else None for name, attr in names.items()}
+        index: {
+            name: None
+            if not vm.gicr_known or vm.unknown.of(f"{name}[{index}]")
+            else getattr(cpu, attr)
+            for name, attr in names.items()
+        }
         for index, cpu in enumerate(vm.cpus)
     }
+
+
+def _table(vm: QemuVm, index: int) -> TableDesc:
+    """Return the table that BASER<index> names, or a stand-in where nobody knows it."""
+    if vm.unknown.of(f"GITS_BASER{index}"):
+        return stand_in(index)
+    return table_desc(vm.its.baser[index])
 
 
 def _entries(vm: QemuVm, desc: TableDesc) -> list[tuple[int, int, int]]:
@@ -86,7 +106,7 @@ def _pages(vm: QemuVm, desc: TableDesc) -> list[tuple[int, int, int]]:
 def devices(vm: QemuVm) -> dict[int, dict[str, Any]]:
     """Return DeviceID -> ITT and events, of every valid device table entry."""
     found = {}
-    for device_id, at, raw in _entries(vm, table_desc(vm.its.baser[0])):
+    for device_id, at, raw in _entries(vm, _table(vm, 0)):
         valid, size, itt_addr = entries.unpack_dte(raw)
         if valid:
             found[device_id] = {
@@ -123,7 +143,7 @@ def _events(vm: QemuVm, itt_addr: int, count: int) -> dict[int, dict[str, Any]]:
 def collections(vm: QemuVm) -> dict[int, dict[str, Any]]:
     """Return ICID -> target, of every valid collection table entry."""
     found = {}
-    for icid, at, raw in _entries(vm, table_desc(vm.its.baser[1])):
+    for icid, at, raw in _entries(vm, _table(vm, 1)):
         valid, rdbase = entries.unpack_cte(raw)
         if valid:
             found[icid] = {"rdbase": rdbase, "confirmed": _confirmed(vm, at, vm.since[1])}
@@ -135,7 +155,7 @@ def vpes(vm: QemuVm) -> dict[int, dict[str, Any]]:
     if not vm.profile.virtual:
         return {}
     found = {}
-    for vpe_id, at, raw in _entries(vm, table_desc(vm.its.baser[2])):
+    for vpe_id, at, raw in _entries(vm, _table(vm, 2)):
         valid, vpt_size, vpt_addr, rdbase = entries.unpack_vte(raw)
         if valid:
             found[vpe_id] = {
@@ -180,20 +200,11 @@ def lpis(vm: QemuVm) -> dict[int, dict[str, Any]]:
             if "icid" in event:
                 target = targets.get(event["icid"])
                 found[event["intid"]] = {
-                    "pending": _pending(vm, event["intid"], target),
+                    "pending": pending.word(vm, target, event["intid"]),
                     "target": target,
                     "queued": None,
                 }
     return found
-
-
-def _pending(vm: QemuVm, intid: int, cpu: int | None) -> str:
-    if not vm.gicr_known or not vm.ram.complete or cpu is None or cpu >= len(vm.cpus):
-        # A guest that runs takes interrupts where nobody sees it.
-        return "maybe"
-    gpa, shift = pending_bit(Pendbaser.physical_address.get(vm.cpus[cpu].pendbaser), intid)
-    byte = vm.ram.load8(gpa)
-    return "maybe" if byte is None else "set" if byte >> shift & 1 else "clear"
 
 
 def hidden(vm: QemuVm) -> dict[str, Any]:
@@ -203,4 +214,11 @@ def hidden(vm: QemuVm) -> dict[str, Any]:
     return {
         name: [desc.base, desc.entries, desc.page_size, desc.entry_size, desc.indirect]
         for name, desc in shown.items()
-    } | {"queue": [its.queue.base, its.queue.entries]}
+    } | {"queue": [its.queue.base, its.queue.entries], **_unsure(vm)}
+
+
+def _unsure(vm: QemuVm) -> dict[str, Any]:
+    """Return what is known, and unknown, of a VM of which not everything was seen."""
+    bits = {hex(key): bit for key, bit in sorted(vm.pending.bits.items())}
+    found: dict[str, Any] = {"pending": bits, "acks_seen": vm.pending.acks_seen} if bits else {}
+    return found | ({"unknown": vm.unknown.snapshot()} if vm.unknown else {})

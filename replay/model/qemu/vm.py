@@ -17,9 +17,12 @@ from replay.model.effects import Effect
 from replay.model.memory import GuestRam
 from replay.model.qemu import redistributor, registers, reset
 from replay.model.qemu.commands import translate
+from replay.model.qemu.joined import unknown_of
+from replay.model.qemu.pending import PendingBits, acknowledge
 from replay.model.qemu.profile import QEMU_V3, QemuProfile
 from replay.model.qemu.state import ItsState, Redistributor, values_of
 from replay.model.qemu.tables import Fault
+from replay.model.unknown import Unknown
 
 
 class Witness(Protocol):
@@ -34,13 +37,22 @@ class Witness(Protocol):
     def fault(self, at: int, table: int, index: int) -> bool:
         """Return whether this step was seen to meet no memory."""
 
+    def any(self) -> bool:
+        """Return whether anything was seen."""
+
+    def commands(self) -> list[tuple[int, int, int, int, int]]:
+        """Return every command that was fetched: its place in the queue and its doublewords."""
+
+    def entries(self, table: int) -> int:
+        """Return how many entries a table must have for those that were seen."""
+
 
 class QemuVm:
     """State and the operations that change it; effects are appended to `effects`."""
 
     __slots__ = (
         "assumed_level1", "bound", "clock", "confirmed", "cpus", "effects", "gicr_known", "its",
-        "maybe_pending", "profile", "ram", "reset_steps", "since", "since_itt", "witness",
+        "pending", "profile", "ram", "reset_steps", "since", "since_itt", "unknown", "witness",
     )  # fmt: skip
 
     def __init__(
@@ -51,8 +63,12 @@ class QemuVm:
         ram: GuestRam | None = None,
         gicr_known: bool = True,
         reset_steps: tuple[reset.Step, ...] = reset.STEPS,
+        joined: bool = False,
     ) -> None:
-        """Return a VM as it comes up. `gicr_known`: redistributor accesses are in the trace."""
+        """Return a VM as it comes up, or one that is `joined` later.
+
+        `gicr_known`: redistributor accesses are in the trace.
+        """
         self.profile = profile
         self.ram = ram if ram is not None else GuestRam()
         self.its = ItsState()
@@ -69,8 +85,9 @@ class QemuVm:
         self.since = [0, 0, 0]  # device, collection, vPE table
         self.since_itt: dict[int, int] = {}
         self.assumed_level1: set[int] = set()
-        self.maybe_pending: dict[int, int] = {}  # intid -> cpu, where pending cannot be known
+        self.pending = PendingBits()
         reset.run(self, reset.STEPS)
+        self.unknown = unknown_of(profile, cpus) if joined else Unknown()
 
     # -- inputs
 
@@ -101,24 +118,47 @@ class QemuVm:
             with suppress(Fault):
                 translate(self, device_id, event_id)
 
+    def acknowledge(self, cpu: int, intid: int) -> None:
+        """A CPU read ICC_IAR1 and took an LPI."""
+        acknowledge(self, cpu, intid)
+
     def mem_write(self, gpa: int, data: bytes) -> None:
         """Store guest RAM; what it covers is then confirmed."""
         self.ram.store_bytes(gpa, data)
         if not self.ram.complete:
             for at in range(gpa + 3 & ~3, gpa + len(data) - 3, 4):
                 self.confirmed[at] = self.clock
+            if self.pending.bits:
+                self.pending.overwritten(gpa, len(data))
 
     def reset(self) -> None:
         """Reset as QEMU performs it: a system reset, or power-on."""
         reset.run(self, self.reset_steps)
+        self.unknown.clear()
         self.hand_over()
 
     def hand_over(self) -> None:
         """Make everything that was known of guest RAM unconfirmed: the guest may rewrite it."""
+        self.table_change()
+        self.assumed_level1.clear()
+        self.lpis_enabled()
+
+    def lpis_enabled(self) -> None:
+        """A CPU has its LPIs enabled: the guest may have rewritten pending tables before."""
+        self.clock += 1
+        self.pending.rewritten(self.clock)
+
+    def table_change(self) -> None:
+        """Make what was known of the tables unconfirmed."""
         self.clock += 1
         self.since = [self.clock] * 3
-        self.assumed_level1.clear()
-        self.maybe_pending.clear()
+
+    def knows_gicr(self, cpu: int) -> bool:
+        """Say whether what a CPU's LPI registers hold is known."""
+        if not self.unknown:
+            return self.gicr_known
+        names = ("GICR_CTLR", "GICR_PROPBASER", "GICR_PENDBASER")
+        return self.gicr_known and not any(self.unknown.of(f"{name}[{cpu}]") for name in names)
 
     # -- snapshots
 
@@ -134,13 +174,15 @@ class QemuVm:
             tuple(self.since),
             self.since_itt.copy(),
             frozenset(self.assumed_level1),
-            self.maybe_pending.copy(),
+            self.unknown.snapshot(),
+            (self.pending.acks_seen, self.pending.since, self.pending.bits.copy()),
         )
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Return to `snapshot`."""
         (
-            its, cpus, ram, self.gicr_known, self.clock, confirmed, since, since_itt, level1, maybe,
+            its, cpus, ram, self.gicr_known, self.clock, confirmed, since, since_itt, level1, unknown,
+            pending,
         ) = snapshot  # fmt: skip
         self.its.restore(its)
         self.cpus = [Redistributor(*cpu) for cpu in cpus]
@@ -149,4 +191,6 @@ class QemuVm:
         self.since = list(since)
         self.since_itt = since_itt.copy()
         self.assumed_level1 = set(level1)
-        self.maybe_pending = maybe.copy()
+        self.unknown = Unknown(unknown)
+        self.pending.acks_seen, self.pending.since, bits = pending
+        self.pending.bits = bits.copy()

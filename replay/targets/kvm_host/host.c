@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -27,15 +28,23 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_VMS = 8, MAX_CPUS = 16, MAX_SLOTS = 32, AREA = 4 << 20, PAGE = 4096 };
+enum { MAX_VMS = 8, MAX_CPUS = 16, MAX_SLOTS = 32, AREA = 4 << 20, PAGE = 4096, MAX_ACCESSES = 2047,
+       ACCESSES_AT = 12 << 20, SLOT_BYTES = 1 << 16 };  // a slot's place and size suit any page size
 #define MAGIC 0x3165727473746931ull
 #define CODE_GPA 0xf000000000ull  // nothing of a VM under test lies here
+#define LIST_GPA 0xf010000000ull
 #define EXIT_GPA 0xf100000000ull  // and here there is no memory: a store to it ends KVM_RUN
+
+// What a vCPU is to do, in order; `number` 0 ends it. It sets `state` when it did, or could not.
+struct access { uint64_t number, gpa, value, state; };
+enum { TO_DO, DONE, ABORTED };
 
 struct shared {
     uint64_t magic, asked, answered, done, request_bytes, request_crc, answer_bytes, answer_crc;
     uint64_t unused[504];
     uint64_t requests[AREA / 8], answers[AREA / 8];
+    uint8_t more[ACCESSES_AT - 4096 - 2 * AREA];
+    struct access accesses[MAX_ACCESSES + 1];  // here, so that itstrace sees which one killed the kernel
 };
 
 struct request { uint32_t op; uint8_t vm, sub; uint16_t cpu; uint64_t x, y, z; };
@@ -43,7 +52,7 @@ struct answer { uint64_t value; int32_t error; uint32_t bytes; };
 
 enum op {
     OP_NEW = 1, OP_FREE, OP_SET, OP_GET, OP_MSI, OP_STORE, OP_LOAD, OP_WRITE, OP_READ, OP_PAGES,
-    OP_COPY, OP_LIVE, OP_SLOT, OP_ABOUT, OP_FILL, OP_RENEW, OP_BYE,
+    OP_COPY, OP_LIVE, OP_SLOT, OP_ABOUT, OP_FILL, OP_RENEW, OP_BYE, OP_HAS,
 };
 enum device { ITS, GIC };
 
@@ -51,8 +60,7 @@ struct slot { uint64_t gpa, size; uint8_t *memory; };
 struct vm {
     int fd, device[2], cpus, cpu[MAX_CPUS], started[MAX_CPUS];
     struct kvm_run *run[MAX_CPUS];
-    struct slot slot[MAX_SLOTS];
-    uint64_t *mailbox;
+    struct slot slot[MAX_SLOTS];  // the first one is the guest's program
 };
 
 static struct vm vms[MAX_VMS];
@@ -200,19 +208,20 @@ static int new_vm(struct vm *vm, uint64_t gicd, uint64_t distances, const uint32
 
 // -- accesses that a vCPU really makes
 
-// The guest ends KVM_RUN with a store to x11, and then does what the mailbox at x10 says: the
-// number of an access, its address and its value. A value that was loaded is what it stores next.
+// The guest walks the list at x10 and ends KVM_RUN with a store to x11. An entry's number chooses
+// the access; what was loaded takes the place of the value. After an abort it goes on with the next.
 extern const uint8_t guest_begin[], guest_vectors[], guest_end[];
 asm(".pushsection .rodata\n.globl guest_begin, guest_vectors, guest_end\n.balign 2048\n"
     "guest_begin:\n"
-    "1: str x1, [x11]\n"
-    "2: ldr x2, [x10]\n ldr x0, [x10, #8]\n ldr x1, [x10, #16]\n"
-    "   adr x3, 3f\n add x3, x3, x2, lsl #3\n br x3\n"
-    "3: strb w1, [x0]\n b 1b\n strh w1, [x0]\n b 1b\n str w1, [x0]\n b 1b\n str x1, [x0]\n b 1b\n"
-    "   ldrb w1, [x0]\n b 1b\n ldrh w1, [x0]\n b 1b\n ldr w1, [x0]\n b 1b\n ldr x1, [x0]\n b 1b\n"
+    "1: str x1, [x11]\n mov x10, x12\n"
+    "2: ldr x2, [x10]\n cbz x2, 1b\n ldr x0, [x10, #8]\n ldr x1, [x10, #16]\n"
+    "   adr x3, 3f - 8\n add x3, x3, x2, lsl #3\n br x3\n"
+    "3: strb w1, [x0]\n b 4f\n strh w1, [x0]\n b 4f\n str w1, [x0]\n b 4f\n str x1, [x0]\n b 4f\n"
+    "   ldrb w1, [x0]\n b 4f\n ldrh w1, [x0]\n b 4f\n ldr w1, [x0]\n b 4f\n ldr x1, [x0]\n"
+    "4: mov x4, #1\n str x1, [x10, #16]\n str x4, [x10, #24]\n add x10, x10, #32\n b 2b\n"
     ".balign 2048\n"
     "guest_vectors:\n"
-    ".rept 16\n str x1, [x11, #8]\n b 2b\n .balign 128\n .endr\n"
+    ".rept 16\n mov x4, #2\n str x4, [x10, #24]\n add x10, x10, #32\n b 2b\n .balign 128\n .endr\n"
     "guest_end:\n.popsection\n");
 
 static int set_register(int cpu, uint64_t id, uint64_t value) {
@@ -227,69 +236,83 @@ static void clean(void *memory) {  // the guest, its MMU off, does not see what 
     asm volatile("dc civac, %0\n dsb sy" ::"r"(memory) : "memory");
 }
 
+static int map_program(struct vm *vm) {
+    struct kvm_userspace_memory_region list = {
+        .slot = MAX_SLOTS, .guest_phys_addr = LIST_GPA, .memory_size = sizeof shared->accesses,
+        .userspace_addr = (uint64_t)shared->accesses};
+    int error = map_slot(vm, 0, CODE_GPA, SLOT_BYTES);
+    if (error) return error;
+    memcpy(vm->slot[0].memory, guest_begin, guest_end - guest_begin);
+    for (int at = 0; at < guest_end - guest_begin; at += 16) clean(vm->slot[0].memory + at);
+    return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &list) < 0 ? -errno : 0;
+}
+
 static int start_cpu(struct vm *vm, int cpu) {
-    if (!vm->mailbox) {
-        int error = map_slot(vm, 0, CODE_GPA, 2 * PAGE);
-        if (error) return error;
-        memcpy(vm->slot[0].memory, guest_begin, guest_end - guest_begin);
-        for (int at = 0; at < PAGE; at += 16) clean(vm->slot[0].memory + at);
-        vm->mailbox = (uint64_t *)(vm->slot[0].memory + PAGE);
-    }
+    int error = vm->slot[0].memory ? 0 : map_program(vm);
+    if (error) return error;
     vm->run[cpu] = mmap(0, run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vm->cpu[cpu], 0);
     if (vm->run[cpu] == MAP_FAILED) {
         vm->run[cpu] = 0;
         return -errno;
     }
     int fd = vm->cpu[cpu];
-    int error = set_register(fd, CORE(regs.pc), CODE_GPA);
-    if (!error) error = set_register(fd, CORE(regs.regs[10]), CODE_GPA + PAGE);
+    error = set_register(fd, CORE(regs.pc), CODE_GPA);
     if (!error) error = set_register(fd, CORE(regs.regs[11]), EXIT_GPA);
+    if (!error) error = set_register(fd, CORE(regs.regs[12]), LIST_GPA);
     if (!error) error = set_register(fd, VBAR_EL1, CODE_GPA + (guest_vectors - guest_begin));
     vm->started[cpu] = !error;
     return error;
 }
 
-// Runs a vCPU to its next store to EXIT_GPA; `value` is what it stored there.
-static int run_cpu(struct vm *vm, int cpu, uint64_t *value) {
-    struct kvm_run *run = vm->run[cpu];
-    int error = 0;
-    struct itimerval limit = {.it_value = {.tv_sec = 2}}, none = {0};
-    setitimer(ITIMER_REAL, &limit, 0);
-    for (;;) {
-        if (ioctl(vm->cpu[cpu], KVM_RUN, 0) < 0) {
-            error = errno == EINTR ? -ETIMEDOUT : -errno;
-            break;
-        }
-        if (run->exit_reason != KVM_EXIT_MMIO) {
-            error = -EPROTO;
-            break;
-        }
-        if (run->mmio.phys_addr == EXIT_GPA) {
-            memcpy(value, run->mmio.data, 8);
-            break;
-        }
-        // The access met no device (or, at EXIT_GPA + 8, it aborted): it reads as 0.
-        error = run->mmio.phys_addr == EXIT_GPA + 8 ? -EFAULT : -ENXIO;
-        if (!run->mmio.is_write) memset(run->mmio.data, 0, sizeof run->mmio.data);
-    }
-    setitimer(ITIMER_REAL, &none, 0);
-    return error;
+static int first_to_do(void) {
+    int at = 0;
+    while (shared->accesses[at].number && shared->accesses[at].state != TO_DO) at++;
+    return at;
 }
 
-static int access_by_cpu(struct vm *vm, int cpu, int number, uint64_t gpa, uint64_t *value) {
-    int error = 0;
-    uint64_t ignored;
-    if (cpu >= vm->cpus) return -EINVAL;
-    if (!vm->started[cpu]) {
-        error = start_cpu(vm, cpu);
-        if (!error) error = run_cpu(vm, cpu, &ignored);
-        if (error) return error;
+// Runs a vCPU to its next store to EXIT_GPA. An access that met no device is marked in `missed`.
+static int run_cpu(struct vm *vm, int cpu, uint8_t *missed) {
+    struct kvm_run *run = vm->run[cpu];
+    int alarms = 0;
+    for (;;) {
+        if (ioctl(vm->cpu[cpu], KVM_RUN, 0) < 0) {
+            if (errno != EINTR) return -errno;
+            if (++alarms == 2) return -ETIMEDOUT;
+            continue;
+        }
+        if (run->exit_reason != KVM_EXIT_MMIO) return -EPROTO;
+        if (run->mmio.phys_addr == EXIT_GPA) return 0;
+        missed[first_to_do()] = 1;  // it reads as 0
+        if (!run->mmio.is_write) memset(run->mmio.data, 0, sizeof run->mmio.data);
     }
-    vm->mailbox[0] = number;
-    vm->mailbox[1] = gpa;
-    vm->mailbox[2] = *value;
-    clean(vm->mailbox);
-    return run_cpu(vm, cpu, value);
+}
+
+// Has a vCPU make `count` accesses, and replies to each.
+static void accesses_by_cpu(const struct request *requests, int count) {
+    static uint8_t missed[MAX_ACCESSES + 1];
+    struct vm *vm = &vms[requests->vm % MAX_VMS];
+    int cpu = requests->cpu, error = !vm->fd ? -EBADF : cpu >= vm->cpus ? -EINVAL : 0;
+    memset(missed, 0, count + 1);
+    for (int at = 0; at <= count; at++) {
+        const struct request *r = requests + at;
+        struct access access = {0};
+        if (at < count) access = (struct access){1 + (r->op == OP_LOAD ? 4 : 0) + (r->sub & 3), r->x, r->y, TO_DO};
+        copy_out((uint64_t *)&shared->accesses[at], &access, sizeof access);
+        clean(&shared->accesses[at]);
+    }
+    if (!error && !vm->started[cpu]) {
+        error = start_cpu(vm, cpu);
+        if (!error) error = run_cpu(vm, cpu, missed);  // to its beginning
+    }
+    if (!error) error = run_cpu(vm, cpu, missed);
+    for (int at = 0; at < count; at++) {
+        struct access access;
+        clean(&shared->accesses[at]);
+        copy_in(&access, (uint64_t *)&shared->accesses[at], sizeof access);
+        int mine = access.state == TO_DO ? (error ? error : -EPROTO) : access.state == ABORTED ? -EFAULT : 0;
+        reply(access.value, missed[at] ? -ENXIO : mine, 0, 0);
+    }
+    *(volatile uint64_t *)&shared->accesses[0].number = 0;
 }
 
 // -- guest RAM
@@ -398,7 +421,8 @@ static uint64_t attribute(struct request *r, struct vm *vm, int *error) {
     uint32_t group = r->cpu, bytes = r->z;
     struct kvm_device_attr a = {.group = group, .attr = r->x, .addr = bytes ? (uint64_t)&value : 0};
     int fd = vm->device[r->sub & 1];
-    *error = ioctl(fd, r->op == OP_SET ? KVM_SET_DEVICE_ATTR : KVM_GET_DEVICE_ATTR, &a) < 0 ? -errno : 0;
+    unsigned long how = r->op == OP_SET ? KVM_SET_DEVICE_ATTR : r->op == OP_GET ? KVM_GET_DEVICE_ATTR : KVM_HAS_DEVICE_ATTR;
+    *error = ioctl(fd, how, &a) < 0 ? -errno : 0;
     return bytes == 4 ? (uint32_t)value : value;
 }
 
@@ -425,12 +449,8 @@ static int64_t carry_out(struct request *r, const uint64_t *payload, uint64_t le
     switch (r->op) {
     case OP_NEW: error = new_vm(vm, r->x, r->y, (uint32_t *)bytes, size / 4); break;
     case OP_FREE: free_vm(vm); break;
-    case OP_SET: case OP_GET: value = attribute(r, vm, &error); break;
+    case OP_SET: case OP_GET: case OP_HAS: value = attribute(r, vm, &error); break;
     case OP_MSI: error = signal_msi(r, vm); break;
-    case OP_STORE: case OP_LOAD:
-        value = r->y;
-        error = access_by_cpu(vm, r->cpu, (r->op == OP_LOAD ? 4 : 0) + (r->sub & 3), r->x, &value);
-        break;
     case OP_WRITE:
         if ((memory = ram(vm, r->x, size))) memcpy(memory, bytes, size);
         error = memory ? 0 : -EFAULT;
@@ -460,8 +480,26 @@ static int64_t carry_out(struct request *r, const uint64_t *payload, uint64_t le
     return (size + 7) & ~7ull;
 }
 
+static int is_access(const struct request *r) {
+    return r->op == OP_STORE || r->op == OP_LOAD;
+}
+
+// Gathers the accesses of one vCPU that follow each other; returns how many.
+static int gather(struct request *requests, uint64_t at, uint64_t bytes) {
+    int count = 0;
+    while (count < MAX_ACCESSES && at + sizeof *requests <= bytes && room((count + 1) * sizeof(struct answer))) {
+        struct request *r = requests + count;
+        copy_in(r, shared->requests + at / 8, sizeof *r);
+        if (!is_access(r) || r->vm != requests->vm || r->cpu != requests->cpu) break;
+        at += sizeof *r;
+        count++;
+    }
+    return count;
+}
+
 // Carries out the batch; returns whether it was the last.
 static int batch(void) {
+    static struct request gathered[MAX_ACCESSES];
     uint64_t bytes = shared->request_bytes, at = 0, count = 0;
     int last = 0;
     answers_end = shared->answers;
@@ -470,6 +508,13 @@ static int batch(void) {
     while (at + sizeof(struct request) <= bytes && room(sizeof(struct answer))) {
         struct request r;
         copy_in(&r, shared->requests + at / 8, sizeof r);
+        if (is_access(&r)) {
+            int many = gather(gathered, at, bytes);
+            accesses_by_cpu(gathered, many);
+            at += many * sizeof r;
+            *(volatile uint64_t *)&shared->done = count += many;
+            continue;
+        }
         at += sizeof r;
         int64_t used = carry_out(&r, shared->requests + at / 8, bytes - at);
         if (used < 0) break;
@@ -488,7 +533,7 @@ static void serve(void) {
     __atomic_store_n(&shared->magic, MAGIC, __ATOMIC_RELEASE);
     for (unsigned idle = 0;; idle++) {
         uint64_t asked = __atomic_load_n(&shared->asked, __ATOMIC_ACQUIRE);
-        if (asked == answered) {
+        if (asked != answered + 1) {
             if (idle > 2000) nanosleep(&nap, 0);
             else sched_yield();
             continue;
@@ -545,8 +590,11 @@ static void wake(int number) { (void)number; }
 int main(int count, char **words) {
     int init = getpid() == 1;
     if (init) mount_all();
-    struct sigaction action = {.sa_handler = wake};  // KVM_RUN ends with EINTR
+    if (init) klogctl(8, 0, 7);  // kmemleak tells what it found as information
+    struct sigaction action = {.sa_handler = wake, .sa_flags = SA_RESTART};  // KVM_RUN ends with EINTR
+    struct itimerval second = {{.tv_sec = 1}, {.tv_sec = 1}};
     sigaction(SIGALRM, &action, 0);
+    setitimer(ITIMER_REAL, &second, 0);
     int fd = init ? open_ivshmem() : count > 1 ? open(words[1], O_RDWR) : -1;
     shared = fd < 0 ? MAP_FAILED : mmap(0, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     kvm = open("/dev/kvm", O_RDWR);

@@ -1,0 +1,164 @@
+"""`itstrace fuzz`: generated lives on several targets in lockstep; what is new is kept as a trace."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from replay.commands.common import EXIT_FINDING, clean, paint, print_json, progress, say
+from replay.commands.generate import add_events_option, family_of, write_life
+from replay.generator.answers import generate, header_of
+from replay.lockstep import Difference, Lockstep, run as run_lockstep
+from replay.targets.qemu import Needs
+from replay.targets.spec import FORMS, Spec, Targets, parse
+from tracer.errors import UsageError
+from tracer.events import Event, kind_name
+from tracer.log.header import Header
+
+_FRAME_EVENTS = 4096
+_FAMILY = {"qemu": "qemu-7.2.22", "kvm": "linux-6.1.192"}  # whose lives, if no model says
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--target", action="append", required=True, help=f"{FORMS}; two at least")
+    parser.add_argument("--seeds", type=int, default=100, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--first", type=int, default=0, help="the first seed (default: %(default)s)"
+    )
+    parser.add_argument("--profile", help="whose lives; default: of the first model target")
+    add_events_option(parser)
+    parser.add_argument("-o", "--output", default=".", help="the folder for what is found")
+    parser.add_argument("--json", action="store_true", help="answer as one JSON document")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run lives; 1 when two targets answered one differently."""
+    specs = [parse(text) for text in options.target]
+    if len(specs) < 2:
+        raise UsageError("fuzz compares targets with each other: give --target twice")
+    profile = family_of(options.profile or _profile_of(specs))
+    seeds = range(options.first, options.first + options.seeds)
+    found: dict[str, dict[str, Any]] = {}
+    agreed = not_judged = 0
+    started = monotonic()
+    with Targets() as made:
+        for seed in progress(seeds, "lives"):
+            header = header_of(seed, profile, options.events)
+            events = list(generate(seed, profile, options.events))
+            result = lockstep(made, specs, header, events)
+            agreed += result.agreed
+            not_judged += result.not_judged
+            if result.difference:
+                name, seq = signature(result.difference), result.difference.seq
+                answers = dict(result.difference.answers)
+                _keep(found, name, seed, (header, events[: seq + 1]), answers, options.output)
+            for line in made.findings():
+                complaint = f"complaint:{re.sub('[0-9]+', 'N', line)[:60]}"
+                _keep(found, complaint, seed, (header, events), {"kernel": line}, options.output)
+    answer = {
+        "schema": "itstrace.fuzz/1", "targets": options.target, "profile": profile.name,
+        "lives": len(seeds), "agreed": agreed, "not_judged": not_judged,
+        "seconds": round(monotonic() - started, 1), "differences": found,
+    }  # fmt: skip
+    if options.json:
+        print_json(answer)
+    else:
+        _print(answer)
+    return EXIT_FINDING if found else 0
+
+
+def _profile_of(specs: list[Spec]) -> str:
+    for spec in specs:
+        if spec.kind == "model" and spec.rest:
+            return spec.rest
+    return next((_FAMILY[spec.kind] for spec in specs if spec.kind in _FAMILY), "linux-6.1.192")
+
+
+class _Frames:
+    """A generated life as a reader has it."""
+
+    status = "clean"
+    name = "a generated life"
+    checkpoint = None
+
+    def __init__(self, header: Header, events: list[Event]) -> None:
+        self.header = header
+        self._events = events
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
+        for at in range(0, len(self._events), _FRAME_EVENTS):
+            yield at, tuple(self._events[at : at + _FRAME_EVENTS])
+
+
+def lockstep(made: Targets, specs: list[Spec], header: Header, events: list[Event]) -> Lockstep:
+    """Run one life on fresh targets."""
+    needs = Needs()
+    for event in events:
+        needs.see(event)
+    reader = _Frames(header, events)
+    with ExitStack() as stack:
+        targets = [stack.enter_context(made.opened(spec, header, needs)) for spec in specs]
+        return run_lockstep(reader, targets)
+
+
+def signature(difference: Difference) -> str:
+    """Return what names a difference: the kind of the event, and how the targets differ there."""
+    answers = [answer for _, answer in difference.answers]
+    for answer in answers:
+        if isinstance(answer, str) and answer.startswith("crash in "):
+            return f"crash:{answer.removeprefix('crash in ')}"
+    kind = kind_name(difference.event[0])
+    lists = [answer for answer in answers if isinstance(answer, list)]
+    if len(lists) < len(answers):
+        return f"divergent:{kind}:value"
+    if len({len(each) for each in lists}) > 1:
+        return f"divergent:{kind}:count"
+    for effects in zip(*lists, strict=True):
+        if len(set(effects)) > 1:
+            return f"divergent:{kind}:{kind_name(effects[0][0])}"
+    return f"divergent:{kind}:value"
+
+
+def _keep(
+    found: dict[str, dict[str, Any]],
+    name: str,
+    seed: int,
+    life: tuple[Header, list[Event]],
+    answers: dict[str, Any],
+    output: str,
+) -> None:
+    """Count a difference; keep the life of a new one up to where it shows."""
+    header, events = life
+    seen = found.setdefault(name, {"seeds": [], "seq": len(events) - 1})
+    seen["seeds"].append(seed)
+    if len(seen["seeds"]) > 1:
+        return
+    seen["answers"] = {target: str(answer)[:400] for target, answer in answers.items()}
+    path = Path(output) / f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{seed}.itstrace"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_life(str(path), header, events, force=True)
+    seen["trace"] = str(path)
+    say(f"itstrace: seed {seed}: {name}: {path}")
+
+
+def _print(answer: dict[str, Any]) -> None:
+    for name, seen in answer["differences"].items():
+        print(
+            paint(
+                f"{name}: {len(seen['seeds'])} lives, the first is seed {seen['seeds'][0]}", "red"
+            )
+        )
+        print(f"  event {seen['seq']}: {seen['trace']}")
+        for target, text in seen["answers"].items():
+            print(f"  {target}: {clean(text)}")
+    print(
+        f"{answer['lives']} lives, {answer['agreed']} answers alike, {answer['not_judged']} not "
+        f"judged, {len(answer['differences'])} kinds of difference, {answer['seconds']} s: "
+        f"{', '.join(answer['targets'])}"
+    )

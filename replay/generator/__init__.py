@@ -1,0 +1,1 @@
+"""Seeded lives of a VM: what a guest and its VMM do, dense enough that caches and lists fill."""
