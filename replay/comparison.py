@@ -89,14 +89,16 @@ class Comparison:
         assert step.event is not None
         name, key, mask = _component(step)
         if one is None or other is None:
-            if one is not other or name:
-                self.unanswered[kind_name(step.event[0])] += 1
+            if step.cpu is not None:
+                self.unanswered[f"the pending table of vCPU {step.cpu}: not in RAM"] += 1
+            elif one is not other or name:
+                self.unanswered[f"{kind_name(step.event[0])}: no answer"] += 1
             return []
         if step.event[0] == _PROBE:
             return self._keyed(step, "row", one, other)
         if step.event[0] == _MEM_READ and step.cpu is not None:
-            told = self._keyed(step, step.cpu, _bits(step.event, one), _bits(step.event, other))
-            return [each._replace(key=each.key) for each in told]
+            bits = [pending_bits(step.event, each) for each in (one, other)]
+            return self._keyed(step, step.cpu, *bits)
         if one == other:
             self.looked[name] += 1
             return []
@@ -119,7 +121,7 @@ class Comparison:
         return told
 
 
-def _bits(event: Event, data: bytes) -> dict[int, str]:
+def pending_bits(event: Event, data: bytes) -> dict[int, str]:
     """Return the INTIDs whose bit is set in a part of a pending table."""
     first = event[3] % (1 << 16) * _WORD
     return {

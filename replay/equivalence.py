@@ -7,18 +7,26 @@ one was saved, reset and restored. No model says what is right. The counterparts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from replay.comparison import Comparison, Told, ram, value_of
-from replay.equivalence_words import CARRIED, CRASHED, EQUAL, Difference, Judge, Places
+from replay.comparison import Comparison, Told, pending_bits, ram, value_of
+from replay.equivalence_words import (
+    CARRIED,
+    CRASHED,
+    EQUAL,
+    Difference,
+    Judge,
+    Places,
+    inherit,
+)  # fmt: skip
 from replay.inventory import Inventory
 from replay.model import effects
 from replay.model.effects import HostCrash
-from replay.probe_builder import AREA_BYTES, MIN_CPUS, Probe, Step
-from replay.probe_sequence import CHAPTERS, ROUND_TRIP, Chapter, probe_of
+from replay.probe_builder import AREA_BYTES, MAX_PAIRS, MIN_CPUS, Probe, Step
+from replay.probe_sequence import CHAPTERS, PENDING_TABLES, ROUND_TRIP, Chapter, probe_of
 from replay.targets.ahead import Group, Grouper, Inspectable, Item
 from replay.verdict import STALE, UNPROVEN
 from replay.whence import origin
@@ -28,8 +36,8 @@ from tracer.log.header import Header
 
 RESET: Final = "reset"
 ROUND: Final = "round trip"
-ITS: Final = "its"
-LPI: Final = "lpi"
+PENDING: Final = "pending tables"
+KINDS: Final = (*ev.RESET_KINDS[1:], ROUND, PENDING)
 MAX_ORIGINS: Final = 8  # differences of a question whose writer is looked for
 _BATCH: Final = 4096
 _RESET, _PROBE = NUMBER["reset"], NUMBER["probe"]
@@ -56,7 +64,6 @@ class Question:
     what: str
     at: int
     how: int | None = None
-    unit: str = ITS
     recorded: bool = False  # the reset stands in the trace, at `at`
     resumed: int | None = None  # where a recorded round trip was over
 
@@ -64,6 +71,11 @@ class Question:
     def kind(self) -> str | None:
         """The kind of the reset; None for a round trip."""
         return None if self.how is None else ev.RESET_KINDS[self.how]
+
+    @property
+    def unit(self) -> str:
+        """What the reset is of: the ITS alone, or all LPIs, the redistributors' part with them."""
+        return "lpi" if self.how == ev.SYSTEM else "its"
 
 
 @dataclass(slots=True)
@@ -98,30 +110,28 @@ class Outcome:
         return EQUAL if self.looked else UNPROVEN
 
 
-def plan(events: Sequence[Event], *, attributes: bool, probe: bool) -> list[Question]:
-    """Return what can be asked of a life: at each reset of it, and (probing) at its end.
+def plan(events: Sequence[Event], kinds: Sequence[str], *, probe: bool) -> list[Question]:
+    """Return what is to be asked of a life: at each reset of it, and (probing) at its end.
 
-    `attributes`: the target can save and restore, and reset the ITS alone.
+    `kinds` are resets by name, `round trip` and `pending tables`; a reset that stands in the trace
+    is asked about whatever its kind.
     """
-    unit = ITS if attributes else LPI
-    resets = [
-        (at, event[2])
-        for at, event in enumerate(events)
-        if event[0] == _RESET and event[2] != ev.POWER_ON
-    ]
-    found = []
-    for at, how in resets:
-        found.append(Question(RESET, at, how, unit, recorded=True))
-        if probe and attributes:
-            found.append(Question(RESET, at, how, LPI, recorded=True))
-            found.append(Question(ROUND, at))
+    found: list[Question] = []
+    for at, event in enumerate(events):
+        if event[0] == _RESET and event[2] != ev.POWER_ON:
+            found.append(Question(RESET, at, event[2], recorded=True))
+            if probe:
+                others = [kind for kind in kinds if kind != ev.RESET_KINDS[event[2]]]
+                found += [_question(kind, at) for kind in others]
     if not probe:
         return found + _recorded_trips(events)
-    how, end = ev.CTRL_RESET if attributes else ev.SYSTEM, len(events)
-    found.append(Question(RESET, end, how, unit))
-    if attributes:
-        found += [Question(RESET, end, how, LPI), Question(ROUND, end)]
-    return found
+    return found + [_question(kind, len(events)) for kind in kinds]
+
+
+def _question(kind: str, at: int) -> Question:
+    if kind in ev.RESET_KINDS:
+        return Question(RESET, at, ev.RESET_KINDS.index(kind))
+    return Question(kind, at)
 
 
 def _recorded_trips(events: Sequence[Event]) -> list[Question]:
@@ -207,7 +217,7 @@ class Bench:
         self, header: Header, events: Sequence[Event], open_target: Opener, judge: Judge
     ) -> None:
         self._given = header
-        self._events = events
+        self.events = events
         self._open_target = open_target
         self._judge = judge
         self._fatal: dict[str, str] = {}  # chapter -> the function in which a host died of it
@@ -233,19 +243,18 @@ class Bench:
             had = self._given.cpus or "no known number of"
             outcome.notes.append(f"the trace has {had} vCPUs, both sides had {self.cpus}")
         with ExitStack() as stack:
-            one = Side(stack.enter_context(self._open_target(self.header)))
+            one = Side(stack.enter_context(self.open()))
             outcome.target = one.target.name
             run = _Run(self, question, inventory, outcome, one)
             try:
-                start = self._reset if question.what == RESET else self._round_trip
-                other = start(run, stack)
+                other = _BEGIN[question.what](self, run, stack)
                 if other is not None:
                     run.compare(other, self._asked(run, probe=probe))
             except Crashed as crash:
                 outcome.crash = (run.chapter, crash.function, crash.oops)
-                if run.chapter in {each.name for each in CHAPTERS}:
-                    self._fatal[run.chapter] = crash.function
-            outcome.tape = one.tape if question.what == RESET else run.restored
+                self._fatal[run.chapter] = crash.function
+                outcome.not_looked += [f"{each.name} ({each.title})" for each in run.left]
+            outcome.tape = one.tape
         run.finish()
         return outcome
 
@@ -255,7 +264,7 @@ class Bench:
             last = Chapter("end", "live LPIs, all RAM", lambda p: [*p.look(), Step(None)])
             return [first, self._suffix(run), last]
         run.complete()
-        return self._able(run, CHAPTERS if run.question.what == RESET else ROUND_TRIP)
+        return self._able(run, _ASKED[run.question.what])
 
     def _able(self, run: _Run, chapters: Sequence[Chapter]) -> list[Chapter]:
         able = []
@@ -273,12 +282,12 @@ class Bench:
         """The recorded questions: what follows, up to the next reset."""
         start = run.question.resumed or run.question.at + run.question.recorded
         end = next(
-            (at for at in range(start, len(self._events)) if self._events[at][0] == _RESET),
-            len(self._events),
+            (at for at in range(start, len(self.events)) if self.events[at][0] == _RESET),
+            len(self.events),
         )
         steps = [
             Step(event)
-            for event in self._events[start:end]
+            for event in self.events[start:end]
             if event[0] < ev.FIRST_OUTPUT or event[0] in run.one.target.asked
         ]
         return Chapter("recorded", f"events {start} to {end - 1}", lambda _: steps)
@@ -287,38 +296,54 @@ class Bench:
 
     def _reset(self, run: _Run, stack: ExitStack) -> Side | None:
         question = run.question
-        prefix = self._events[: question.at]
+        prefix = self.events[: question.at]
         run.chapter = "the life"
         run.one.live(prefix)
         run.chapter = "the reset"
-        run.one.ask(_reset_events(question, self.cpus))
-        other = Side(stack.enter_context(self._open_target(self.header)))
+        run.one.ask(_reset_events(question, self.cpus, redistributors=run.attributes))
+        other = Side(stack.enter_context(self.open()))
         other.live(each for each in prefix if _is_the_vms(each, question.unit))
         other.target.copy_ram(run.one.target)
         return other
 
     def _round_trip(self, run: _Run, stack: ExitStack) -> Side | None:
-        other = Side(stack.enter_context(self._open_target(self.header)))
+        other = Side(stack.enter_context(self.open()))
         for side in (run.one, other):
             run.chapter = "the life"
-            side.live(self._events[: run.question.at])
+            side.live(self.events[: run.question.at])
             side.target.complete()
-        run.restored = other.tape
         run.places(other)
-        registers = other.target.registers()
-        if run.probe.in_queue_of(registers):
+        if run.probe.in_queue_of(other.target.registers()):
             run.chapter = "INV of every event"
             again = _events(run.probe.each("INV", run.probe.old))
             for side in (run.one, other):
                 side.ask(again)
         else:
             run.outcome.notes.append("the ITS is disabled: configurations could not be read again")
-        return other if run.save_and_restore(other) else None
+        return other if run.save_and_restore(run.one) else None
+
+    def _pending_tables(self, run: _Run, stack: ExitStack) -> Side | None:
+        sides = [run.one]
+        run.chapter = "the life"
+        run.one.live(self.events[: run.question.at])
+        old = run.old_pending_bits(run.one)
+        if not old:
+            return None
+        sides.append(Side(stack.enter_context(self.open())))
+        sides[1].live(self.events[: run.question.at])
+        run.old_pending_bits(sides[1])
+        run.probe.map_to(old)
+        sides[1].ask(_events(run.probe.zero_bits(old)))
+        return sides[1]
 
     def origin_of(self, gpa: int, at: int) -> Any:
         """Return who wrote a doubleword of RAM last in the life up to `at`, and when."""
-        with self._open_target(self.header) as target:
-            return origin(target, self._events[:at], gpa)
+        with self.open() as target:
+            return origin(target, self.events[:at], gpa)
+
+    def open(self) -> AbstractContextManager[Inspectable]:
+        """Start an instance."""
+        return self._open_target(self.header)
 
     def judge(self, run: _Run, told: Told, chapter: str) -> Difference:
         """Give a difference its word."""
@@ -330,20 +355,19 @@ def _is_the_vms(event: Event, unit: str) -> bool:
     if event[0] in _OF_THE_VM:
         return True
     gic = event[0] == _ATTR_SET and event[2] == ev.DEVICES.index("gic")
-    return unit == ITS and (gic or event[0] == _GICR_WRITE)
+    return unit == "its" and (gic or event[0] == _GICR_WRITE)
 
 
 def _events(steps: Sequence[Step]) -> list[Event]:
     return [step.event for step in steps if step.event is not None]
 
 
-def _reset_events(question: Question, cpus: int) -> list[Event]:
-    """Return what a VMM does: the reset alone, or with the redistributors and the distributor."""
-    assert question.how is not None
-    reset: list[Event] = []
-    if question.how != ev.REINIT:
-        reset = [make("reset", 0, how=question.how, origin=ev.VMM)]
-    if question.unit == ITS or question.how == ev.SYSTEM:
+def _reset_events(question: Question, cpus: int, *, redistributors: bool) -> list[Event]:
+    """Return what a VMM does; of a system reset it does the redistributors' part itself (KVM)."""
+    if question.how == ev.REINIT:
+        return []
+    reset = [make("reset", 0, how=question.how, origin=ev.VMM)]
+    if question.how != ev.SYSTEM or not redistributors:
         return reset
     offsets = (0x0, 0x70, 0x74, 0x78, 0x7C)  # CTLR first: the others are ignored while it is on
     zeroes = [
@@ -377,7 +401,7 @@ class _Run:
         self.one = one
         self.other: Side | None = None
         self.chapter = ""
-        self.restored: list[Event] = []
+        self.left: list[Chapter] = []  # what comes behind it
         self.attributes = effects.ATTR_RESULT in one.target.expresses
         self.known_places = Places()
         self.probe: Probe = probe_of(
@@ -397,24 +421,69 @@ class _Run:
         """Learn where the tables of the life are."""
         self.known_places = Places.of(side.target, self.inventory, self.bench.cpus)
 
+    def old_pending_bits(self, side: Side) -> list[tuple[int, int]]:
+        """Save the pending tables; return (vCPU, INTID) of bits that no pending LPI accounts for.
+
+        Bits of LPIs that live and are not pending are as good as taken back: they were saved.
+        """
+        side.target.complete()
+        steps = self.probe.registers()
+        for step, value in zip(steps, side.ask(_events(steps)), strict=True):
+            self.probe.learn(step, value)
+        self.chapter = "save_pending"
+        steps = [*self.probe.look(), *self.probe.pending()]
+        answers = side.ask(_events(steps))
+        live = answers[0] if self.probe.lists else None
+        if live is None:
+            self.outcome.not_looked.append("bits of the past: the target does not list its LPIs")
+            return []
+        found = [
+            (step.cpu, intid)
+            for step, value in zip(steps, answers, strict=True)
+            if step.cpu is not None and step.event is not None and value is not None
+            for intid in pending_bits(step.event, value)
+            if not (intid in live and live[intid].pending)
+        ]
+        self._comparison.looked["pending tables"] += 1
+        return found[:MAX_PAIRS]
+
     def save_and_restore(self, side: Side) -> bool:
         """Save, reset and restore an instance; return whether it was restored."""
         self.chapter = "save"
-        saved = side.ask([make("save", 0)])[0]
-        pending = side.ask([make("save_pending", 0)])[0]
-        if saved or pending:
-            self.outcome.not_looked.append(f"the round trip: saving answers {saved or pending}")
-            return False
         values = side.target.registers()
+        saved = [side.ask([make(kind, 0)])[0] for kind in ("save", "save_pending")]
+        if any(saved):
+            self.outcome.not_looked.append(f"the round trip: saving answers {saved}")
+            return False
         self.chapter = "restore"
+        errno = self._restore(side, values)
+        if errno:
+            self._refused(errno, values)
+        return not errno
+
+    def _restore(self, side: Side, values: Mapping[str, int]) -> Any:
+        """Reset an instance and restore it; return what RESTORE_TABLES answers."""
         order = ("CBASER", "CREADR", "CWRITER", "BASER0", "BASER1")
         side.ask([make("reset", 0, how=ev.CTRL_RESET, origin=ev.VMM)])
         side.ask([self._register(name, values[f"GITS_{name}"]) for name in order])
         errno = side.ask([make("restore", 0)])[0]
         side.ask([self._register("CTLR", values["GITS_CTLR"] & 1)])
-        if errno:
-            self._tell(Told("RESTORE_TABLES", None, None, 0, errno))
-        return True
+        return errno
+
+    def _refused(self, errno: int, values: Mapping[str, int]) -> None:
+        """A restore of what was saved a moment ago failed: does something of the past lie there?"""
+        self._tell(Told("RESTORE_TABLES", None, None, errno, 0))
+        with self.bench.open() as target:
+            side = Side(target)
+            side.live(self.bench.events[: self.question.at])
+            target.complete()
+            zeroes = [
+                make("mem.write", 0, gpa=gpa, data=bytes(size))
+                for gpa, size in self.known_places.ranges()
+            ]
+            side.ask([*zeroes, make("save", 0)])
+            if not self._restore(side, values):
+                self.outcome.differences[-1].in_old_tables(self.inventory)
 
     def _register(self, name: str, value: int) -> Event:
         step = self.probe.write(_OFFSETS[name], value)
@@ -426,7 +495,9 @@ class _Run:
     def compare(self, other: Side, chapters: Sequence[Chapter]) -> None:
         """Ask both sides chapter by chapter."""
         self.other = other
-        for chapter in chapters:
+        self.left = list(chapters)
+        while self.left:
+            chapter = self.left.pop(0)
             self.chapter = chapter.name
             for steps in _runs(chapter.build(self.probe)):
                 self._steps(steps, other)
@@ -458,20 +529,26 @@ class _Run:
     def finish(self) -> None:
         """Note what was equal and what was not looked at; find out who wrote what is in RAM."""
         self.outcome.looked = dict(self._comparison.looked)
-        unanswered = self._comparison.unanswered
-        self.outcome.not_looked += [f"{count} x {kind}" for kind, count in unanswered.items()]
-        wanted = [each for each in self.outcome.differences if each.gpa is not None]
+        self.outcome.not_looked += list(self._comparison.unanswered)
         known: dict[int, Any] = {}
-        for each in wanted:
-            assert each.gpa is not None
+        for each in self.outcome.differences:
+            if each.gpa is None:
+                continue
             if each.gpa not in known and len(known) < MAX_ORIGINS:
                 known[each.gpa] = self.bench.origin_of(each.gpa, self.question.at)
-            each.written = known.get(each.gpa)
+            each.settle(known.get(each.gpa), self.inventory)
+        inherit(self.outcome.differences)
 
 
 _OFFSETS: Final = {
     "CTLR": 0x0, "CBASER": 0x80, "CWRITER": 0x88, "CREADR": 0x90, "BASER0": 0x100, "BASER1": 0x108,
 }  # fmt: skip
+
+
+_BEGIN: Final = {
+    RESET: Bench._reset, ROUND: Bench._round_trip, PENDING: Bench._pending_tables,
+}  # fmt: skip
+_ASKED: Final = {RESET: CHAPTERS, ROUND: ROUND_TRIP, PENDING: PENDING_TABLES}
 
 
 def _runs(steps: Sequence[Step]) -> list[list[Step]]:

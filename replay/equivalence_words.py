@@ -6,7 +6,7 @@ is what the guest made ambiguous. Words: docs/verdicts.md; clauses: `replay.cont
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 CARRIED: Final = "carried in RAM"
 CRASHED: Final = "crashed"
 EQUAL: Final = "equal"
-# Worst first; the first two are findings, `carried in RAM` is one unless a guest wrote it.
-WORDS: Final = (STALE, CARRIED, UNSPECIFIED, KEPT_WORD, EQUAL)
 _BUSY: Final = -16
 _MAX_LEVEL1: Final = 1024
 # What an attribute that fails on one side only speaks of.
@@ -51,12 +49,48 @@ class Difference:
     blame: int | None = None
     gpa: int | None = None  # where it sits in RAM
     written: Written | None = None  # by whom, and when
+    handed_over: int | None = None  # the event at which a guest named the table, unzeroed
+    intid: int | None = None  # that the entry in RAM maps to
+    missing: bool = False  # the restored side's table lacks the entry
 
     def is_finding(self) -> bool:
         """Return whether it makes the exit code 1."""
-        if self.word == CARRIED:
-            return self.written is None or self.written.who == "device"
-        return self.word == STALE
+        if self.word != CARRIED:
+            return self.word == STALE
+        guests = self.written is not None and self.written.who == "guest"
+        return not guests and self.handed_over is None
+
+    @property
+    def excused(self) -> bool:
+        """Whether the guest made it so, or nobody can say what is right."""
+        return self.handed_over is not None or (
+            self.word == UNSPECIFIED and self.reason is not None
+        )
+
+    def lost(self) -> bool:
+        """Return whether it is the restored side that lacks something."""
+        return self.one in (None, 0) or self.missing
+
+    def follow(self, cause: Difference, reason: str | None) -> None:
+        """Take over the word of what caused this, and where that sits."""
+        self.word, self.gpa, self.written = cause.word, cause.gpa, cause.written
+        self.handed_over, self.reason = cause.handed_over, reason
+
+    def in_old_tables(self, inventory: Inventory) -> None:
+        """The device stumbles over what lies in its tables: not, once they are zeroed."""
+        self.word, self.handed_over = CARRIED, inventory.reused
+        self.reason = "with the tables zeroed before the save it does not happen"
+
+    def settle(self, written: Written | None, inventory: Inventory) -> None:
+        """Take in who wrote it; what a guest handed over in a table is not the device's doing."""
+        self.written = written
+        handed = inventory.handed_over(self.component, self.key)
+        if written is None or written.seq is None:
+            return
+        if self.component == "events":
+            self.intid = written.value >> 16 & 0xFFFF_FFFF
+        if handed is not None and written.seq < handed:
+            self.handed_over = handed
 
 
 @dataclass(slots=True)
@@ -121,6 +155,10 @@ class Places:
                 return place.component, place.key(gpa)
         return "RAM", gpa
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return (address, bytes) of every table."""
+        return [(place.start, place.end - place.start) for place in self._places]
+
     def entry(self, component: str, key: Any) -> int | None:
         """Return where a device's or an event's entry is in the tables."""
         if component == "devices":
@@ -149,10 +187,7 @@ class Judge:
         """Return a difference with its word."""
         found = Difference(*_of(told), chapter, told.event, told.one, told.other, UNSPECIFIED)
         found.blame = run.inventory.planted_by(found.component, _blamed(found))
-        if run.question.what == "round trip":
-            _trip(found, run)
-        else:
-            _reset(found, told, run)
+        _WORDS[run.question.what](found, told, run)
         if self._strict and found.word == UNSPECIFIED and found.reason is None:
             found.word = STALE
         return found
@@ -192,7 +227,16 @@ def _bound_bits_differ(told: Told, clause: Clause) -> bool:
     return bool((told.one ^ told.other) << shift & clause.mask & told.mask)
 
 
-def _trip(found: Difference, run: Any) -> None:
+def _pending_table(found: Difference, told: Told, run: Any) -> None:
+    """An LPI that is pending as it is mapped, because a bit of the past stood in RAM."""
+    if isinstance(found.one, Row):
+        found.word = CARRIED
+        found.gpa = run.probe.pending_word(found.one.target, found.key)
+    else:
+        found.word = STALE
+
+
+def _trip(found: Difference, told: Told, run: Any) -> None:
     """A round trip should have changed nothing that was saved."""
     found.word = STALE
     found.reason = _ambiguous(found, run.inventory)
@@ -201,10 +245,76 @@ def _trip(found: Difference, run: Any) -> None:
         return
     if found.event is None and isinstance(found.one, tuple):
         found.gpa = found.one[0]
+        if _chains(found):
+            found.gpa = run.known_places.entry(found.component, found.key)
+            if found.missing and found.component == "events":
+                found.word, found.reason = (
+                    UNSPECIFIED,
+                    "no MSI reached it before, and none does now",
+                )
+                return
     elif found.component in ("devices", "events"):
+        if found.component == "events" and found.key[0] in run.inventory.unmapped:
+            found.intid = run.inventory.events.get(found.key)
+            found.component, found.key = "devices", found.key[0]
+            found.blame = run.inventory.planted_by("devices", found.key)
         found.gpa = run.known_places.entry(found.component, found.key)
     if found.gpa is not None:
         found.word = CARRIED
+
+
+def _chains(found: Difference) -> bool:
+    """Blame an entry whose distance to the next differs on the one that only one side has."""
+    shift, first = {"devices": (49, 0x3FFF), "events": (48, 0xFFFF)}.get(found.component, (0, 0))
+    a, b = (word >> shift & first for word in (found.one[1], found.other[1]))
+    if not first or a == b:
+        return False
+    distance = min(each for each in (a, b) if each)
+    found.missing = distance == b
+    if isinstance(found.key, tuple):
+        found.key = (found.key[0], found.key[1] + distance)
+    else:
+        found.key += distance
+    return True
+
+
+def inherit(differences: Sequence[Difference]) -> None:
+    """Let what follows from another difference of a round trip have its word.
+
+    A live LPI that one side has is there as the event that is mapped to it. A restore that came
+    upon an entry of the past goes on from there, and loses what lies behind it.
+    """
+    carried = [each for each in differences if each.word == CARRIED]
+    by_intid = {each.intid: each for each in carried if each.intid}
+    for each in differences:
+        cause = by_intid.get(each.key)
+        if each.component == "lpis" and each.word == STALE and cause is not None:
+            each.follow(cause, "as the event that is mapped to it")
+    old = [each for each in carried if each.handed_over is not None]
+    for each in carried:
+        if not each.is_finding():
+            continue
+        hides = _in_front if each.lost() else _leads_to
+        cause = next((past for past in old if hides(past, each)), None)
+        if cause is not None:
+            how = "lost behind" if each.lost() else "reached through"
+            each.follow(cause, f"{how} an entry of the past")
+    excused = {each.key: each for each in differences if each.component == "lpis" and each.excused}
+    for each in differences:
+        if each.component == "lpis" and each.is_finding() and each.key in excused:
+            each.follow(excused[each.key], excused[each.key].reason)
+
+
+def _in_front(past: Difference, lost: Difference) -> bool:
+    """Return whether an entry of the past may have hidden another: same ITT, or a device's."""
+    if past.component == "devices":
+        return True
+    return past.component == lost.component == "events" and past.key[0] == lost.key[0]
+
+
+def _leads_to(past: Difference, back: Difference) -> bool:
+    """Return whether an event came back because its device did."""
+    return past.component == "devices" and back.component == "events" and back.key[0] == past.key
 
 
 def _ambiguous(found: Difference, inventory: Inventory) -> str | None:
@@ -215,13 +325,16 @@ def _ambiguous(found: Difference, inventory: Inventory) -> str | None:
             return "two events were mapped to this INTID: which one's vCPU counts is not said"
         if inventory.moved_all:
             return "MOVALL moves an LPI whose collection stays where it was"
+    if found.component == "lpis" and one is None and isinstance(other, Row):
+        return "no event that was asked about is mapped to it on one side only"
     if found.component == "events" and _BUSY in (one, other) and 1 in (one, other):
         return "a cached translation answers without a look at the vCPU's LPIs"
     return None
 
 
 def _elsewhere(one: Any, other: Any) -> bool:
-    """Return whether two rows of an LPI differ in nothing but its vCPU."""
-    if not isinstance(one, Row) or not isinstance(other, Row):
-        return False
-    return one._replace(target=0, queued=0) == other._replace(target=0, queued=0)
+    """Return whether two rows have an LPI on different vCPUs."""
+    return isinstance(one, Row) and isinstance(other, Row) and one.target != other.target
+
+
+_WORDS: Final = {"reset": _reset, "round trip": _trip, "pending tables": _pending_table}

@@ -239,6 +239,14 @@ ROUND_TRIP: Final = (
 )
 
 
+def _q1(probe: Probe) -> list[Step]:
+    return [*probe.invalidate(), *probe.tables(), *probe.map_all(), *probe.look()]
+
+
+# What is asked where the pending tables have bits of the past: does a mapping take one for its own?
+PENDING_TABLES: Final = (Chapter("q1", "MAPTI of the INTIDs whose bits are set", _q1),)
+
+
 def probe_of(inventory: Inventory, **known: Any) -> Probe:
     """Return a probe of everything that a life named."""
     return Probe(inventory, **known)

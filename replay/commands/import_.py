@@ -11,10 +11,11 @@ from typing import BinaryIO
 
 from replay.commands.common import EXIT_LOST, number, progress, say
 from replay.commands.flight import (
+    Folder,
     add_ring_options,
-    check_ring_options,
     dumps_on_signal,
     make_writer,
+    opened_output,
     tell_dumps,
 )
 from replay.commands.import_vms import import_vms
@@ -72,7 +73,6 @@ def run(options: argparse.Namespace) -> int:
     """Import one capture; 3 when a line of it could not be understood."""
     output = options.output or _default_output(options.input)
     options.output = output
-    check_ring_options(options)
     if Path(options.input).is_dir():
         return _import_ring(Path(options.input), output, options)
     with open_input(options.input) as stream:
@@ -176,9 +176,7 @@ def _write(
     header: Header, events: Iterable[Event], output: str, options: argparse.Namespace
 ) -> Writer | Ring:
     with ExitStack() as stack:
-        out = None
-        if options.ring is None:
-            out = stack.enter_context(create_output(output, force=options.force))
+        out = stack.enter_context(opened_output(options))
         writer = _writer(out, header, output, options)
         stack.enter_context(dumps_on_signal(writer))
         try:
@@ -194,7 +192,7 @@ def _write(
 
 
 def _writer(
-    out: BinaryIO | None, header: Header, output: str, options: argparse.Namespace
+    out: BinaryIO | Folder, header: Header, output: str, options: argparse.Namespace
 ) -> Writer | Ring:
     codec = fmt.CODEC_NAMES[options.codec]
     return make_writer(out, output, header, options, codec=codec)

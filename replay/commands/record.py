@@ -12,6 +12,7 @@ from typing import Final
 # source -> (module in replay.commands, one line)
 SOURCES: Final = {
     "qemu": ("record_qemu", "a VM of QEMU: start it with its own command line, or join it"),
+    "kvm": ("record_kvm", "the VMs of an arm64 KVM host, here or through ssh"),
 }
 
 

@@ -17,12 +17,20 @@ from types import FrameType
 from typing import Any, BinaryIO, Final, cast
 
 from replay.commands.common import EXIT_LOST, say
+from replay.commands.flight import (
+    Folder,
+    add_ring_options,
+    dumps_on_signal,
+    make_writer,
+    opened_output,
+    tell_dumps,
+)
 from replay.commands.import_ import report
 from replay.profiles import PROFILES
 from tracer.errors import SourceError, TracerError, UsageError
 from tracer.log import format as fmt
 from tracer.log.header import RUNNING, Header
-from tracer.log.opening import create_output
+from tracer.log.ring import Ring
 from tracer.log.stream import Writer
 from tracer.sources import qemu_live, qemu_log, qemu_probe, qemu_start
 from tracer.sources.lines import LineReader
@@ -76,23 +84,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
     parser.add_argument("--bound-ms", type=int, default=fmt.DEFAULT_BOUND_MS)
     parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+    add_ring_options(parser)
     parser.epilog = _EPILOG
 
 
 def run(options: argparse.Namespace) -> int:
     """Record one VM until it ends, or until we are told to leave one that was joined."""
     _check(options)
-    with create_output(options.output, force=options.force) as out:
+    with opened_output(options) as out:
         try:
-            vm = _reach(options)
-            try:
-                return _record(vm, out, options)
-            finally:
-                vm.close()
+            return _reach_and_record(out, options)
         finally:
             made = os.fstat(out.fileno())
             if stat.S_ISREG(made.st_mode) and not made.st_size:
                 Path(options.output).unlink()  # QEMU did not start: there is nothing to read
+
+
+def _reach_and_record(out: BinaryIO | Folder, options: argparse.Namespace) -> int:
+    vm = _reach(options)
+    try:
+        return _record(vm, out, options)
+    finally:
+        vm.close()
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -116,9 +129,9 @@ def _reach(options: argparse.Namespace) -> Started | Attached:
     return Started(options.command, probe=options.probe_resets)
 
 
-def _record(vm: Started | Attached, out: BinaryIO, options: argparse.Namespace) -> int:
+def _record(vm: Started | Attached, out: BinaryIO | Folder, options: argparse.Namespace) -> int:
     """Record a QEMU; never leave it behind waiting for its log to be read."""
-    control = _control(out)
+    control = _control(options.output)
     qemu = qemu_live.LiveQemu(
         vm,
         control=control,
@@ -134,6 +147,7 @@ def _record(vm: Started | Attached, out: BinaryIO, options: argparse.Namespace) 
         if control:
             control.close()
     report(log.stats, "QEMU's log", options.output, writer)
+    tell_dumps(writer)
     if log.lost:
         say(
             f"{options.output}: {log.lost} lines were dropped: the trace was not written fast enough"
@@ -145,17 +159,20 @@ def _record(vm: Started | Attached, out: BinaryIO, options: argparse.Namespace) 
     return EXIT_LOST if log.stats.gap_count or log.lost or killed else 0
 
 
-def _control(out: BinaryIO) -> Control | None:
+def _control(output: str) -> Control | None:
     try:
-        return Control(out.fileno())
+        return Control(output)
     except OSError as error:
         say(f"`itstrace reset` will not reach this recording: {error.strerror}")
         return None
 
 
 def _follow(
-    vm: Started | Attached, qemu: qemu_live.LiveQemu, out: BinaryIO, options: argparse.Namespace
-) -> tuple[qemu_log.QemuLog, Writer]:
+    vm: Started | Attached,
+    qemu: qemu_live.LiveQemu,
+    out: BinaryIO | Folder,
+    options: argparse.Namespace,
+) -> tuple[qemu_log.QemuLog, Writer | Ring]:
     try:
         machine = qemu.learn()
         _check_started(vm, qemu)
@@ -187,16 +204,16 @@ def _check_started(vm: Started | Attached, qemu: qemu_live.LiveQemu) -> None:
 
 def _write(
     vm: Started | Attached,
-    out: BinaryIO,
+    out: BinaryIO | Folder,
     header: Header,
     log: qemu_log.QemuLog,
     options: argparse.Namespace,
-) -> Writer:
-    bounds = {"bound_events": options.bound_events, "bound_ms": options.bound_ms}
-    writer = Writer(out, header, **bounds, fsync=options.fsync, name=options.output)
+) -> Writer | Ring:
+    writer = make_writer(out, options.output, header, options)
     try:
-        for event in log.events():
-            writer.add(event)
+        with dumps_on_signal(writer):
+            for event in log.events():
+                writer.add(event)
         log.note(f"QEMU ended with {vm.status()}" if isinstance(vm, Started) else "left")
         for event in log.rest():
             writer.add(event)

@@ -36,9 +36,12 @@ from replay.verdict import (
     RoundTrip,
 )
 from replay.verify import Verifier
+from tracer.errors import UsageError
 from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
+# What --probe can ask; `replay.equivalence` has the same names.
+QUESTIONS = ("system", "ctrl_reset", "register_fallback", "reinit", "round trip", "pending tables")
 _COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}
 
 
@@ -53,6 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--on", metavar="TARGET", help="ask a target: kvm[:KERNEL], qemu[:BINARY]")
     parser.add_argument("--probe", action="store_true", help="with --on: ask generated questions")
+    parser.add_argument(
+        "--kind", action="append", choices=QUESTIONS, help="with --probe: ask this, not the usual"
+    )
     parser.add_argument("--record", metavar="FILE", help="with --on: write the run as a trace")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="every component of each reset"
@@ -66,6 +72,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print a verdict for each reset; 1 for a stale or suspected component."""
     if options.on:
+        if options.follow:
+            raise UsageError("--on asks a target of a whole trace: it does not go with -f")
         from replay.commands.verify_on import run as run_on
 
         return run_on(options)

@@ -24,6 +24,7 @@ from replay.model.kvm.layout import (
 from replay.model.kvm.state import BLIND, UNKNOWN_TARGET, UNSEEN_ITT
 from replay.model.kvm.vm import KvmVm
 from replay.model.memory import GuestRam
+from replay.model.unknown import Unknown
 from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
@@ -129,6 +130,9 @@ class KvmModel:
         nothing: dict[str, Any] = {"devices": (), "collections": (), "cache": (), "lpis": ()}
         queues = tuple(() for _ in self._ids)
         other.vm.restore({**self.vm.snapshot(), **nothing, "queues": queues})  # type: ignore[typeddict-item]
+        state = self.vm.state
+        other.vm.state.unknown = Unknown(state.unknown.snapshot())
+        other.vm.state.blind, other.vm.state.strays = state.blind, state.strays
         return other
 
     # -- inputs

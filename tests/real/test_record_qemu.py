@@ -142,3 +142,21 @@ def test_a_trace_is_not_overwritten(tmp_path, capsys):
     assert cli.main(["record", "qemu", "-o", str(path), "--", QEMU]) == 2
     assert "--force" in capsys.readouterr().err
     assert path.read_text() == "mine"
+
+
+def test_a_ring_keeps_the_last_of_it(start, tmp_path):
+    vm = start(record=["--ring", "4K"]).connect()
+    until(lambda: vm.lives() > 500)
+    assert cli.main(["reset", str(vm.trace)]) == 0
+    before = vm.lives()
+    until(lambda: vm.lives() > before + 500)
+    vm.ask("quit")
+    code, said = vm.end()
+    assert code == 0, said
+    (dump,) = tmp_path.glob("t*.itstrace")
+    assert dump.name in said
+    status, header, events = read(dump)
+    assert status == "clean"
+    assert header.first_seq > 1000
+    assert sum(name == "command" for name, _ in events) > 100
+    holds(dump)

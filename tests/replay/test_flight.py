@@ -215,11 +215,35 @@ def test_what_nobody_knows_a_model_of_is_kept_without_a_state(tmp_path, capsys):
         dumped(tmp_path, life, "stale", header=Header())
 
 
-def test_a_state_that_grew_too_large_is_told_and_the_recording_goes_on(
+def test_a_state_that_grew_too_large_is_forgotten_and_the_next_one_is_good(
     tmp_path, capsys, monkeypatch
 ):
+    """As if the VM had been joined there: a replay of the dump says the same as the flight."""
+    grown = [
+        make("mem.read", 1, cause=0, gpa=0x4000_0000 + 4096 * n, data=b"\1" * 4096)
+        for n in range(8)
+    ]
+    life = [POWER, WRITE, *grown, *[WRITE] * 40, RESET, PROBE, *READS, PROBED]
+    monkeypatch.setattr("tracer.log.format.MAX_CHECKPOINT_BYTES", 20_000)
+    [name] = through_ring(tmp_path, HEADER, life, size_bytes=400, bound_events=1)
+    told = capsys.readouterr().err
+    assert "what was known of the VM before event" in told
+    assert "is forgotten: the model's state has" in told
+    with open_trace(name) as reader:
+        assert reader.header.starts == "running"
+        assert reader.checkpoint is not None
+        assert len(reader.checkpoint) < 20_000
+    engine, counts = replayed(name)
+    assert counts["divergent"] == 0
+    assert engine.model.joined
+    [(seq, how, word, *_)], _ = verdicts(name)
+    assert (seq, how, word) == (50, "system", "equal")
+
+
+def test_a_model_that_cannot_be_joined_is_given_up(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tracer.log.format.MAX_CHECKPOINT_BYTES", 100)
-    assert dumped(tmp_path, [WRITE] * 50, "end", size_bytes=100) == [("end", 50)]
+    header = Header(profile="xen-4.20", cpus=1)
+    assert dumped(tmp_path, [WRITE] * 50, "end", header=header, size_bytes=100) == [("end", 50)]
     assert "from here on the ring has no state to begin with" in capsys.readouterr().err
     with open_trace(str(tmp_path / "t-0001.itstrace")) as reader:
         assert reader.checkpoint is None
@@ -238,7 +262,7 @@ def test_the_resets_of_years_are_not_kept(tmp_path):
 
 def test_blame_before_the_ring_is_said_to_lie_there(tmp_path, capsys):
     life = [POWER, WRITE, *[MSI] * 40, RESET, PROBE, STALE_READ, PROBED]
-    [name] = through_ring(tmp_path, HEADER, life, size_bytes=60, bound_events=1)
+    [name] = through_ring(tmp_path, HEADER, life, size_bytes=300, bound_events=1)
     with open_trace(name) as reader:
         first = reader.header.first_seq
     assert first > 1

@@ -369,3 +369,16 @@ def test_f1_and_f5_on_every_measured_kernel(name):
     found = verdict(life(Queue().run(*MAP), MSI, result(1), RESET, listing(QUEUED)), profile)
     assert "stale:ctrl_reset:lpi" in found.signatures
     assert statuses(found)["GITS_BASER0"] == "unspecified"
+
+
+@pytest.mark.parametrize("before", [(), (MSI, result(1))], ids=["no LPI lives", "an LPI lives"])
+def test_an_event_that_ctrl_reset_frees_and_that_is_delivered_all_the_same_is_stale(before):
+    """The model frees it, so the output alone says that the kernel did not."""
+    text = life(Queue().run(*MAP), *before, RESET, TABLES, ENABLE, MSI, result(1))
+    found = judge(TextReader(io.StringIO(text), "life"), V6_1)
+    (verdict,) = found.verifier.resets
+    events = next(each for each in verdict.components if each.name == "events")
+    assert (events.status(strict=False), events.blame) == ("stale", 16)
+    blocked = text.removesuffix(result(1)) + result(0)
+    (verdict,) = judge(TextReader(io.StringIO(blocked), "life"), V6_1).verifier.resets
+    assert "stale" not in verdict.statuses().values()

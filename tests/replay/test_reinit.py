@@ -15,7 +15,7 @@ from replay.model.kvm import registers
 from replay.profiles import find
 from replay.targets.qemu_model import QemuModel
 from replay.verify import verify
-from tests.replay.test_kvm_verify import MAP, MSI, Queue, life, result
+from tests.replay.test_kvm_verify import HEADER, MAP, MSI, Queue, life, result
 from tests.support.captures import KEXEC, TRACES, open_capture
 from tracer.events import NUMBER
 from tracer.log.text import TextReader
@@ -118,6 +118,36 @@ def test_an_msi_that_is_blocked_is_none():
     assert components(reinit(found))["events"].wrong is None
 
 
+@pytest.mark.parametrize(
+    ("profile", "between"), [(V7_2, (NEW,)), (V6_1, (INVALID, NEW))], ids=["changed", "invalidated"]
+)
+@pytest.mark.parametrize("before", [(), (MSI, result(1))], ids=["no LPI lives", "an LPI lives"])
+def test_an_event_that_the_kernel_says_it_freed_and_delivers_all_the_same_is_stale(
+    profile, between, before
+):
+    """The model frees the lists, so nothing of it is left to compare with: the output shows it."""
+    found = judge(*before, DISABLE, *between, ENABLE, MSI, result(1), profile=profile)
+    events = components(reinit(found))["events"]
+    assert (events.status(strict=False), events.blame) == ("stale", 16)
+    assert "stale:reinit:event" in found.signatures
+    assert "divergent:msi.result:result" in found.signatures
+    blocked = judge(*before, DISABLE, *between, ENABLE, MSI, result(0), profile=profile)
+    assert blocked.signatures == []
+
+
+def test_an_event_that_the_new_kernel_maps_itself_outlives_nothing():
+    mapped = Queue().run(*MAP).replace("0x403", "0x409")
+    found = judge(MSI, result(1), DISABLE, INVALID, NEW, ENABLE, mapped, MSI, result(1))
+    assert components(reinit(found))["events"].wrong is None
+    assert found.signatures == []
+
+
+def test_a_cached_translation_that_outlives_the_hand_over_is_stale():
+    hit = ". +0 xlat.hit cause=1 device_id=0x1 event_id=0x0\n. +0 msi.result cause=2 result=1\n"
+    found = judge(MSI, result(1), DISABLE, INVALID, NEW, ENABLE, MSI, hit)
+    assert components(reinit(found))["translation_cache"].status(strict=False) == "stale"
+
+
 def test_redistributors_are_the_guests_own():
     verdict = reinit(judge(DISABLE, NEW, ENABLE))
     propbaser = components(verdict)["GICR_PROPBASER[0]"]
@@ -172,6 +202,31 @@ def test_each_hand_over_is_judged_by_itself():
     again = Queue().run(*MAP).replace("0x403", "0x409")
     found = judge(DISABLE, NEW, ENABLE, again, DISABLE, OLD, ENABLE)
     assert [each.how for each in found.verifier.resets] == ["reinit", "reinit"]
+
+
+JOINED = (
+    HEADER.replace('"complete"', '"observed"\n# starts: "running"')
+    + """\
+0 +0 reg.read offset=0x100 value=0x9907000040100600 origin=vmm
+1 +0 reg.read offset=0x108 value=0x9c07000040200600 origin=vmm
+2 +0 reg.read offset=0x80 value=0x9800000040300000 origin=vmm
+3 +0 reg.read offset=0x88 value=0x0 origin=vmm
+4 +0 reg.read offset=0x90 value=0x0 origin=vmm
+5 +0 reg.read offset=0x0 value=0x80000001 origin=vmm
+"""
+)
+
+
+def test_a_joined_vm_on_kvm_hands_over_too():
+    """Nobody saw its redistributors, so the device beside it does not know them either."""
+    again = Queue().run(*MAP).replace("0x403", "0x409")
+    text = JOINED + Queue().run(*MAP) + DISABLE + NEW + ENABLE + again + MSI + result(1)
+    found = judge_trace(TextReader(io.StringIO(text), "life"), V6_1)
+    verdict = reinit(found)
+    assert verdict.joined
+    assert components(verdict)["devices"].status(strict=False) == "unspecified"
+    assert components(verdict)["events"].wrong is None
+    assert found.signatures == []
 
 
 def test_a_hand_over_is_told_with_its_beginning(tmp_path, capsys):

@@ -364,6 +364,8 @@ def test_a_place_comes_from_the_address_and_not_from_a_count() -> None:
         ([stack(5, 1, 2, 3)], "a command is not shown: where it was read to was not recorded"),
         ([fetch(0x40300000, 104), stack(5, 1, 2, 3)],
          "commands are not shown: they stand outside of the stack that is recorded"),
+        ([fetch(0x40300000), stack(0, 0, 0, 0).replace("0xdead", "0x0")],
+         "commands are not shown: trace-cmd and perf print arrays as zeros"),
         ([fetch(0x40300000, 41), stack(5, 1, 2, 3)],
          "commands are not shown: they stand outside of the stack that is recorded"),
         ([fetch(0x40300000, -8), stack(5, 1, 2, 3)],
@@ -371,8 +373,7 @@ def test_a_place_comes_from_the_address_and_not_from_a_count() -> None:
     ],
 )  # fmt: skip
 def test_a_stack_that_does_not_fit_is_refused(records: list[str], why: str) -> None:
-    missing = "commands ran that are not shown: there is no record of cmd"
-    queue_story(*records, wanted=f'source.gap reason="{why}"\nsource.gap reason="{missing}"')
+    queue_story(*records, wanted=f'source.gap reason="{why}"')
 
 
 def test_a_place_in_the_stack_that_changes_is_refused() -> None:

@@ -14,7 +14,7 @@ import sys
 import textwrap
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -1299,3 +1299,101 @@ def test_200_000_lines_import_in_bounded_memory(tmp_path: Path) -> None:
     assert gaps <= 1  # the last queue may have been cut from its write
     assert events > 150_000
     assert growth < PEAK_GROWTH_KIB
+
+
+def live_log(data: bytes) -> tuple[QemuLog, Iterator[Event]]:
+    log = QemuLog(LineReader(io.BytesIO(data), "log", plain=True))
+    return log, log.events()
+
+
+READ = b"gicv3_its_read GICv3 ITS read: offset 0x8 data 0x1 size 8\n"
+GICR_READ = (
+    b"gicv3_redist_read GICv3 redistributor 0x101 read: offset 0x70 data 0x1 size 8 secure 0\n"
+)
+
+
+def test_an_acknowledged_lpi_is_an_event_and_other_interrupts_are_not() -> None:
+    stats = transcript(
+        """
+        gicv3_icc_iar1_read GICv3 ICC_IAR1 read cpu 0x1 value 0x2003
+        gicv3_icc_iar1_read GICv3 ICC_IAR1 read cpu 0x0 value 0x1b
+        gicv3_icc_iar1_read GICv3 ICC_IAR1 read cpu 0x0 value 0x3ff
+        gicv3_icc_iar1_read GICv3 ICC_IAR1 read cpu 0x101 value 0x1fff
+        gicv3_icc_iar1_read GICv3 ICC_IAR1 read cpu 0x101 value 0x2000
+        gicv3_icc_iar1_read GICv3 ICC_IAR1 read cpu 0x0 value 0x1000000
+
+        0 +0 lpi.ack cause=0 intid=8195 cpu=1
+        1 +0 lpi.ack cause=0 intid=8192 cpu=17
+        """
+    )
+    assert (stats.ours, stats.skipped, stats.gap_count) == (2, 4, 0)
+
+
+def test_a_reset_of_an_its_in_the_kernel_is_a_reset() -> None:
+    transcript(
+        """
+        resettable_phase_hold_exec obj=0x55(arm-its-kvm) method=0
+        resettable_phase_hold_exec obj=0x55(arm-its-kvm) method=1
+
+        0 +0 reset how=power_on
+        1 +0 reset how=system
+        """
+    )
+
+
+def test_only_the_read_that_we_asked_for_is_ours() -> None:
+    log, events = live_log((READ + GICR_READ) * 3)
+    found = [next(events), next(events)]
+    log.asks(None, 8, 8)
+    found += [next(events), next(events)]
+    log.asks(17, 0x70, 8)
+    found += [next(events), next(events)]
+    origins = [fields_of(event)["origin"] for event in found]
+    assert origins == [0, 0, ev.PROBE, 0, 0, ev.PROBE]
+
+
+def test_what_is_asked_for_is_forgotten_when_the_look_ends() -> None:
+    log, events = live_log(READ)
+    log.asks(None, 8, 8)
+    log.probe(1, perturbing=False)
+    assert [fields_of(event).get("origin") for event in events] == [None, 0]
+
+
+def test_what_was_found_otherwise_is_ours_too() -> None:
+    log, events = live_log(b"\n")
+    log.probe(0, perturbing=True)
+    log.found(None, 0, 4, 0x8000_0000)
+    log.found(2, 0x70, 8, 5)
+    log.live((8192, 1, 0b1000000, 160, -1))
+    log.memory(0x4200_0000, bytes(8))
+    log.probe(1, perturbing=True, lists=1)
+    assert shown(events) == [
+        "0 +0 probe edge=begin perturbing=1 lists=0",
+        "1 +0 reg.read offset=0x0 value=0x80000000 size=4 origin=probe",
+        "2 +0 gicr.read cpu=2 offset=0x70 value=0x5 origin=probe",
+        "3 +0 lpi.live cause=0 intid=8192 target=1 flags=0x40 priority=160 queued=-1",
+        f"4 +0 mem.read cause=0 gpa=0x42000000 data={'00' * 8}",
+        "5 +0 probe edge=end perturbing=1 lists=1",
+    ]
+
+
+def test_what_the_monitor_tells_stands_between_two_events() -> None:
+    log, events = live_log(READ * 3)
+    next(events)
+    log.tick()
+    next(events)
+    log.tell("QMP: STOP")
+    assert fields_of(next(events))["text"] == "QMP: STOP; not before event 1, not after event 2"
+
+
+def test_lines_that_were_dropped_are_counted_and_orphan_what_waits() -> None:
+    held = b"gicv3_its_process_command GICv3 ITS: processing command at offset 0x0: 0x5\n"
+    log, events = live_log(held + READ)
+    log.lose(1)
+    rest = iter(events)
+    assert fields_of(next(rest)) == {
+        "reason": "the trace could not be written as fast as QEMU's log came",
+        "count": 1,
+    }
+    assert log.lost == 1
+    assert fields_of(next(rest))["offset"] == 8

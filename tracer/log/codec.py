@@ -125,7 +125,7 @@ def checkpoint_parts(checkpoint: bytes) -> list[bytes]:
 
 def unpack_checkpoint_part(raw: bytes) -> tuple[int, int, bytes]:
     """Return (number, how many there are, bytes) of one frame of a checkpoint."""
-    most = fmt.MAX_CHECKPOINT_BYTES // fmt.CHECKPOINT_PART_BYTES
+    most = -(-fmt.MAX_CHECKPOINT_BYTES // fmt.CHECKPOINT_PART_BYTES)
     try:
         value = msgpack.unpackb(
             raw, max_array_len=3, max_map_len=0, max_str_len=0, max_ext_len=0,

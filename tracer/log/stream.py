@@ -66,8 +66,12 @@ class Writer:
         fsync: bool = False,
         name: str = "trace",
         checkpoint: bytes | None = None,
+        background: bool = False,
     ) -> None:
-        """`checkpoint` is the state before the header's first event, of which we know nothing."""
+        """`checkpoint` is the state before the header's first event, of which we know nothing.
+
+        `background`: `add` never waits for the file, a thread writes; who adds looks at `held`.
+        """
         if not 1 <= bound_events <= fmt.MAX_EVENTS_PER_FRAME:
             raise ValueError(f"bound_events must be 1 to {fmt.MAX_EVENTS_PER_FRAME}")
         self._out = out
@@ -93,8 +97,12 @@ class Writer:
         self._frame(fmt.HEADER, head, fmt.CODEC_NONE)
         for part in checkpoint_parts(checkpoint or b""):
             self._frame(fmt.CHECKPOINT, part, codec)
+        self._background = background
         self._stop = threading.Event()
-        self._watcher = self._watch(bound_ms) if bound_ms else None
+        self._wake = threading.Event()
+        self._watcher = (
+            self._watch(bound_ms or fmt.DEFAULT_BOUND_MS) if bound_ms or background else None
+        )
 
     def _checked_header(self, header: Header) -> bytes:
         """Return the header's payload; WriteError for one that no reader would take."""
@@ -115,7 +123,9 @@ class Writer:
 
     def _watch(self, bound_ms: int) -> threading.Thread:
         def watch() -> None:
-            while not self._stop.wait(bound_ms / 2000):
+            while not self._stop.is_set():
+                self._wake.wait(bound_ms / 2000)
+                self._wake.clear()
                 try:
                     with self._lock:
                         self._flush()
@@ -130,6 +140,16 @@ class Writer:
     def next_seq(self) -> int:
         """The sequence number of the next event."""
         return self._next_seq + len(self._events)
+
+    @property
+    def held(self) -> int:
+        """How many events are not in the file yet."""
+        return len(self._events)
+
+    @property
+    def failed(self) -> WriteError | None:
+        """Why nothing can be written any more."""
+        return self._failed
 
     @property
     def size_bytes(self) -> int:
@@ -148,7 +168,10 @@ class Writer:
         events = self._events
         events.append(event)
         if len(events) >= self._bound_events:
-            self.flush()
+            if self._background:
+                self._wake.set()
+            else:
+                self.flush()
 
     def flush(self) -> None:
         """Write what was kept back as one frame.
@@ -255,9 +278,7 @@ class Writer:
 
     def close(self) -> None:
         """Write the index and the end frame; the file then has a clean end."""
-        self._stop.set()
-        if self._watcher:
-            self._watcher.join()
+        self._end_watch()
         self.flush()
         with self._lock:
             index = [list(entry) for entry in self._index]
@@ -267,11 +288,15 @@ class Writer:
 
     def abandon(self) -> None:
         """Stop without a clean end: what was kept back is written if it can be."""
-        self._stop.set()
-        if self._watcher:
-            self._watcher.join()
+        self._end_watch()
         if self._failed is None:
             self.flush()
+
+    def _end_watch(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._watcher:
+            self._watcher.join()
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,12 +213,14 @@ class Ftrace(Spans):
             known = gpa is not None and self.queue.holds(gpa)
             if gpa is None:
                 self.tell("which records are commands is not shown: callers are addresses")
+        top = self._top()
+        owner = top if top is not None and top.event[0] == _REG_WRITE else None
         words = self._words(f, offset) if known else None
         if words is None:
             self._skip()
+            if known and owner is not None:
+                owner.expects = False  # why it is not shown is told already
             return
-        top = self._top()
-        owner = top if top is not None and top.event[0] == _REG_WRITE else None
         if owner is not None and len(owner.gpas) >= MAX_COMMANDS:
             self.tell("one access ran more commands than a queue holds: the rest is not used")
             return
@@ -234,6 +236,9 @@ class Ftrace(Spans):
         stack = f[b"stk"]
         if offset is None or not isinstance(stack, tuple):
             self.tell("a command is not shown: where it was read to was not recorded")
+            return None
+        if not any(stack):  # the caller's frame pointer is in it
+            self.tell("commands are not shown: trace-cmd and perf print arrays as zeros")
             return None
         at, rest = divmod(offset, ft.WORD_BYTES)
         if rest or not 0 <= at <= len(stack) - 4:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from typing import Any, Final
 from tracer.errors import UsageError
 from tracer.sources.qemu_probe import DISARMED, Prober
 from tracer.sources.qemu_start import TRACED
+from tracer.sources.qemu_vmstate import StateFile
 from tracer.sources.qmp import Ask, Step, Talk, monitor
 
 _BACK: Final = monitor("logfile /dev/stderr")  # where QEMU logs when nothing is said
@@ -38,6 +40,8 @@ class Attached:
         self._on: list[str] = []  # events that were off
         self._armed = False
         self.log = self._open()
+        state, name = tempfile.mkstemp(prefix="itstrace-state-")
+        self.state = StateFile(state, name)
         self.follows = stat.S_ISREG(os.fstat(self.log).st_mode)
         self.monitor = socket.socket(socket.AF_UNIX)
         try:
@@ -107,8 +111,10 @@ class Attached:
         """Leave alone what is not ours."""
 
     def close(self) -> None:
-        """Let go of log and monitor."""
+        """Let go of log, monitor and state."""
         os.close(self.log)
+        os.close(self.state.fd)
+        Path(self.state.name).unlink(missing_ok=True)
         self.monitor.close()
         if self._made:
             self._path.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
 """How a VM that is being recorded is asked for a reset: a socket that is named after its trace.
 
-The name is made of the trace's device and inode, in Linux's abstract name space: it needs no file,
-so that none is left behind, and holds for every path to the trace. A connection is the request; a
-line of text and its end are the answer. Only the user who records, and root, are listened to.
+The name is made of the trace's own and of its folder's device and inode, in Linux's abstract name
+space: it needs no file, so that none is left behind, and holds for every path to the trace. A
+connection is the request; a line of text and its end are the answer. Only the user who records, and
+root, are listened to.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import socket
 import struct
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +24,16 @@ _MAX_WAITING: Final = 4
 _MAX_ANSWER_BYTES: Final = 1000
 
 
-def _name(trace: os.stat_result) -> str:
-    return f"\0itstrace-{trace.st_dev:x}-{trace.st_ino:x}"
+def _name(trace: str) -> bytes:
+    """Return the socket's name: it has room for 107 bytes.
+
+    Raises:
+        OSError: the folder is not there.
+    """
+    path = Path(trace).resolve()
+    folder = path.parent.stat()
+    place = f"{folder.st_dev:x}-{folder.st_ino:x}-{path.name}"
+    return b"\0itstrace-" + blake2b(os.fsencode(place), digest_size=16).hexdigest().encode()
 
 
 class Control:
@@ -33,12 +43,11 @@ class Control:
         OSError: another recorder writes to the same file.
     """
 
-    def __init__(self, trace: int) -> None:
-        """`trace` is the descriptor of the trace."""
+    def __init__(self, trace: str) -> None:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.setblocking(False)  # noqa: FBT003 - that is how it is called
         try:
-            self._listener.bind(_name(os.fstat(trace)))
+            self._listener.bind(_name(trace))
             self._listener.listen(_MAX_WAITING)
         except OSError:
             self._listener.close()
@@ -79,7 +88,7 @@ def ask_reset(trace: str) -> None:
         SourceError: the recording ended before the reset.
     """
     try:
-        name = _name(Path(trace).stat())
+        name = _name(trace)
     except OSError as error:
         raise UsageError(f"{trace}: {error.strerror}") from error
     with socket.socket(socket.AF_UNIX) as sock:

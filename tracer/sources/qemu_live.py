@@ -27,6 +27,7 @@ from tracer.sources.qemu_feed import Feed
 from tracer.sources.qemu_guard import Guard
 from tracer.sources.qemu_machine import Machine, learn
 from tracer.sources.qemu_probe import Log, Prober
+from tracer.sources.qemu_vmstate import StateFile
 from tracer.sources.qmp import RESETS, Ask, Qmp, Talk
 
 MAX_LEARN_SECONDS: Final = 10.0
@@ -72,6 +73,7 @@ class Vm(Protocol):
 
     log: int
     monitor: socket.socket
+    state: StateFile  # where it saves the state of its devices
     joined: bool  # whether the monitor's end is QEMU's, and we may leave before
     follows: bool  # whether the log is a file that may grow
     waits: bool  # whether the VM stands still until we have looked at it
@@ -128,7 +130,7 @@ class LiveQemu:
         self._undo: Sequence[Ask] = ()
         self._guard = Guard(vm.monitor, paused=vm.waits)
         self._qmp = Qmp(vm.monitor)
-        self._prober = Prober(self.machine, lambda: self.log, skip, self._guard)
+        self._prober = Prober(self.machine, lambda: self.log, skip, self._guard, vm.state)
         self._poll = select.poll()
         for fd in (vm.monitor.fileno(), self._wake):
             self._poll.register(fd, select.POLLIN)

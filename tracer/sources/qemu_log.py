@@ -32,7 +32,7 @@ MAX_HELD_EVENTS: Final = 1 << 18
 
 _REG_READ, _REG_WRITE, _MSI = NUMBER["reg.read"], NUMBER["reg.write"], NUMBER["msi"]
 _GICR_READ, _GICR_WRITE = NUMBER["gicr.read"], NUMBER["gicr.write"]
-_ACK, _MEM_READ = NUMBER["lpi.ack"], NUMBER["mem.read"]
+_ACK, _LIVE, _MEM_READ = NUMBER["lpi.ack"], NUMBER["lpi.live"], NUMBER["mem.read"]
 _COMMAND, _RESET, _GAP = NUMBER["command"], NUMBER["reset"], NUMBER["source.gap"]
 _MARKER, _LOSS, _PROBE = NUMBER["marker"], NUMBER["loss"], NUMBER["probe"]
 _READ, _WRITE, _FAULT = NUMBER["table.read"], NUMBER["table.write"], NUMBER["table.fault"]
@@ -217,14 +217,25 @@ class QemuLog:
         self._lose_input()
         self._emit(_LOSS, "the trace could not be written as fast as QEMU's log came", count)
 
-    def probe(self, edge: int, *, perturbing: bool) -> None:
-        """Our own looking begins (edge 0) or ends (1) here; it lists neither LPIs nor events."""
+    def probe(self, edge: int, *, perturbing: bool, lists: int = 0) -> None:
+        """Our own looking begins (edge 0) or ends (1) here; `lists` as in the event."""
         self._asked = None
-        self._emit(_PROBE, edge, int(perturbing), 0)
+        self._emit(_PROBE, edge, int(perturbing), lists)
 
     def asks(self, cpu: int | None, offset: int, size: int) -> None:
         """The next read of this register, of the ITS or of a CPU's redistributor, is ours."""
         self._asked = (cpu, offset, size)
+
+    def found(self, cpu: int | None, offset: int, size: int, value: int) -> None:
+        """A register as we found it, without a read that the log shows."""
+        if cpu is None:
+            self._emit(_REG_READ, offset, value, size, ev.PROBE, 0)
+        else:
+            self._emit(_GICR_READ, cpu, offset, value, size, ev.PROBE, 0)
+
+    def live(self, row: tuple[int, ...]) -> None:
+        """A live LPI as the kernel listed it: the event's fields without its cause."""
+        self._emit(_LIVE, 0, *row)
 
     def memory(self, gpa: int, data: bytes) -> None:
         """Guest RAM as it was found by us."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from tracer.log.header import MAX_CPUS
@@ -32,6 +33,7 @@ class Machine:
     kvm: bool | None = None
     properties: dict[str, Any] = field(default_factory=dict)
     cpus: int | None = None
+    pid: int | None = None
     mpidrs: list[int] | None = None
     its_base: int | None = None
     gicr_regions: list[tuple[int, int]] = field(default_factory=list)  # (gpa, bytes)
@@ -79,6 +81,7 @@ def learn(machine: Machine) -> Talk:
     cpus = yield Ask("query-cpus-fast")
     if isinstance(cpus, list) and 1 <= len(cpus) <= MAX_CPUS:
         machine.cpus = len(cpus)
+        machine.pid = process_of(cpus[0].get("thread-id") if isinstance(cpus[0], dict) else None)
         affinities = []
         for cpu in cpus:
             path = cpu.get("qom-path") if isinstance(cpu, dict) else None
@@ -86,6 +89,15 @@ def learn(machine: Machine) -> Talk:
         if all(type(each) is int and 0 <= each < 2**64 for each in affinities):
             machine.mpidrs = affinities
     machine.learned = True
+
+
+def process_of(thread: Any) -> int | None:
+    """Return the process of a thread of this machine."""
+    try:
+        status = Path(f"/proc/{int(thread)}/status").read_text()
+        return int(status.split("\nTgid:")[1].split("\n")[0])
+    except (TypeError, ValueError, IndexError, OSError):
+        return None
 
 
 def version(answer: Any) -> tuple[int, ...] | None:

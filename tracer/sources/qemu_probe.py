@@ -15,9 +15,11 @@ from functools import partial
 from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
-from tracer.errors import UsageError
+from tracer.errors import SourceError, UsageError
 from tracer.its.registers import Baser, Level1
+from tracer.sources.kvm_debugfs import Row, live_lpis
 from tracer.sources.qemu_machine import Machine
+from tracer.sources.qemu_vmstate import StateFile, Value, registers
 from tracer.sources.qmp import RESETS, Ask, Call, Step, Talk, monitor
 
 # name -> (offset, bytes) of what there is to read of an ITS, and of each redistributor
@@ -74,11 +76,17 @@ class Page(NamedTuple):
 class Log(Protocol):
     """Who writes down what is found; calls come at their place among the log's lines."""
 
-    def probe(self, edge: int, *, perturbing: bool) -> None:
-        """Our own looking begins (edge 0) or ends (1) here."""
+    def probe(self, edge: int, *, perturbing: bool, lists: int = 0) -> None:
+        """Our own looking begins (edge 0) or ends (1) here; `lists` says what was listed whole."""
 
     def asks(self, cpu: int | None, offset: int, size: int) -> None:
         """The next read of this register, of the ITS or of a CPU's redistributor, is ours."""
+
+    def found(self, cpu: int | None, offset: int, size: int, value: int) -> None:
+        """A register as it was found without a read that the log shows."""
+
+    def live(self, row: Row) -> None:
+        """A live LPI as the kernel lists it."""
 
     def memory(self, gpa: int, data: bytes) -> None:
         """Guest RAM as it was found."""
@@ -114,7 +122,12 @@ def check_names(names: Iterable[str]) -> None:
 
 
 class Prober:
-    """The conversations about one VM; `skip` names what is left out."""
+    """The conversations about one VM; `skip` names what is left out.
+
+    Registers of an ITS that is in the kernel are no memory of QEMU's: it is told to save the state
+    of its devices into `state`, which it does with the VM stopped, and to the kernel a stop is to
+    save the tables.
+    """
 
     def __init__(
         self,
@@ -122,8 +135,10 @@ class Prober:
         log: Callable[[], Log | None],
         skip: frozenset[str],
         holder: Holder,
+        state: StateFile,
     ) -> None:
         self._machine = machine
+        self._state = state
         self._log = log
         self._skip = skip
         self._holder = holder
@@ -189,20 +204,47 @@ class Prober:
         self, *, perturbing: bool, tables: Sequence[int] = (), before: Talk | None = None
     ) -> Generator[Step, Any, list[int]]:
         """Read every register, then the tables of these BASERs; return the BASERs that were read."""
+        perturbing = perturbing or self._machine.kvm is True
         yield self._call(lambda log: log.probe(0, perturbing=perturbing))
         if before:
             yield from before
+        basers = yield from self._saved() if self._machine.kvm else self._read()
+        if TABLES not in self._skip:
+            yield from self._dump(tables)
+        lists = 0
+        if self._machine.kvm and (rows := live_lpis(self._machine.pid)) is not None:
+            lists = 1
+            for row in rows:
+                yield self._call(partial(_live, row))
+        yield self._call(lambda log: log.probe(1, perturbing=perturbing, lists=lists))
+        return basers
+
+    def _read(self) -> Generator[Step, Any, list[int]]:
+        """Read registers one by one; QEMU's log shows what came back."""
         basers = []
         for read in self._registers():
-            asks = partial(_asks, read)
-            yield self._call(asks)
+            yield self._call(partial(_asks, read))
             answer = yield monitor(f"xp/1{'g' if read.size == 8 else 'w'}x {read.gpa:#x}")
             if read.name.startswith("GITS_BASER"):
                 basers += words(answer)
-        if TABLES not in self._skip:
-            yield from self._dump(tables)
-        yield self._call(lambda log: log.probe(1, perturbing=perturbing))
         return basers
+
+    def _saved(self) -> Generator[Step, Any, list[int]]:
+        """Have QEMU save the state of all devices, and take the registers from there."""
+        name = self._state.name
+        if (yield Ask("xen-save-devices-state", {"filename": name, "live": False})) is None:
+            yield self._call(lambda log: log.note("QEMU could not save the state of its devices"))
+            return []
+        try:
+            values = registers(self._state.read(), self._machine.cpus or 0)
+        except SourceError as error:
+            text = str(error)
+            yield self._call(lambda log: log.note(text))
+            return []
+        for value in values:
+            if value.name not in self._skip:
+                yield self._call(partial(_found, value))
+        return [value.value for value in values if value.name.startswith("GITS_BASER")]
 
     def _registers(self) -> Iterator[Read]:
         """Yield what is read, in its order."""
@@ -269,6 +311,15 @@ class Prober:
 
 def _asks(read: Read, log: Log) -> None:
     log.asks(read.cpu, read.offset, read.size)
+
+
+def _found(value: Value, log: Log) -> None:
+    registers = ITS_REGISTERS if value.cpu is None else GICR_REGISTERS
+    log.found(value.cpu, *registers[value.name], value.value)
+
+
+def _live(row: Row, log: Log) -> None:
+    log.live(row)
 
 
 def words(answer: Any) -> list[int]:

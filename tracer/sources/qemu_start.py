@@ -17,6 +17,7 @@ from typing import Final
 
 from tracer.errors import UsageError
 from tracer.sources.qemu_probe import DISARMED, Prober
+from tracer.sources.qemu_vmstate import StateFile
 from tracer.sources.qmp import Ask, Talk
 
 TRACED: Final = (
@@ -72,6 +73,8 @@ class Started:
         self._go = not has(command, "-S")
         self.waits = probe and self._go  # for us to look at it
         self.undo: Sequence[Ask] = (DISARMED,) if probe else ()
+        state = os.memfd_create("itstrace-state")
+        self.state = StateFile(state, f"/dev/fd/{state}")
         self.monitor, theirs = socket.socketpair()
         self.log, log = os.pipe()
         with suppress(OSError):  # a smaller pipe only makes QEMU wait more often
@@ -79,7 +82,9 @@ class Started:
         options = added(log, theirs.fileno(), stamps=not has(command, "-msg"))
         options += ["-S"] if self.waits else []
         try:
-            self.process = subprocess.Popen([*command, *options], pass_fds=(log, theirs.fileno()))
+            self.process = subprocess.Popen(
+                [*command, *options], pass_fds=(log, state, theirs.fileno())
+            )
         except OSError as error:
             self.close()
             raise UsageError(f"{command[0]}: {error.strerror}") from error
@@ -111,6 +116,7 @@ class Started:
         return f"signal {-code}" if code < 0 else f"status {code}"
 
     def close(self) -> None:
-        """Let go of log and monitor."""
+        """Let go of log, monitor and state."""
         os.close(self.log)
+        os.close(self.state.fd)
         self.monitor.close()
