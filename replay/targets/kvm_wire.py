@@ -1,6 +1,6 @@
 """The batches that itstrace and the program on a KVM host exchange through a shared memory.
 
-Counterpart: `kvm_host/host.c`, which has the same numbers; a test holds the two together. Nothing
+Counterpart: `kvm_host/wire.h`, which has the same numbers; a test holds the two together. Nothing
 that comes back is believed before its length and CRC-32 were checked.
 """
 

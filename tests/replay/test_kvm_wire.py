@@ -15,7 +15,8 @@ from replay.targets import kvm_wire as wire
 from replay.targets.errors import TargetError
 from replay.targets.kvm_wire import Reply, Request, Wire, unpack
 
-SOURCE = (Path(wire.__file__).with_name("kvm_host") / "host.c").read_text()
+FOLDER = Path(wire.__file__).with_name("kvm_host")
+SOURCE = "".join(path.read_text() for path in sorted(FOLDER.glob("*.[ch]")))
 
 
 def number(name):
