@@ -273,7 +273,7 @@ def test_the_program_is_built_once(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compiler, log = tmp_path / "cc", tmp_path / "log"
     compiler.write_text(
-        f'#!/bin/sh\necho called >> {log}\n'
+        f"#!/bin/sh\necho called >> {log}\n"
         'while [ $# -gt 0 ]; do [ "$1" = -o ] && : > "$2"; shift; done\n'
     )
     compiler.chmod(0o755)
