@@ -41,7 +41,7 @@ from tracer.errors import UsageError
 from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
-# What --probe can ask; `replay.equivalence` has the same names.
+# What --probe can ask; `replay.equivalence.bench` has the same names.
 QUESTIONS = ("system", "ctrl_reset", "register_fallback", "reinit", "round trip", "pending tables")
 _COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}
 
