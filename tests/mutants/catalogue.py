@@ -917,7 +917,7 @@ HOSTS: Final = (
           TEST_SYSTEM, "a VMM's writes to a running VM are of the last reset"),
     Fault("host.reset.before", _PAUSE, "            self.before.setdefault(name, before)", "            self.before.update({name: before} if self.reset else {})",
           TEST_SYSTEM, "redistributors that come before the ITS are of no reset"),
-    Fault("host.reset.orphan_between", "replay/verify.py", '            if self._current["lpis"].wrong:', "            if False:",
+    Fault("host.reset.orphan_between", "replay/verify.py", '            if component.name == "lpis" and component.wrong:', "            if False:",
           TEST_SYSTEM, "a listing in the middle of a reset counts"),
     Fault("host.reset.shared", "replay/verify.py", "        if found[0] == _SHARED:  # by all CPUs, on KVM", "        if False:",
           TEST_SYSTEM, "one CPU's PROPBASER is not everybody's"),
