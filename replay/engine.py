@@ -160,6 +160,10 @@ class Frames(Protocol):
         """`clean`, `cut` or `damaged`, as far as read."""
 
     @property
+    def open_end(self) -> bool:
+        """Whether outputs of the last input may be missing, once everything was read."""
+
+    @property
     def checkpoint(self) -> bytes | None:
         """The state before the first event, where the trace begins with one."""
 
@@ -201,6 +205,7 @@ class Engine:
         # INTID -> row of a listing that is being read
         self._rows: dict[int, tuple[int, ...]] | None = None
         self._joined = reader.header.starts == RUNNING
+        self._open_end = False  # whether the input that is carried out lacks outputs, or may
         self.crash: tuple[int, str] | None = None  # where the host kernel died, and in what
         self.violated: list[tuple[int, str]] = []
         if reader.checkpoint is not None:
@@ -212,7 +217,7 @@ class Engine:
     @property
     def standing(self) -> Standing:
         """Where the replay stands beside its model; no input is held after this."""
-        self.settle()
+        self._settle()
         return Standing(self._overlap, self._seen_kinds, self._asked, self._rows)
 
     @standing.setter
@@ -248,7 +253,7 @@ class Engine:
             self.feed(first_seq, events)
             if after:
                 after(first_seq, events)
-        self._settle()
+        self.settle()
 
     def feed(self, first_seq: int, events: tuple[Event, ...]) -> None:
         """Replay events that follow those before; the last input is held until its outputs came.
@@ -260,11 +265,12 @@ class Engine:
         self._run_frame(first_seq, events)
 
     def settle(self) -> None:
-        """Carry out the input that is held: no more of its outputs come.
+        """Carry out the input that is held: nothing more comes, be it that nobody wrote it.
 
         Raises:
             HostCrash: nothing follows.
         """
+        self._open_end = self.reader.open_end
         self._settle()
 
     def _begin_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
@@ -386,7 +392,7 @@ class Engine:
             at += 1
         tally.matched += matched
         for effect in done[at:]:
-            if effect[0] in seen:
+            if effect[0] in seen and not self._open_end:
                 self._diverge(seq, cause, "output", ev.kind_name(effect[0]), None)
 
     def _bound(self, seq: int, how: str) -> None:
