@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 import re
 from functools import cache
 from itertools import pairwise
@@ -16,7 +17,7 @@ from replay.profiles import find
 from replay.targets.kvm_model import KvmModel
 from replay.verdict import ResetVerdict
 from replay.verify import verify
-from tests.support.ftrace_text import split
+from tests.support.ftrace_text import mutate, split
 from tracer.events import fields_of, kind_name
 from tracer.log.stream import Reader, Writer
 
@@ -40,7 +41,7 @@ STREAMS = [path for path in sorted(TRACES.glob("kvm-*.txt.gz")) if is_stream(pat
 
 
 def reader_of(text: str) -> Reader:
-    _, found = split(text.encode())
+    _, found = split(text.encode(errors="replace"))
     ((header, events),) = found.values()
     out = io.BytesIO()
     writer = Writer(out, header, bound_ms=0)
@@ -158,3 +159,26 @@ def test_a_joined_stream_still_names_what_is_stale_and_that_it_was_there_before(
     stale = [each for each in reset.components if each.name in TABLES]
     assert {each.status(strict=False) for each in stale} == {"stale"}
     assert all(reset.planted_before(each) for each in stale)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_mutated_stream_is_replayed_and_judged_without_an_error_of_ours(seed: int) -> None:
+    rng = random.Random(seed)
+    whole = text_of(RESET).splitlines()
+    ours = [each for each in whole if "kvm_mmio" not in each or " gpa 0x80" in each]
+    judged = 0
+    for _ in range(12):
+        at = rng.randrange(len(ours))
+        lines = ours[:6] + ours[at : at + rng.randrange(200, 2000)]
+        for _ in range(rng.randrange(1, 60)):
+            mutate(rng, lines)
+        _, found = split("\n".join(lines).encode(errors="replace"))
+        if len(found) != 1:
+            continue
+        reader = reader_of("\n".join(lines))
+        model = KvmModel(reader.header, find("linux-6.1.192")[0])
+        verifier, engine = verify(reader, model)
+        assert model.state()["digest"]
+        assert all(reset.statuses() for reset in verifier.resets)
+        judged += engine.tally.outputs > 0
+    assert judged > 3

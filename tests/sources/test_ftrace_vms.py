@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from replay import cli
-from tests.support.ftrace_text import asked, back, got, msi, split, without_times, write
+from tests.support.ftrace_text import asked, back, got, msi, mutate, split, without_times, write
 from tracer.errors import SourceError
 from tracer.events import Event, fields_of, kind_name
 from tracer.log.codec import check_events
@@ -617,29 +617,6 @@ def sample_text() -> list[str]:
                     "sample 1 its        2     8194        0        3        3  0", END)  # fmt: skip
     text += marker(22, "threads 100 103") + marker(22, "vm 100-15 tgid=100 vcpus=2")
     return [*text.splitlines(), "#its lost: cpu 0 overrun 1 dropped 0", "#its missed: cmd 1"]
-
-
-def mutate(rng: random.Random, texts: list[str]) -> None:
-    at = rng.randrange(len(texts))
-    text = texts[at]
-    how = rng.randrange(6)
-    if how == 0 and text:
-        place = rng.randrange(len(text))
-        texts[at] = text[:place] + chr(ord(text[place]) ^ 1 << rng.randrange(7)) + text[place + 1 :]
-    elif how == 1:
-        texts[at] = text[: rng.randrange(len(text) + 1)]
-    elif how == 2:
-        del texts[at]
-    elif how == 3:
-        texts.insert(at, text)
-    elif how == 4:
-        other = rng.randrange(len(texts))
-        texts[at], texts[other] = texts[other], text
-    else:
-        big = rng.choice(("0", "f" * 16, "9" * 30, "-1", "8080088", "100", "4294967295"))
-        words = text.split(" ")
-        words[rng.randrange(len(words))] = big
-        texts[at] = " ".join(words)
 
 
 @pytest.mark.parametrize("seed", range(3))
