@@ -568,9 +568,17 @@ def many(count: int, make) -> bytes:  # type: ignore[no-untyped-def]
 def test_a_million_vms_are_a_few_and_it_is_said() -> None:
     text = many(3000, lambda at: line(1 + at / 1e5, born(KVM + at)[0], thread=at + 1, tgid=at + 1))
     vms, found = split(text)
-    assert len(vms.known) == MAX_VMS
-    said = [name for name, (_, events) in found.items() if "more than 64 VMs" in str(events)]
-    assert said == ["64"]
+    assert len(vms.known) == len(found) == MAX_VMS
+    assert [reason for _, reason in vms.stats.gaps] == [
+        "there are more than 256 VMs: records of others are not used"
+    ]
+    assert all(len(vm.log._open) <= 1 for vm in vms.known.values())
+
+
+def test_the_vm_that_is_wanted_is_found_behind_any_number_of_others() -> None:
+    text = many(400, lambda at: line(1 + at / 1e5, born(KVM + at)[0], thread=at + 1, tgid=at + 1))
+    _, found = split(text, only=400)
+    assert [each for each in without_times(found["400"][1]) if "init" in each] == ["init"]
 
 
 ENDLESS = {

@@ -25,9 +25,9 @@ from tracer.sources.ftrace_records import Record, parse
 from tracer.sources.ftrace_samples import MAX_SAMPLES, Sample
 from tracer.sources.stats import Stats
 
-MAX_VMS: Final = 64
+MAX_VMS: Final = 256
 MAX_EARLY: Final = 64  # notes before the first VM
-MAX_KVMS: Final = 1024  # addresses of `struct kvm`
+MAX_KVMS: Final = 4096  # addresses of `struct kvm`
 HOLD_EVENTS: Final = 1024  # of a VM until its header is known
 HOLD_NS: Final = 10_000_000_000
 WAIT_RECORDS: Final = 8192  # behind a thread that nothing has told of
@@ -91,6 +91,7 @@ class Vms:
         self._ticked_ns = 0
         self._now_ns = 0
         self._lost = 0
+        self._rest: Vm | None = None  # whatever is beyond the limit
         self._early: list[Callable[[Vm], None]] = []
         self._whole: list[tuple[Vm, list[Event]]] = []  # events that are complete, until they go
 
@@ -218,7 +219,7 @@ class Vms:
             self._give(vm)
 
     def _wanted(self, vm: Vm) -> bool:
-        return self._only is None or vm.tgid == self._only
+        return vm is not self._rest and self._only in (None, vm.tgid)
 
     def _vm_of(self, record: Record) -> Vm | None:
         """Return the VM of a record; None while nothing tells."""
@@ -278,11 +279,13 @@ class Vms:
         return None
 
     def _made(self, name: str, tgid: int | None) -> Vm:
-        """Return a new VM; when there are too many already, the last one gets it all."""
-        if len(self.known) >= MAX_VMS:
-            vm = next(reversed(self.known.values()))
-            vm.log.tell(f"there are more than {MAX_VMS} VMs: this trace holds several")
-            return vm
+        """Return a new VM; when there are too many, one for the rest that nobody is given."""
+        asked_for = tgid is not None and tgid == self._only
+        if len(self.known) >= MAX_VMS and not asked_for:
+            if self._rest is None:
+                self._rest = Vm("the rest", None, Ftrace(self.stats, Places()), self._now_ns)
+                self._gap(f"there are more than {MAX_VMS} VMs: records of others are not used")
+            return self._rest
         fact = self.facts.vms.get(tgid) if tgid is not None else None
         places = Places(last=fact.vcpus if fact else None)
         base = self._its_base or (fact.its_bases[0] if fact and fact.its_bases else None)
