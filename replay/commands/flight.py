@@ -1,4 +1,4 @@
-"""The flight recorder's options, and the model that runs along with a ring.
+"""The flight recorder's writer, and the model that runs along with a ring.
 
 The model is what makes the first event that is kept replayable, and its verifier what tells a
 stale reset when it happens. Counterpart: `tracer.log.ring`.
@@ -7,7 +7,6 @@ stale reset when it happens. Counterpart: `tracer.log.ring`.
 from __future__ import annotations
 
 import argparse
-import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO, Final, cast
 
 from replay import checkpoints
 from replay.commands.common import say
+from replay.commands.ring_options import RESET, STALE
 from replay.engine import Engine
 from replay.judge import AnyModel, model_of, with_flags
 from replay.model.effects import HostCrash
@@ -30,36 +30,8 @@ from tracer.log.opening import AnyReader
 from tracer.log.ring import END, Ring
 from tracer.log.stream import Writer
 
-RESET: Final = "reset"
-STALE: Final = "stale"
 _FIRST: Final = RESET_KINDS[POWER_ON]  # before which there is nothing to write out
-MIN_RING_BYTES: Final = 4096
 QUIET_SECONDS: Final = 1.0  # after which a reset is not waited on for more evidence
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SIZE: Final = re.compile(r"([0-9]{1,15})([KMG]?)")
-
-
-def add_ring_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what `record` and `import` share."""
-    parser.add_argument(
-        "--ring", type=ring_size, metavar="SIZE",
-        help="keep only the last SIZE bytes (64M); written out, numbered, as --dump-on says",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dump-on", action="append", choices=(RESET, STALE, END),
-        help="when to write the ring out, besides SIGUSR1; may be repeated (default: end)",
-    )  # fmt: skip
-
-
-def ring_size(text: str) -> int:
-    """Argparse type: bytes, with K, M or G."""
-    match = _SIZE.fullmatch(text.upper())
-    size = int(match[1]) * _UNITS[match[2]] if match else 0
-    if size < MIN_RING_BYTES:
-        raise argparse.ArgumentTypeError(
-            f"{text!r:.40} must be a size of at least {MIN_RING_BYTES} bytes, as 64M"
-        )
-    return size
 
 
 def make_writer(
@@ -78,14 +50,6 @@ def make_writer(
     return Ring(
         output, header, size_bytes=options.ring, along=along, at_end=END in reasons, **bounds
     )
-
-
-def check_ring_options(options: argparse.Namespace) -> None:
-    """Refuse what means nothing together."""
-    if options.ring is None and options.dump_on:
-        raise UsageError("--dump-on needs --ring SIZE: without it everything is written")
-    if options.ring is not None and options.output == "-":
-        raise UsageError("--ring writes numbered files: give -o FILE")
 
 
 @contextmanager
