@@ -22,6 +22,7 @@ VERBS: Final = {
     "state": ("state", "the ITS at any event of a trace"),
     "corpus": ("corpus", "run traces against what their manifests say they show"),
     "fingerprint": ("fingerprint", "short lives that tell an image's behaviour flags"),
+    "kernels": ("kernels", "fetch arm64 kernels to run traces on, or list those that are here"),
     "generate": ("generate", "a seeded life of a VM as a trace"),
     "fuzz": ("fuzz", "run seeded lives on several targets and keep what they answer differently"),
     "demo": ("demo", "import a real capture and verify its resets"),

@@ -60,6 +60,7 @@ SOME_CPU: Final = Cpu(-1)
 ADDRESS: Final = Number(0, (1 << 130) - 1)
 _SLOT: Final = Row((U64, U64))
 _SLOTS: Final = Each(tuple, _SLOT)
+_UNKNOWN: Final = Record(Unknown, {"_bits": Keyed(Text(64), U64)})
 _WORD_BYTES: Final = 4
 MAX_QUEUE_BYTES: Final = 1 << 20
 _PARTIAL: Final = Keyed(ADDRESS, Number(1, 14))
@@ -137,7 +138,6 @@ class Kept(NamedTuple):
 
 # -- QEMU
 
-_UNKNOWN: Final = Record(Unknown, {"_bits": Keyed(Text(64), U64)})
 _ITS_ENTRIES: Final = Number(0, 1 << 16)
 _TABLE: Final = Record(TableDesc, {
     "base": U64, "entries": _ITS_ENTRIES, "page_size": Number(0, 1 << 16),

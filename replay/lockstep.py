@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from replay.engine import NOT_JUDGED
+from replay.engine import NOT_JUDGED, Frames
 from replay.model import effects
 from replay.model.effects import Effect, HostCrash
 from replay.targets.ahead import FAILED, Group, Grouper, Item, Target
 from replay.targets.common import Answer
 from tracer.events import NUMBER, Event
-from tracer.log.opening import AnyReader
 
 CONTEXT_EVENTS: Final = 5
 _REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
@@ -43,7 +42,7 @@ class Lockstep:
     difference: Difference | None = None
 
 
-def run(reader: AnyReader, targets: Sequence[Target]) -> Lockstep:
+def run(reader: Frames, targets: Sequence[Target]) -> Lockstep:
     """Carry a trace out on all targets, up to the first event that they answer differently."""
     found = Lockstep()
     asked = frozenset.intersection(*(each.asked for each in targets))
@@ -72,7 +71,7 @@ def run(reader: AnyReader, targets: Sequence[Target]) -> Lockstep:
     return found
 
 
-def _steps(reader: AnyReader, asked: frozenset[int]) -> Iterator[list[Group]]:
+def _steps(reader: Frames, asked: frozenset[int]) -> Iterator[list[Group]]:
     """Yield what can be carried out, a frame at a time."""
     grouper = Grouper(asked)
     for first_seq, events in reader:

@@ -8,18 +8,19 @@ shows something of the past; what only the model says is `suspected`. Words: doc
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from replay.contracts import ALL_BITS, NOT_FREED, clause_for
-from replay.engine import LISTS_ITS, LISTS_LPIS, Engine, Model, lists, overlaps
+from replay.contracts import NOT_FREED, clause_for
+from replay.engine import LISTS_ITS, LISTS_LPIS, Engine, lists, overlaps
+from replay.evidence import MAX_OBSERVATIONS, Evidence, placed, width
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.reinit import TABLES, HandOver, Registers, Reinit
 from replay.round_trips import RoundTrips
 from replay.verdict import Component, Observation, ResetVerdict
+from replay.verifiable import Verifiable
 from replay.vmm_reset import Pause, origin_of
 from tracer import events as ev
 from tracer.events import NUMBER, RESET_KINDS, Event
@@ -51,43 +52,13 @@ _SHOWN_BY: Final = {
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 # What there is after commands ran, and in no new device.
 _OF_COMMANDS: Final = ("GITS_CREADR", "devices", "collections")
-MAX_OBSERVATIONS: Final = 16
+# Component -> what an MSI through one of its keys shows: kind of output and its first fields.
+_OUTLIVED: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
+    "events": (effects.MSI_RESULT, (1,)),
+    "translation_cache": (effects.XLAT_HIT, ()),
+}
 MAX_DUMPED: Final = 4096  # stretches of guest RAM that a verdict looks into
 MAX_VERDICTS: Final = 1000  # of them and of resets: a guest makes hand-overs as it likes
-
-
-class Verifiable(Model, Protocol):
-    """What the verifier needs of a model target beyond replay."""
-
-    @property
-    def profile(self) -> Any:
-        """The profile, for its family."""
-
-    @property
-    def joined(self) -> bool:
-        """Whether the recording began in the middle of this VM's life."""
-
-    def fresh(self) -> Verifiable:
-        """Return a device never used, in a VM with a copy of this RAM."""
-
-    def handed_over(self) -> Verifiable | None:
-        """Return a copy of this VM whose ITS has nothing mapped; None where nobody can have one."""
-
-    def components(self) -> dict[str, Any]:
-        """Return every component that a reset is judged by; None for what is not known."""
-
-    def registers(self) -> Registers:
-        """Return the ITS registers by name; None for one that is not wholly known."""
-
-    def structures(self) -> dict[str, Any]:
-        """Return what is kept outside guest RAM, by component and key."""
-
-    @property
-    def may_stray(self) -> bool:
-        """Whether an LPI may live that no mapping holds, and that nobody could see."""
-
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
-        """Return component -> valid entries in these (address, bytes) of the tables of before."""
 
 
 class Verifier:
@@ -108,14 +79,14 @@ class Verifier:
         self.resets: list[ResetVerdict] = []
         self._writers: dict[str, tuple[int, Any]] = {}
         self._before: dict[str, Any] = {}
-        self._open: dict[str, Component] = {}  # what a reset left and nothing has overwritten
-        self._current: dict[str, Component] = {}
+        self._evidence = Evidence()  # of the last reset
         self._lists = model.structures()
         self._key_writers: dict[tuple[str, Any], int] = {}
         self._planted: dict[tuple[str, Any], int] = {}  # the same, as of the last reset
         self._reference: Verifiable | None = None
+        self._past: dict[str, Any] = {}  # the lists as the ITS was disabled
+        self._gone: dict[str, set[Any]] = {}  # component -> keys that the last reset removed
         self._overlap = False  # whether what comes now has no order with another thread's
-        self._indirect: list[tuple[Component, list[tuple[Component, int]]]] = []
         self._perturbing = False  # whether a probe that stopped the VM reads now
         self._tables_before: dict[str, Any] = {}  # what the last reset made unreachable
         self._dumped: list[tuple[int, int]] = []  # guest RAM that was read since
@@ -160,8 +131,7 @@ class Verifier:
         self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
     ) -> None:
         """Open a verdict at a reset; elsewhere note what was written."""
-        if self._reference is not None and event[0] != _RESET:
-            self._beside(seq, event, outputs)
+        self._witness(seq, event, done, outputs)
         if event[0] in _LEAVES_LISTS:
             return
         if done and not self._hand_over.used:
@@ -176,6 +146,7 @@ class Verifier:
             self._reset(seq, event)
         elif event[0] == _RESTORE:
             self._hand_over.cancel(used=True)
+            self._gone.clear()  # what a restore brings back is there again
         elif event[0] == _REG_WRITE:
             self._written(seq, event)
         elif event[0] == _GICR_WRITE:
@@ -217,7 +188,8 @@ class Verifier:
             components = [each for each in components if _is_its(each.name)]
         self._hand_over.cancel(used=False)
         self._open_verdict(
-            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self._joined)
+            ResetVerdict(seq, how, unit, components, strict=self.strict, joined=self._joined),
+            self._before,
         )
         self._tables_before = self._before
         if unit == "its":
@@ -227,7 +199,7 @@ class Verifier:
     def _component(self, how: str, name: str, fresh: Any, replayed: Any, before: Any) -> Component:
         clause = clause_for(self.model.profile, how, name)
         writer = self._writers.get(name)
-        return Component(name, fresh, replayed, before, _width(name), clause, writer)
+        return Component(name, fresh, replayed, before, width(name), clause, writer)
 
     def _redistributor_reset(self, event: Event) -> bool:
         """Return whether a write of a redistributor's register is a piece of a system reset."""
@@ -240,7 +212,7 @@ class Verifier:
         clause = clause_for(self.model.profile, RESET_KINDS[ev.CTRL_RESET], name)
         if fresh is None or clause is None:
             return False
-        value, mask = _placed(event[4], event[3] - start, event[5], row.size_bytes)
+        value, mask = placed(event[4], event[3] - start, event[5], row.size_bytes)
         as_reset = not (value ^ fresh) & mask & clause.mask
         if not self._pause.wrote(name, self._before.get(name), as_reset=as_reset):
             return False
@@ -256,18 +228,19 @@ class Verifier:
         """Make the redistributors' registers that a VMM reset part of the verdict, as of now."""
         verdict = self.resets[-1]
         for name, before in self._pause.before.items():
-            if name not in self._current:
+            component = self._evidence.get(name)
+            if component is None:
                 fresh = self._fresh_redistributors[name]
                 component = self._component(verdict.how, name, fresh, now[name], before)
                 verdict.components.append(component)
-                self._current[name] = self._open[name] = component
-            self._current[name].replayed = now[name]
-        if self._pause.before:
+                self._evidence.add(component)
+            component.replayed = now[name]
+        for component in verdict.components if self._pause.before else ():
             verdict.unit = "lpi"
-            for name in self._lists:
-                self._lists[name] = self._current[name].replayed = now[name]
-            if self._current["lpis"].wrong:
-                self._current["lpis"].forget()  # it was listed before the last of the writes
+            if component.name in self._lists:
+                self._lists[component.name] = component.replayed = now[component.name]
+            if component.name == "lpis" and component.wrong:
+                component.forget()  # it was listed before the last of the writes
 
     def _redistributor_written(self, seq: int, event: Event) -> None:
         found = gicr_register(event[3])
@@ -284,12 +257,15 @@ class Verifier:
     def _writer_value(self, name: str) -> Any:
         return self._writers.get(name, (0, None))[1]
 
-    def _open_verdict(self, verdict: ResetVerdict) -> None:
-        """From here on, what is observed is evidence of this one."""
+    def _open_verdict(self, verdict: ResetVerdict, past: dict[str, Any]) -> None:
+        """From here on, what is observed is evidence of this one; `past` are lists before it."""
+        self._gone = {
+            name: gone
+            for name in _OUTLIVED
+            if name in self._lists and (gone := set(past[name] or ()) - set(self._lists[name]))
+        }
         self.resets.append(verdict)
-        self._current = {each.name: each for each in verdict.components}
-        self._open = dict(self._current)
-        self._indirect = [] if self._under_test else list(_indirect(verdict.components))
+        self._evidence = Evidence(verdict, infer=not self._under_test)
         self._tables_before = {}
         self._dumped.clear()
 
@@ -298,7 +274,10 @@ class Verifier:
         if len(event) > 5 and event[5] == ev.VMM:
             self._hand_over.cancel(used=self._hand_over.used)
             return
+        pending = self._hand_over.pending
         found = self._hand_over.written(seq, self._before, after)
+        if not pending:
+            self._past = self._lists
         if not self._hand_over.pending:
             read_back, self._read_back = self._read_back, {}
             if found and len(self.resets) < MAX_VERDICTS:
@@ -314,7 +293,7 @@ class Verifier:
         profile = self.model.profile
         components = [
             Component(
-                name, fresh[name], replayed[name], None, _width(name),
+                name, fresh[name], replayed[name], None, width(name),
                 clause_for(profile, "reinit", name, found.of(name)), None,
             )
             for name in fresh
@@ -330,11 +309,12 @@ class Verifier:
             ResetVerdict(
                 seq, "reinit", "its", components,
                 strict=self.strict, joined=self._joined, since=found.since,
-            )
+            ),
+            self._past,
         )  # fmt: skip
         for name, observations in read_back.items():
-            for seen in observations if name in self._current else ():
-                self._evidence(self._current[name], seen)
+            for seen in observations:
+                self._evidence.see(name, seen, None)
 
     def _first_writer(self, component: Component) -> tuple[int, Any] | None:
         """Return who wrote the oldest key of a list that is still there."""
@@ -352,10 +332,19 @@ class Verifier:
             if now == was:
                 continue
             self._writers[name] = (seq, None)
-            self._open.pop(name, None)
+            self._evidence.overwritten(name)
             for key, value in now.items():
                 if was.get(key) != value:
                     self._key_writers[name, key] = seq
+
+    def _witness(
+        self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
+    ) -> None:
+        """Take the outputs of an input as evidence of lists."""
+        if self._reference is not None and event[0] != _RESET:
+            self._beside(seq, event, outputs)
+        elif event[0] == _MSI and self._gone and not self._overlap:
+            self._outlives(seq, event, done, outputs)
 
     def _beside(self, seq: int, event: Event, outputs: Sequence[Event]) -> None:
         """Give the fresh device the same input; what the trace has otherwise is of the past."""
@@ -366,24 +355,32 @@ class Verifier:
         for kind, name in _SHOWN_BY.items():
             seen = [output[3:] for output in outputs if output[0] == kind]
             want = [answer[1:] for answer in answers if answer[0] == kind]
-            if seen and seen != want and name in self._current:
+            if seen and seen != want and self._evidence.get(name):
                 key = (event[2], event[3]) if event[0] == _MSI else None
                 self._list_is_stale(name, seq, key)
 
+    def _outlives(
+        self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
+    ) -> None:
+        """An MSI that is delivered by what the reset removed, and nothing made anew since."""
+        pair = (event[2], event[3])
+        for name, keys in self._gone.items():
+            kind, values = _OUTLIVED[name]
+            seen = any(each[0] == kind and each[3 : 3 + len(values)] == values for each in outputs)
+            if (
+                pair in keys
+                and seen
+                and (kind, *values) not in (each[: 1 + len(values)] for each in done)
+            ):
+                self._list_is_stale(name, seq, pair)
+
     def _list_is_stale(self, name: str, seq: int, key: Any = None) -> None:
-        component = self._current[name]
-        if component.wrong is None:
-            component.wrong = Observation(seq, 0, 0)
-            component.observed.append(component.wrong)
-            planted = self._planted.get((name, key))
-            component.writer = None if planted is None else (planted, None)
+        planted = self._planted.get((name, key))
+        self._evidence.stale(name, seq, planted, perturbing=self._perturbing)
 
     def _live_row(self, seq: int, event: Event) -> None:
         """A row of debugfs: a fresh device would not have it, or not so."""
-        component = self._current.get("lpis")
-        if component is None:
-            return
-        if self._reference is None or self._overlap:
+        if self._reference is None or self._overlap or not self._evidence.get("lpis"):
             return
         rows = self._reference.live_rows() or []
         row = next((each for each in rows if each[0] == event[3]), None)
@@ -392,7 +389,7 @@ class Verifier:
 
     def _mapping_row(self, seq: int, event: Event) -> None:
         """A row of debugfs: while nothing was mapped since, a fresh device would not have it."""
-        if "events" in self._open and not self._overlap:
+        if self._evidence.is_open("events") and not self._overlap:
             self._list_is_stale("events", seq, (event[3], event[4]))
 
     def note(self, seq: int, event: Event) -> None:
@@ -400,8 +397,8 @@ class Verifier:
         if event[0] == _PROBE:
             self._probe(seq, event)
         elif event[0] in _LOSSES:
-            self._open.clear()
-            self._current.clear()
+            self._evidence = Evidence()
+            self._gone.clear()
             self._writers.clear()
             self._hand_over.cancel(used=self._hand_over.used)
             if self.resets:
@@ -410,6 +407,7 @@ class Verifier:
     def _probe(self, seq: int, event: Event) -> None:
         """Our own look begins, or ends."""
         begins = event[2] == 0
+        perturbing = self._perturbing
         self._perturbing = begins and len(event) > 3 and event[3] != 0
         if begins:
             self._listed = 0
@@ -417,20 +415,13 @@ class Verifier:
         if not self._overlap and self.model.live_rows() is not None:
             empty = lists(event) & ~self._listed
             if empty & LISTS_LPIS:
-                self._empty_listing(seq, "lpis")
+                self._evidence.empty("lpis", seq, perturbing=perturbing)
             # Traces from before there was anything to list of an ITS have 3 and mean the LPIs.
             if empty & LISTS_ITS and not lists(event) & LISTS_LPIS:
-                self._empty_listing(seq, "events")
+                self._evidence.empty("events", seq, perturbing=perturbing)
         if self._dumped and self._tables_before:
             found = self.model.left_in_ram(self._tables_before, self._dumped)
             self.resets[-1].left_in_ram = {name: count for name, count in found.items() if count}
-
-    def _empty_listing(self, seq: int, name: str) -> None:
-        """A listing without a row shows that no LPI lives, or that no event is mapped."""
-        component = self._open.get(name)
-        if component is not None and len(component.observed) < MAX_OBSERVATIONS:
-            component.observed.append(Observation(seq, 0, 0))
-            component.shown = ALL_BITS
 
     # -- writes
 
@@ -444,7 +435,7 @@ class Verifier:
         if found and not (len(event) > 6 and event[6]):
             name, row, start = found
             size = event[4] if len(event) > 4 else 8
-            wanted, mask = _placed(event[3], event[2] - start, size, row.size_bytes)
+            wanted, mask = placed(event[3], event[2] - start, size, row.size_bytes)
             self._read_back.pop(name, None)
             now = after.get(name)
             if now is not None and not (now ^ wanted) & mask & ~row.read_only:
@@ -452,12 +443,12 @@ class Verifier:
             else:
                 # Written without effect (a register that is read-only now or here): what it shows
                 # from here on is still the reset's, but no longer only the reset's.
-                self._open.pop(name, None)
+                self._evidence.overwritten(name)
         self._handed_over(seq, event, after)
 
     def _touch(self, seq: int, name: str, value: int | None) -> None:
         self._writers[name] = (seq, value)
-        self._open.pop(name, None)
+        self._evidence.overwritten(name)
 
     # -- observations
 
@@ -474,89 +465,16 @@ class Verifier:
             return
         name, row, start = found
         size = value_and_size[1] if len(value_and_size) > 1 else 8
-        value, mask = _placed(value_and_size[0], offset - start, size, row.size_bytes)
+        value, mask = placed(value_and_size[0], offset - start, size, row.size_bytes)
         seen = Observation(seq, value, mask)
         if self._hand_over.pending and name in TABLES:
             self._read_back.setdefault(name, [])[MAX_OBSERVATIONS - 1 :] = [seen]
-        component = self._open.get(name + suffix)
-        if component is not None:
-            self._evidence(component, seen)
-        elif name + suffix in self._current:
-            want, _ = _placed(expected, offset - start, size, row.size_bytes)
-            self._echo(self._current[name + suffix], seen, want)
-
-    def _evidence(self, component: Component, seen: Observation) -> None:
-        if len(component.observed) < MAX_OBSERVATIONS:
-            component.observed.append(seen)
-        wrong = (seen.value ^ component.fresh) & seen.mask
-        if wrong & component.mask and component.wrong is None:
-            component.wrong = seen
-        component.shown |= seen.mask & ~wrong
-        self.resets[-1].perturbed |= self._perturbing
-        self._infer(seen.seq)
-
-    def _infer(self, seq: int) -> None:
-        """Take what registers show of a component that nothing can read as seen."""
-        for item in self._indirect:
-            component, by = item
-            if all(register.shown & bits == bits for register, bits in by):
-                component.observed.append(Observation(seq, 0, 0))
-                component.shown = ALL_BITS
-                assert component.clause is not None
-                assert component.clause.shown is not None
-                component.reason = component.clause.shown.because
-        self._indirect = [item for item in self._indirect if not item[0].observed]
-
-    def _echo(self, component: Component, seen: Observation, want: int) -> None:
-        """A register written since the reset that still shows its value from before it."""
-        old = component.before
-        if component.wrong is None and isinstance(old, int):
-            bits = seen.mask & component.mask
-            if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:
-                component.wrong = seen
-                component.observed.append(seen)
-
-
-def _indirect(
-    components: list[Component],
-) -> Iterator[tuple[Component, list[tuple[Component, int]]]]:
-    """Yield each component that registers show, with these and the bits that must be seen."""
-    for component in components:
-        shown = component.clause.shown if component.clause else None
-        if shown:
-            yield (
-                component,
-                [
-                    (register, bits & (1 << register.width) - 1)
-                    for name, bits in shown.by
-                    for register in components
-                    if re.fullmatch(name, register.name)
-                ],
-            )
-
-
-def _placed(value: int, shift_bytes: int, size: int, width_bytes: int) -> tuple[int, int]:
-    """Return (value, mask) of an access at its place in the register."""
-    mask = ((1 << 8 * size) - 1) << 8 * shift_bytes & (1 << 8 * width_bytes) - 1
-    return value << 8 * shift_bytes & mask, mask
-
-
-def _widths(find: Callable[[int], tuple[str, Any, int] | None], end: int) -> dict[str, int]:
-    found = (find(offset) for offset in range(0, end, 4))
-    return {item[0]: item[1].layout.width_ for item in found if item}
-
-
-_ITS_WIDTHS: Final = _widths(its_register, 0x10000)
-_GICR_WIDTHS: Final = _widths(gicr_register, 0x100)
+        want, _ = placed(expected, offset - start, size, row.size_bytes)
+        self._evidence.see(name + suffix, seen, want, perturbing=self._perturbing)
 
 
 def _is_its(name: str) -> bool:
     return not name.startswith("GICR_")
-
-
-def _width(name: str) -> int:
-    """Return a component's bits; 64 for what is no register."""
-    return _ITS_WIDTHS.get(name) or _GICR_WIDTHS.get(name.partition("[")[0]) or 64
 
 
 def verify(

@@ -43,8 +43,7 @@ class Pause:
 
     def ran(self) -> None:
         """A vCPU did something: whatever comes is no part of that reset."""
-        self.reset = False
-        self.before.clear()
+        self.reset, self.before = False, {}
 
     def wrote(self, name: str, before: Any, *, as_reset: bool) -> bool:
         """Take a VMM's write of a redistributor's register; return whether it is a reset's."""

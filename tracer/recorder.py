@@ -25,6 +25,7 @@ from tracer.events import NUMBER
 from tracer.log import format as fmt
 from tracer.log.header import IN_PROCESS, Header
 from tracer.log.opening import create_output
+from tracer.log.ring import Along, Ring
 from tracer.log.stream import Writer
 from tracer.recorded_memory import DeviceSide, GuestSide
 from tracer.tape import Tape
@@ -42,6 +43,8 @@ _SAVE_PENDING: Final = NUMBER["save_pending"]
 _RESTORE: Final = NUMBER["restore"]
 _MARKER: Final = NUMBER["marker"]
 _MSI_SIZE_BYTES: Final = 4
+WAIT: Final = "wait"
+DROP: Final = "drop"
 
 
 class Recorder:
@@ -58,6 +61,11 @@ class Recorder:
         clock: monotonic time in nanoseconds.
         force: overwrite the file.
         bound_events, bound_ms, codec, fsync: as `tracer.log.stream.Writer` takes them.
+        when_full: `wait` for a file that is slower than the device is used, or `drop` events: a
+            `loss` event then says how many.
+        ring_bytes: keep only the last events, in at least so many bytes of frames, and write them
+            out at the end, and when `dump` asks for it, as PATH with a number (`tracer.log.ring`).
+        along: who knows the device's state, for a ring.
         known: keys of the trace's header that the caller knows, as `profile` and `cpus`.
 
     Raises:
@@ -76,6 +84,9 @@ class Recorder:
         bound_events: int = fmt.DEFAULT_BOUND_EVENTS,
         bound_ms: int = fmt.DEFAULT_BOUND_MS,
         fsync: bool = False,
+        when_full: str = WAIT,
+        ring_bytes: int | None = None,
+        along: Along | None = None,
         **known: Any,
     ) -> None:
         self.device = device
@@ -84,13 +95,20 @@ class Recorder:
         self._device: Any = device  # what it lacks raises AttributeError, as without us
         self._ram = device.memory
         header = replace(_header(self._ram.ranges), **known)
+        drop = when_full == DROP
+        if when_full not in (WAIT, DROP) or (drop and ring_bytes is not None):
+            raise UsageError("when_full must be wait or drop, and wait for a ring")
+        bounds: dict[str, Any] = {
+            "codec": codec, "bound_events": bound_events, "bound_ms": bound_ms, "fsync": fsync,
+        }  # fmt: skip
         with ExitStack() as stack:
-            out = stack.enter_context(create_output(self.path, force=force))
-            writer = Writer(
-                out, header, codec=codec, bound_events=bound_events, bound_ms=bound_ms,
-                fsync=fsync, name=self.path,
-            )  # fmt: skip
-            self._tape = Tape(writer, clock)
+            writer: Writer | Ring
+            if ring_bytes is not None:
+                writer = Ring(self.path, header, size_bytes=ring_bytes, along=along, **bounds)
+            else:
+                out = stack.enter_context(create_output(self.path, force=force))
+                writer = Writer(out, header, name=self.path, background=drop, **bounds)
+            self._tape = Tape(writer, clock, drop=drop)
             stack.callback(self._tape.close)
             self.memory = GuestSide(self._ram, self._tape)
             self.memory.record_contents()
@@ -197,6 +215,16 @@ class Recorder:
     def marker(self, text: str) -> None:
         """Put a text into the trace here."""
         self._tape.note(_MARKER, text)
+
+    def dump(self, reason: str) -> None:
+        """Have a ring written out soon, if there is one."""
+        if isinstance(self._tape.writer, Ring):
+            self._tape.writer.ask(reason)
+
+    @property
+    def lost(self) -> int:
+        """How many events were left out because the file was too slow."""
+        return self._tape.lost
 
     # -- how
 

@@ -1,10 +1,19 @@
-"""`itstrace corpus run`: every trace of a corpus against its manifest, or on every profile."""
+"""`itstrace corpus run`: every trace of a corpus against its manifest, on profiles, or on targets."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from replay.commands.common import paint, print_json, progress
+from replay.commands.common import (
+    EXIT_CANNOT_JUDGE,
+    EXIT_FINDING,
+    clean,
+    paint,
+    print_json,
+    progress,
+    say,
+)
 from replay.corpus import (
     Cell,
     Result,
@@ -14,6 +23,7 @@ from replay.corpus import (
     trace_name,
     unused_manifests,
 )
+from tracer.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +33,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--matrix", action="store_true", help="a table of traces and profiles, one word each"
     )
+    parser.add_argument(
+        "--target", action="append", help="with --matrix: run them on targets, as `run` does"
+    )
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a line for each expectation; 1 when one does not hold."""
     traces = find_traces(options.traces)
+    if options.target:
+        return _on_targets(traces, options)
     if options.matrix:
         _print_matrix(matrix(traces), as_json=options.json)
         return 0
@@ -45,6 +60,43 @@ def run(options: argparse.Namespace) -> int:
         failed = sum(not each.passed for each in results)
         print(f"{len(results)} expectations of {len(traces)} traces, {failed} not met")
     return int(any(not each.passed for each in results))
+
+
+def _on_targets(traces: list[Path], options: argparse.Namespace) -> int:
+    """Print traces x targets; 1 with a finding, 4 when a target could not judge a trace."""
+    from replay.corpus_targets import CANNOT, FINDINGS, on_targets
+    from replay.targets.spec import parse
+
+    if not options.matrix:
+        raise UsageError("traces on targets are a matrix: give --matrix")
+    specs = [parse(text) for text in options.target]
+    rows = list(progress(on_targets(traces, specs), "traces"))
+    if options.json:
+        table = {
+            str(trace): {
+                spec.text: {
+                    "word": each.word, "why": each.why, "matched": each.matched,
+                    "not_judged": each.not_judged,
+                }
+                for spec, each in zip(specs, row, strict=True)
+            }
+            for trace, row in rows
+        }  # fmt: skip
+        print_json({"schema": "itstrace.target_matrix/1", "traces": table})
+    else:
+        width = max((len(trace_name(trace)) for trace, _ in rows), default=0)
+        for at, spec in enumerate(specs, 1):
+            print(f"{at}: {clean(spec.text)}")
+        print(" " * width, *(f"{at:>10}" for at in range(1, len(specs) + 1)))
+        for trace, row in rows:
+            print(f"{trace_name(trace):{width}}", *(f"{each.word:>10}" for each in row))
+            for spec, each in zip(specs, row, strict=True):
+                if each.why:
+                    say(f"{trace_name(trace)}: {spec.text}: {each.word}: {each.why}")
+    words = {each.word for _, row in rows for each in row}
+    if words & FINDINGS:
+        return EXIT_FINDING
+    return EXIT_CANNOT_JUDGE if CANNOT in words else 0
 
 
 def _json(each: Result) -> dict[str, object]:

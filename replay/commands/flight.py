@@ -9,24 +9,24 @@ from __future__ import annotations
 import argparse
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
 from time import monotonic
 from types import FrameType
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final
 
 from replay import checkpoints
 from replay.commands.common import say
-from replay.commands.ring_options import RESET, STALE
+from replay.commands.ring_options import RESET, STALE, Folder
 from replay.engine import Engine
-from replay.judge import AnyModel, model_of, with_flags
+from replay.judge import model_of, with_flags
 from replay.model.effects import HostCrash
-from replay.profiles import find
+from replay.profiles import Profile, find
 from replay.settling import Settling
 from replay.verify import Verifier
-from tracer.errors import TracerError, UsageError
+from tracer.errors import UsageError
 from tracer.events import POWER_ON, RESET_KINDS, Event
-from tracer.log.header import IN_PROCESS, Header
-from tracer.log.opening import AnyReader
+from tracer.log.header import IN_PROCESS, RUNNING, Header
 from tracer.log.ring import END, Ring
 from tracer.log.stream import Writer
 
@@ -35,21 +35,20 @@ QUIET_SECONDS: Final = 1.0  # after which a reset is not waited on for more evid
 
 
 def make_writer(
-    out: BinaryIO | None, output: str, header: Header, options: argparse.Namespace, **more: Any
+    out: BinaryIO | Folder, output: str, header: Header, options: argparse.Namespace, **more: Any
 ) -> Writer | Ring:
-    """Return what events are to be added to: a ring for `--ring`, else a writer to `out`."""
+    """Return what events are to be added to."""
     bounds = {
         "bound_events": options.bound_events, "bound_ms": options.bound_ms,
         "fsync": options.fsync,
     } | more  # fmt: skip
-    if options.ring is None:
-        assert out is not None
+    if not isinstance(out, Folder):
         return Writer(out, header, name=output, **bounds)
     reasons = options.dump_on or [END]
-    along = Flight.of(header, output, reasons)
     return Ring(
-        output, header, size_bytes=options.ring, along=along, at_end=END in reasons, **bounds
-    )
+        output, header, size_bytes=options.ring, along=Flight.of(header, output, reasons),
+        at_end=END in reasons, folder=out.path, **bounds,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -77,28 +76,38 @@ def tell_dumps(writer: Writer | Ring) -> None:
 
 
 class _Live:
-    """What an engine asks of the reader of a trace that is not in a file."""
+    """What an engine asks of the reader of a trace that is given to it as it is written."""
 
     def __init__(self, header: Header, name: str) -> None:
         self.header = header
         self.name = name
         self.status = "clean"
         self.checkpoint = None
+        self.open_end = True
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
+        return iter(())
 
 
 class Flight:
     """Replays what is recorded, and keeps no more of it than the model's state."""
 
-    def __init__(self, header: Header, name: str, model: AnyModel, reasons: Sequence[str]) -> None:
-        self.verifier = Verifier(model, under_test=header.source == IN_PROCESS)
-        judged = RESET in reasons or STALE in reasons
-        reader = cast(AnyReader, _Live(header, name))
-        self._engine: Engine | None = Engine(reader, model, self.verifier if judged else None)
-        self._settling = Settling(self.verifier)
-        self._reasons = reasons
+    def __init__(self, header: Header, name: str, profile: Profile, reasons: Sequence[str]) -> None:
+        self._header = header
         self._name = name
+        self._profile = profile
+        self._reasons = reasons
         self._told: dict[str, int] = {}  # reason -> the last reset that it was given for
         self._last_event_s = monotonic()
+        self._begin(header)
+
+    def _begin(self, header: Header) -> None:
+        self._model = model_of(header, self._profile)
+        self.verifier = Verifier(self._model, under_test=header.source == IN_PROCESS)
+        self._settling = Settling(self.verifier)
+        judged = RESET in self._reasons or STALE in self._reasons
+        reader = _Live(header, self._name)
+        self._engine: Engine | None = Engine(reader, self._model, self.verifier if judged else None)
 
     @classmethod
     def of(cls, header: Header, name: str, reasons: Sequence[str]) -> Flight | None:
@@ -107,13 +116,12 @@ class Flight:
             if header.profile is None:
                 raise UsageError("nobody knows what writes this trace")
             flags = {key: value[0] for key, value in header.flags.items()}
-            model = model_of(header, with_flags(find(header.profile)[0], flags))
+            return cls(header, name, with_flags(find(header.profile)[0], flags), reasons)
         except UsageError as error:
             if set(reasons) - {END}:
                 raise
             say(f"{name}: the ring begins without a state: {error}")
             return None
-        return cls(header, name, model, reasons)
 
     def feed(self, first_seq: int, events: Sequence[Event]) -> str | None:
         """Replay events; return why to dump now, if at all."""
@@ -154,25 +162,27 @@ class Flight:
         return None
 
     def checkpoint(self, seq: int) -> bytes | None:
-        """Return the state before event `seq`."""
+        """Return the state before event `seq`; None where it is not known from here on."""
         if self._engine is None:
             return None
         try:
             standing = self._engine.standing
-            return checkpoints.snapshot(self._engine.model, seq, standing)
+            return checkpoints.snapshot(self._model, seq, standing)
         except HostCrash as crash:
             self._give_up(f"the host dies in {crash.function}")
         except UsageError as error:
-            self._give_up(str(error))
+            self._forget(seq, str(error))
         return None
+
+    def _forget(self, seq: int, why: str) -> None:
+        """Begin anew as if the VM were joined here: what a model knows of RAM grows for years."""
+        self._begin(replace(self._header, starts=RUNNING, first_seq=seq))
+        if self._model.joined:
+            say(f"{self._name}: what was known of the VM before event {seq} is forgotten: {why}")
+        else:
+            self._give_up(why)
 
     def _give_up(self, why: str) -> None:
         """Go on without a model: what is recorded from here on begins with an unknown state."""
         say(f"{self._name}: from here on the ring has no state to begin with: {why}")
         self._engine = None
-
-
-def abandon(writer: Writer | Ring) -> None:
-    """Stop writing after an error, which is the one to tell."""
-    with suppress(TracerError):
-        writer.abandon()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
@@ -53,7 +55,12 @@ def run(options: argparse.Namespace) -> int:
             agreed += result.agreed
             not_judged += result.not_judged
             if result.difference:
-                _keep(found, result.difference, seed, header, events, Path(options.output))
+                name, seq = signature(result.difference), result.difference.seq
+                answers = dict(result.difference.answers)
+                _keep(found, name, seed, (header, events[: seq + 1]), answers, options.output)
+            for line in made.findings():
+                complaint = f"complaint:{re.sub('[0-9]+', 'N', line)[:60]}"
+                _keep(found, complaint, seed, (header, events), {"kernel": line}, options.output)
     answer = {
         "schema": "itstrace.fuzz/1", "targets": options.target, "profile": profile.name,
         "lives": len(seeds), "agreed": agreed, "not_judged": not_judged,
@@ -78,12 +85,14 @@ class _Frames:
 
     status = "clean"
     name = "a generated life"
+    checkpoint = None
+    open_end = False
 
     def __init__(self, header: Header, events: list[Event]) -> None:
         self.header = header
         self._events = events
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         for at in range(0, len(self._events), _FRAME_EVENTS):
             yield at, tuple(self._events[at : at + _FRAME_EVENTS])
 
@@ -93,7 +102,7 @@ def lockstep(made: Targets, specs: list[Spec], header: Header, events: list[Even
     needs = Needs()
     for event in events:
         needs.see(event)
-    reader: Any = _Frames(header, events)
+    reader = _Frames(header, events)
     with ExitStack() as stack:
         targets = [stack.enter_context(made.opened(spec, header, needs)) for spec in specs]
         return run_lockstep(reader, targets)
@@ -119,22 +128,22 @@ def signature(difference: Difference) -> str:
 
 def _keep(
     found: dict[str, dict[str, Any]],
-    difference: Difference,
+    name: str,
     seed: int,
-    header: Header,
-    events: list[Event],
-    folder: Path,
+    life: tuple[Header, list[Event]],
+    answers: dict[str, Any],
+    output: str,
 ) -> None:
     """Count a difference; keep the life of a new one up to where it shows."""
-    name = signature(difference)
-    seen = found.setdefault(name, {"seeds": [], "seq": difference.seq})
+    header, events = life
+    seen = found.setdefault(name, {"seeds": [], "seq": len(events) - 1})
     seen["seeds"].append(seed)
     if len(seen["seeds"]) > 1:
         return
-    seen["answers"] = {target: str(answer)[:400] for target, answer in difference.answers}
-    path = folder / f"{name.replace(':', '-')}-{seed}.itstrace"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_life(str(path), header, events[: difference.seq + 1], force=True)
+    seen["answers"] = {target: str(answer)[:400] for target, answer in answers.items()}
+    path = Path(output) / f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{seed}.itstrace"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_life(str(path), header, events, force=True)
     seen["trace"] = str(path)
     say(f"itstrace: seed {seed}: {name}: {path}")
 

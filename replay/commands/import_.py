@@ -12,14 +12,14 @@ from typing import BinaryIO
 from replay.commands.common import EXIT_LOST, number, progress, say
 from replay.commands.flight import dumps_on_signal, make_writer, tell_dumps
 from replay.commands.import_vms import import_vms
-from replay.commands.ring_options import add_ring_options, check_ring_options
+from replay.commands.ring_options import Folder, add_ring_options, opened_output
 from tracer import oplog
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_input
-from tracer.log.ring import FOLDER_SUFFIX, Ring, join, segments_of
+from tracer.log.ring import FOLDER_SUFFIX, KILLED, Ring, join, segments_of
 from tracer.log.stream import Writer
 from tracer.sources import ftrace, qemu_log, vectors
 from tracer.sources.lines import LineReader
@@ -67,7 +67,6 @@ def run(options: argparse.Namespace) -> int:
     """Import one capture; 3 when a line of it could not be understood."""
     output = options.output or _default_output(options.input)
     options.output = output
-    check_ring_options(options)
     if Path(options.input).is_dir():
         return _import_ring(Path(options.input), output, options)
     with open_input(options.input) as stream:
@@ -91,14 +90,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _import_vms(lines: LineReader, output: str, options: argparse.Namespace) -> int:
     """Import every VM of a KVM host's kernel trace text, or the one that is wanted."""
-    if options.ring is not None:
-        raise UsageError("--ring is not for what may hold several VMs: import it whole")
 
-    def make(out: BinaryIO, header: Header, name: str) -> Writer | Ring:
+    def make(out: BinaryIO | Folder, header: Header, name: str) -> Writer | Ring:
         return _writer(out, _given(header, options), name, options)
 
     vms, writers = import_vms(lines, output, options, make)
     for name, writer in writers.items():
+        tell_dumps(writer)
         report(vms.stats, options.input, output.replace("%p", name), writer)
     return EXIT_LOST if vms.stats.gap_count else 0
 
@@ -171,9 +169,7 @@ def _write(
     header: Header, events: Iterable[Event], output: str, options: argparse.Namespace
 ) -> Writer | Ring:
     with ExitStack() as stack:
-        out = None
-        if options.ring is None:
-            out = stack.enter_context(create_output(output, force=options.force))
+        out = stack.enter_context(opened_output(options))
         writer = _writer(out, header, output, options)
         stack.enter_context(dumps_on_signal(writer))
         try:
@@ -189,7 +185,7 @@ def _write(
 
 
 def _writer(
-    out: BinaryIO | None, header: Header, output: str, options: argparse.Namespace
+    out: BinaryIO | Folder, header: Header, output: str, options: argparse.Namespace
 ) -> Writer | Ring:
     codec = fmt.CODEC_NAMES[options.codec]
     return make_writer(out, output, header, options, codec=codec)
@@ -199,7 +195,7 @@ def _import_ring(folder: Path, output: str, options: argparse.Namespace) -> int:
     """Make one trace of the segments that a killed recorder left."""
     paths = segments_of(folder)
     with create_output(output, force=options.force) as out:
-        next_seq = join(paths, out, output, "segments")
+        next_seq = join(paths, out, output, KILLED)
     say(f"{output}: the events up to {next_seq - 1}, of {len(paths)} segments")
     return 0
 

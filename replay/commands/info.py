@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_LOST, clean, paint, print_json, progress
 from tracer import events as ev
 from tracer.events import NUMBER, Event
+from tracer.log.header import RUNNING
 from tracer.log.opening import AnyReader, open_trace
+from tracer.sources import ftrace
 
-_BAD_AT = {NUMBER["reg.read"]: 6, NUMBER["reg.write"]: 6}
+MAX_MISSING: Final = 64
+# Of a KVM host's trace, what a record of the kernel's own kvm_mmio cannot show: kind -> by what.
+_BEYOND_MMIO: Final = {
+    "attr.result": "what the VMM did: resets, saves, restores (set_attr, gset_attr)",
+    "command": "commands (rd, cmd)",
+    "msi": "MSIs and the translation cache (msi, msic)",
+    "lpi.live": "live LPIs (debugfs vgic-state)",
+}
+_BAD_AT: Final = {NUMBER["reg.read"]: 6, NUMBER["reg.write"]: 6}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +40,7 @@ class _Count:
         self.duration_ns = 0
         self.first_ns = 0
         self.resets: list[tuple[int, str]] = []
+        self.missing: dict[str, None] = {}  # what the source could not see, each once
 
     def add(self, first_seq: int, events: tuple[Event, ...]) -> None:
         for seq, event in enumerate(events, first_seq):
@@ -44,6 +55,8 @@ class _Count:
                 self.lost += (event[3] if len(event) > 3 else None) or 1
             elif kind == NUMBER["source.gap"]:
                 self.lost += 1
+                if (len(event) < 4 or event[3] is None) and len(self.missing) < MAX_MISSING:
+                    self.missing[event[2]] = None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -78,10 +91,19 @@ def _answer(reader: AnyReader, count: _Count, first_ns: int) -> dict[str, Any]:
         "status": reader.status,
         "problems": [{"offset": p.offset, "what": p.what} for p in reader.problems],
         "lost": count.lost,
+        "missing": list(count.missing),
+        "absent": _absent(header, count),
         "duration_ns": count.duration_ns - first_ns if header["clock"] != "none" else None,
         "digest": reader.chain.hex(),
         "header": header,
     }
+
+
+def _absent(header: dict[str, Any], count: _Count) -> list[str]:
+    """Return what no event of a KVM host's trace shows: nothing of it happened, or nothing saw it."""
+    if header["source"] != ftrace.NAME:
+        return []
+    return [what for kind, what in _BEYOND_MMIO.items() if not count.kinds[NUMBER[kind]]]
 
 
 def _print(answer: dict[str, Any]) -> None:
@@ -91,6 +113,8 @@ def _print(answer: dict[str, Any]) -> None:
         if header[key] is not None:
             mark = paint("  (guessed)", "dim") if key in guessed else ""
             print(f"{key.replace('_', ' '):24} {clean(str(header[key]))}{mark}")
+    if header.get("starts") == RUNNING:
+        print(f"{'starts':24} in the middle of the VM's life")
     print(f"{'guest RAM':24} {header['guest_ram']}")
     if answer["duration_ns"] is not None:
         print(f"{'duration':24} {answer['duration_ns'] / 1e9:.6f} s")
@@ -100,6 +124,10 @@ def _print(answer: dict[str, Any]) -> None:
     for problem in answer["problems"][:10]:
         print(f"{'':24} byte {problem['offset']:#x}: {problem['what']}")
     print(f"{'lost':24} {answer['lost']}")
+    for reason in answer["missing"]:
+        print(f"{'missing':24} {clean(reason)}")
+    for what in answer["absent"]:
+        print(f"{'absent':24} {what}")
     print(f"{'events':24} {answer['total']:>9,}")
     for name, n in answer["events"].items():
         print(f"  {name:22} {n:>9,}")

@@ -11,17 +11,16 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final, cast
 
 from replay.commands.common import EXIT_LOST, say
-from replay.commands.ring_options import add_ring_options, check_ring_options
-from tracer.errors import SourceError, UsageError
+from replay.commands.ring_options import Folder, add_ring_options, opened_output
+from tracer.errors import SourceError, TracerError, UsageError
 from tracer.log import format as fmt
 from tracer.log.header import RUNNING, Header
-from tracer.log.opening import create_output
 from tracer.log.ring import Ring
 from tracer.log.stream import Writer
 from tracer.sources import qemu_live, qemu_log, qemu_probe, qemu_start
@@ -82,9 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Record one VM until it ends, or until we are told to leave one that was joined."""
     _check(options)
-    if options.ring is not None:
-        return _reach_and_record(None, options)
-    with create_output(options.output, force=options.force) as out:
+    with opened_output(options) as out:
         try:
             return _reach_and_record(out, options)
         finally:
@@ -93,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
                 Path(options.output).unlink()  # QEMU did not start: there is nothing to read
 
 
-def _reach_and_record(out: BinaryIO | None, options: argparse.Namespace) -> int:
+def _reach_and_record(out: BinaryIO | Folder, options: argparse.Namespace) -> int:
     vm = _reach(options)
     try:
         return _record(vm, out, options)
@@ -104,7 +101,6 @@ def _reach_and_record(out: BinaryIO | None, options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     if options.output == "-":
         raise UsageError("give -o FILE: standard output belongs to the VM")
-    check_ring_options(options)
     qemu_probe.check_names(options.skip_probe)
     if options.attach:
         if options.command or not (options.qmp and options.log):
@@ -123,7 +119,7 @@ def _reach(options: argparse.Namespace) -> Started | Attached:
     return Started(options.command, probe=options.probe_resets)
 
 
-def _record(vm: Started | Attached, out: BinaryIO | None, options: argparse.Namespace) -> int:
+def _record(vm: Started | Attached, out: BinaryIO | Folder, options: argparse.Namespace) -> int:
     """Record a QEMU; never leave it behind waiting for its log to be read."""
     control = _control(options.output)
     qemu = qemu_live.LiveQemu(
@@ -140,9 +136,11 @@ def _record(vm: Started | Attached, out: BinaryIO | None, options: argparse.Name
         qemu.close()
         if control:
             control.close()
+    from replay.commands.flight import tell_dumps
     from replay.commands.import_ import report
 
     report(log.stats, "QEMU's log", options.output, writer)
+    tell_dumps(writer)
     if log.lost:
         say(
             f"{options.output}: {log.lost} lines were dropped: the trace was not written fast enough"
@@ -165,7 +163,7 @@ def _control(output: str) -> Control | None:
 def _follow(
     vm: Started | Attached,
     qemu: qemu_live.LiveQemu,
-    out: BinaryIO | None,
+    out: BinaryIO | Folder,
     options: argparse.Namespace,
 ) -> tuple[qemu_log.QemuLog, Writer | Ring]:
     try:
@@ -201,26 +199,26 @@ def _check_started(vm: Started | Attached, qemu: qemu_live.LiveQemu) -> None:
 
 def _write(
     vm: Started | Attached,
-    out: BinaryIO | None,
+    out: BinaryIO | Folder,
     header: Header,
     log: qemu_log.QemuLog,
     options: argparse.Namespace,
 ) -> Writer | Ring:
-    from replay.commands.flight import abandon, dumps_on_signal, make_writer, tell_dumps
+    from replay.commands.flight import dumps_on_signal, make_writer
 
     writer = make_writer(out, options.output, header, options)
-    with dumps_on_signal(writer):
-        try:
+    try:
+        with dumps_on_signal(writer):
             for event in log.events():
                 writer.add(event)
-            log.note(f"QEMU ended with {vm.status()}" if isinstance(vm, Started) else "left")
-            for event in log.rest():
-                writer.add(event)
-        except BaseException:
-            abandon(writer)
-            raise
-        writer.close()
-    tell_dumps(writer)
+        log.note(f"QEMU ended with {vm.status()}" if isinstance(vm, Started) else "left")
+        for event in log.rest():
+            writer.add(event)
+    except BaseException:
+        with suppress(TracerError):
+            writer.abandon()
+        raise
+    writer.close()
     return writer
 
 

@@ -1,4 +1,4 @@
-"""The options of a flight recorder, apart from what carries them out.
+"""The options of a flight recorder and its output, apart from what carries them out.
 
 A recorder reads its options before it starts a VM, and loads the models meanwhile. Counterpart:
 `replay.commands.flight`.
@@ -7,11 +7,15 @@ A recorder reads its options before it starts a VM, and loads the models meanwhi
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, Final
 
 from tracer.errors import UsageError
-from tracer.log.ring import END
+from tracer.log.opening import create_output
+from tracer.log.ring import END, make_folder
 
 RESET: Final = "reset"
 STALE: Final = "stale"
@@ -49,3 +53,42 @@ def check_ring_options(options: argparse.Namespace) -> None:
         raise UsageError("--dump-on needs --ring SIZE: without it everything is written")
     if options.ring is not None and options.output == "-":
         raise UsageError("--ring writes numbered files: give -o FILE")
+
+
+class Folder:
+    """Where a ring's segments go, in the place of an output that is one file."""
+
+    def __init__(self, output: str) -> None:
+        self.path = make_folder(output)
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+
+    def fileno(self) -> int:
+        """Return a descriptor, which names the recording for `itstrace reset`."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Take the folder away when nothing was recorded."""
+        os.close(self._descriptor)
+        with suppress(OSError):
+            self.path.rmdir()
+
+
+@contextmanager
+def opened_output(
+    options: argparse.Namespace, name: str | None = None
+) -> Iterator[BinaryIO | Folder]:
+    """Yield the new file of a recording, or the folder of its ring; `name` instead of the output.
+
+    Raises:
+        UsageError: it is there already, or cannot be made.
+    """
+    check_ring_options(options)
+    if options.ring is None:
+        with create_output(name or options.output, force=options.force) as out:
+            yield out
+        return
+    folder = Folder(name or options.output)
+    try:
+        yield folder
+    finally:
+        folder.close()

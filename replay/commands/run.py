@@ -52,21 +52,27 @@ def run(options: argparse.Namespace) -> int:
         ahead = Ahead(reader, targets[0])
         engine = Engine(ahead, ahead, stop=not options.keep_going)
         tally = engine.run()
+        complaints = made.findings()
         source = reader.header.source or "trace"
         if options.json:
             answer = tally_json(tally, targets[0].name, source) | {
                 "schema": "itstrace.run/1",
                 "targets": [targets[0].name],
+                "complaints": complaints,
                 "crash": engine.crash and {"seq": engine.crash[0], "function": engine.crash[1]},
             }
             print_json(answer | json_caveats(reader, engine))
         else:
             print_tally(tally, targets[0].name, source)
+            for line in complaints:
+                print(paint(f"its kernel complains: {clean(line)}", "red"))
             if engine.crash:
                 _print_crash(engine.crash, targets[0])
             for sentence in caveats(reader, engine):
                 say(sentence)
-        return exit_code(reader, engine, finding=bool(tally.divergent or engine.crash))
+        return exit_code(
+            reader, engine, finding=bool(tally.divergent or engine.crash or complaints)
+        )
 
 
 def _print_crash(crash: tuple[int, str], target: Target) -> None:

@@ -50,12 +50,12 @@ def _print(answer: dict[str, Any]) -> None:
     for name, its in answer["its"].items():
         print(paint(f"ITS {name}", "bold"))
         for register, value in its["registers"].items():
-            print(f"  {register:16} {value or '?':>18}")
+            print(f"  {register:16} {_known(value):>18}")
         for device_id, device in its["devices"].items():
             mark = _mark(device)
             print(
-                f"  device {device_id:>10}  ITT {device['itt_addr']:>14}  "
-                f"{device['eventid_bits']:>2} EventID bits{mark}"
+                f"  device {device_id:>10}  ITT {_known(device['itt_addr']):>14}  "
+                f"{_known(device['eventid_bits']):>2} EventID bits{mark}"
             )
             for event_id, event in device["events"].items():
                 where = " ".join(f"{k} {v}" for k, v in event.items() if k != "confirmed")
@@ -65,11 +65,15 @@ def _print(answer: dict[str, Any]) -> None:
         for vpe_id, vpe in its["vpes"].items():
             print(f"  vPE {vpe_id:>13}  {vpe}")
     for cpu, registers in answer["redistributors"].items():
-        shown = "  ".join(f"{k} {v or '?'}" for k, v in registers.items())
+        shown = "  ".join(f"{k} {_known(v)}" for k, v in registers.items())
         print(f"redistributor {cpu}  {shown}")
     for intid, lpi in answer["lpis"].items():
         print(f"LPI {intid}  pending {lpi['pending']}  target {lpi['target']}")
     print(f"digest {answer['digest']}")
+
+
+def _known(value: Any) -> str:
+    return "unknown" if value is None else str(value)
 
 
 def _mark(entry: dict[str, Any]) -> str:

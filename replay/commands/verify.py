@@ -25,6 +25,7 @@ from replay.commands.replaying import (
 from replay.engine import Engine
 from replay.verdict import (
     FINDINGS,
+    KEPT_WORD,
     STALE,
     SUSPECTED,
     UNPROVEN,
@@ -36,9 +37,12 @@ from replay.verdict import (
     RoundTrip,
 )
 from replay.verify import Verifier
+from tracer.errors import UsageError
 from tracer.log.header import IN_PROCESS
 from tracer.log.opening import AnyReader
 
+# What --probe can ask; `replay.equivalence.bench` has the same names.
+QUESTIONS = ("system", "ctrl_reset", "register_fallback", "reinit", "round trip", "pending tables")
 _COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}
 
 
@@ -53,6 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--on", metavar="TARGET", help="ask a target: kvm[:KERNEL], qemu[:BINARY]")
     parser.add_argument("--probe", action="store_true", help="with --on: ask generated questions")
+    parser.add_argument(
+        "--kind", action="append", choices=QUESTIONS, help="with --probe: ask this, not the usual"
+    )
     parser.add_argument("--record", metavar="FILE", help="with --on: write the run as a trace")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="every component of each reset"
@@ -66,6 +73,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print a verdict for each reset; 1 for a stale or suspected component."""
     if options.on:
+        if options.follow:
+            raise UsageError("--on asks a target of a whole trace: it does not go with -f")
         from replay.commands.verify_on import run as run_on
 
         return run_on(options)
@@ -253,9 +262,15 @@ def _since(verdict: ResetVerdict) -> str:
 
 def _print_beside(verdict: ResetVerdict) -> None:
     """Say what is no verdict and worth a line: why, once, and what lies in guest RAM."""
-    for reason in dict.fromkeys(each.reason for each in verdict.components if each.reason):
-        named = [each.name for each in verdict.components if each.reason == reason]
-        print(f"  {', '.join(named)}: {reason}")
+    named: dict[str, list[str]] = {}
+    for each in verdict.components:
+        if each.reason:
+            named.setdefault(each.reason, []).append(each.name)
+        if each.clause and each.status(strict=verdict.strict) == KEPT_WORD:
+            why = f"kept: {clean(each.clause.says)} [{each.clause.source}]"
+            named.setdefault(why, []).append(each.name)
+    for why, names in named.items():
+        print(f"  {', '.join(names)}: {why}")
     count = sum(verdict.left_in_ram.values())
     if count:
         parts = ", ".join(f"{name} {n}" for name, n in verdict.left_in_ram.items())
@@ -286,7 +301,7 @@ def _print_component(each: Component, verdict: ResetVerdict) -> None:
         f"  {each.name:18} fresh {_short(each.fresh):>18}  observed {seen:<26} "
         f"{paint(status, _COLOUR.get(status, 'dim'))}"
     )
-    if status not in (STALE, SUSPECTED, UNSPECIFIED, "kept"):
+    if status not in (STALE, SUSPECTED, UNSPECIFIED):
         return
     if status == SUSPECTED:
         print(f"    the model says {_short(each.replayed)}; nothing observed says otherwise")

@@ -1,6 +1,6 @@
 """`itstrace verify --on TARGET`: is a reset, or a round trip, one that the target itself stands by?
 
-Counterparts: `replay.equivalence`, which asks, and `replay.commands.verify_on_text`, which tells.
+Counterparts: `replay.equivalence.bench`, which asks, and `replay.commands.verify_on_text`, which tells.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Final
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, print_json, progress
 from replay.commands.verify_on_text import as_json, print_outcome
-from replay.equivalence import Bench, Outcome, Question, plan
-from replay.equivalence_words import Judge
-from replay.inventory import Inventory, take
+from replay.equivalence.bench import Bench
+from replay.equivalence.inventory import Inventory, take
+from replay.equivalence.plan import PENDING, ROUND, Question, plan
+from replay.equivalence.run import Outcome
+from replay.equivalence.words import Judge
 from replay.judge import model_of, with_flags
 from replay.profiles import Profile, find
 from replay.targets.qemu import Needs
@@ -28,6 +30,10 @@ from tracer.log.stream import Writer
 
 _NEAREST: Final = {"kvm": "linux-6.1.192", "qemu": "qemu-7.2.22"}
 _PCI_DEVICES: Final = range(8, 0x100)  # that QEMU's bus 0 may have
+# What is asked at every reset and at the end unless told otherwise.
+_KINDS: Final = {
+    "kvm": ("ctrl_reset", "system", ROUND, PENDING), "qemu": ("system",), "xen": (),
+}  # fmt: skip
 MAX_QUESTIONS: Final = 64
 
 
@@ -42,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     if options.cpus is not None:
         header.cpus = options.cpus
     profile = _profile(spec, header, options)
-    questions = plan(events, attributes=profile.family == "kvm", probe=options.probe)
+    kinds = options.kind or _KINDS[profile.family]
+    questions = plan(events, kinds, probe=options.probe)
     with Targets() as targets:
         asker = _Asker(targets, spec, header, events, profile, options)
         outcomes = list(map(asker.ask, progress(questions[:MAX_QUESTIONS], "questions")))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from replay.commands.common import clean, paint
-from replay.comparison import Row
-from replay.equivalence import Outcome
-from replay.equivalence_words import CARRIED, CRASHED, EQUAL, Difference
+from replay.equivalence.comparison import Row
+from replay.equivalence.run import Outcome
+from replay.equivalence.words import CARRIED, CRASHED, EQUAL, Difference
 from replay.verdict import STALE
 from tracer.events import Event
 from tracer.its.lpi import FIRST_LPI
@@ -16,6 +17,9 @@ from tracer.log.text import format_event
 
 _COLOUR: Final = {STALE: "red", CARRIED: "red", CRASHED: "red", EQUAL: "green"}
 _INDEXED: Final = "GI"  # registers
+_NUMBERED: Final = re.compile(
+    r"(GITS_BASER|GIC[A-Z_]+\[|lpis |the pending table of vCPU )([0-9]+)(.*)"
+)
 MAX_KEYS: Final = 8  # of one component
 MAX_TOLD: Final = 3  # differences of one key
 
@@ -37,10 +41,10 @@ def print_outcome(outcome: Outcome, events: Sequence[Event], *, verbose: bool) -
     quiet = [each for each in outcome.differences if each.word not in _COLOUR]
     if quiet and not verbose:
         print(f"  {_quietly(quiet)}")
-    looked = ", ".join(name for name in sorted(outcome.looked) if name)
-    print(f"  equal: {looked or 'nothing'}")
+    differ = {each.component for each in outcome.differences}
+    print(f"  equal: {_folded(set(outcome.looked) - differ) or 'nothing'}")
     if outcome.not_looked:
-        print(f"  not looked at: {'; '.join(map(clean, outcome.not_looked))}")
+        print(f"  not looked at: {clean(_folded(outcome.not_looked, '; '))}")
     for note in outcome.notes:
         print(f"  {clean(note)}")
 
@@ -51,7 +55,24 @@ def _quietly(differences: Sequence[Difference]) -> str:
     for each in differences:
         name = each.component if _is_register(each) else _named(each.component, each.key)
         by_word.setdefault(each.word, {})[name] = None
-    return "; ".join(f"{word}: {', '.join(names)}" for word, names in by_word.items())
+    return "; ".join(f"{word}: {_folded(names)}" for word, names in by_word.items())
+
+
+def _folded(names: Iterable[str], between: str = ", ") -> str:
+    """Return names in one line, those that differ in a number only as one: GITS_BASER0-7."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for name in names:
+        match = _NUMBERED.fullmatch(name)
+        if match:
+            found.setdefault((match[1], match[3]), []).append(int(match[2]))
+        elif name:
+            found[name, ""] = []
+    rows = []
+    for (start, end), numbers in sorted(found.items()):
+        spread = sorted(numbers)
+        shown = f"{spread[0]}-{spread[-1]}" if len(spread) > 1 else "".join(map(str, spread))
+        rows.append(f"{start}{shown}{end}")
+    return between.join(rows)
 
 
 def _named(component: str, key: Any) -> str:
@@ -96,6 +117,10 @@ def _print(component: str, key: Any, told: list[Difference], events: Sequence[Ev
                 f"    in RAM at {each.gpa:#x}: {each.written.value:#x}, by the {each.written.who}{by}"
             )
             break
+    if first.handed_over is not None:
+        print(
+            f"    the guest handed the table over at event {first.handed_over} and had not zeroed it"
+        )
     if first.reason:
         print(f"    {first.reason}")
     elif first.clause:
@@ -145,7 +170,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "what": question.what,
         "seq": question.at,
         "kind": question.kind,
-        "unit": question.unit,
+        "unit": question.unit if question.how is not None else None,
         "target": outcome.target,
         "verdict": outcome.word,
         "crash": crash and {"chapter": crash[0], "function": crash[1], "oops": crash[2]},
@@ -174,5 +199,6 @@ def _difference(each: Difference) -> dict[str, Any]:
             "value": hex(written.value),
             "by": written.who,
             "seq": written.seq,
+            "handed_over": each.handed_over,
         },
     }

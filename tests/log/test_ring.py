@@ -80,7 +80,7 @@ def test_a_dump_has_the_last_events_with_their_numbers_and_times(tmp_path, size_
     if first:
         assert reader.checkpoint == b"%d" % first
         assert reader.header.starts == "power_on", "from there on everything is known"
-        assert life[first][0] < 64, "a segment begins with an input"
+        assert life[first][0] < 66 or life[first][0] > 127, "no output is cut from its input"
     assert reader.header.parent_uuid == small_header().uuid
     assert reader.header.annotations == {"note": "golden", "ring": "end"}
     assert not kept.folder.exists()
@@ -102,7 +102,7 @@ def test_outputs_alone_do_not_let_a_ring_grow(tmp_path, monkeypatch):
     monkeypatch.setattr(ring_module, "MAX_OUTPUTS_BYTES", 500)
     kept = ring(tmp_path, size_bytes=1000, codec=0)
     for _ in range(2000):
-        kept.add(make("reg.read", 1, offset=0, value=1))
+        kept.add(make("command.done", 1, cause=1, creadr=0))
         assert sum(each.size_bytes for each in kept._segments) < 3000
     kept.close()
 

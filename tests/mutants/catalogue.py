@@ -13,10 +13,19 @@ VECTORS: Final = "vectors"
 TEST_VERIFY: Final = "tests/replay/test_verify.py"
 TEST_QEMU_LOG: Final = "tests/sources/test_qemu_log.py"
 TEST_KVM: Final = "tests/replay/test_kvm_verify.py"
+TEST_SCENARIOS: Final = "tests/replay/test_scenarios.py"
 TEST_JOINED: Final = "tests/replay/test_joined.py"
 TEST_PENDING: Final = "tests/replay/test_pending.py"
 TEST_REINIT: Final = "tests/replay/test_reinit.py"
 TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
+TEST_JOINED: Final = "tests/replay/test_kvm_joined.py"
+TEST_SYSTEM: Final = "tests/replay/test_kvm_system_reset.py"
+TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
+TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
+TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
+TEST_QTEST: Final = "tests/replay/test_qtest.py"
+TEST_MEASURE: Final = "tests/replay/test_measure.py"
+TEST_GENERATOR: Final = "tests/replay/test_generator.py"
 
 TOPICS: Final = (
     "INT", "CLEAR", "INV", "INVALL", "MOVI", "MOVALL", "DISCARD", "MAPD", "MAPC", "MAPTI",
@@ -73,6 +82,7 @@ _QPROFILE: Final = _QEMU + "profile.py"
 
 _CONTRACTS: Final = "replay/contracts.py"
 _VERIFY: Final = "replay/verify.py"
+_EVIDENCE: Final = "replay/evidence.py"
 _VERDICT: Final = "replay/verdict.py"
 _TRIPS: Final = "replay/round_trips.py"
 _REINIT: Final = "replay/reinit.py"
@@ -678,33 +688,35 @@ VERDICTS: Final = (
           TEST_VERIFY, "a fresh device is compared with another one"),
     Fault("verify.unit", _VERIFY, 'unit = "its" if event[2] == ev.CTRL_RESET else "lpi"', 'unit = "its"',
           TEST_VERIFY, "a system reset is judged as one of the ITS alone"),
-    Fault("verify.evidence.none", _VERIFY, "self._open = dict(self._current)", "self._open = {}",
+    Fault("verify.evidence.none", _EVIDENCE, "self._open = dict(self._current)", "self._open = {}",
           TEST_VERIFY, "no read is evidence"),
     Fault("verify.evidence.after_writes", _VERIFY, "                self._touch(seq, name, value)", "                pass",
           TEST_VERIFY, "a write that changes a register is not noted"),
-    Fault("verify.evidence.wrong_bits", _VERIFY, "component.shown |= seen.mask & ~wrong", "component.shown |= component.mask",
+    Fault("verify.evidence.wrong_bits", _EVIDENCE, "component.shown |= seen.mask & ~wrong", "component.shown |= component.mask",
           TEST_VERIFY, "any read shows the whole register"),
-    Fault("verify.evidence.never_wrong", _VERIFY, "if wrong & component.mask and component.wrong is None:", "if False:",
+    Fault("verify.evidence.never_wrong", _EVIDENCE, "if wrong & component.mask and component.wrong is None:", "if False:",
           TEST_VERIFY, "a read that differs is not wrong"),
-    Fault("verify.evidence.survivors", _VERIFY, "if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:", "if False:",
+    Fault("verify.evidence.survivors", _EVIDENCE, "if (seen.value ^ want) & bits and not (seen.value ^ old) & bits:", "if False:",
           TEST_VERIFY, "a register that survives even a write goes unseen"),
     Fault("verify.evidence.cpu", _VERIFY, '            at = f"[{event[2]}]"', '            at = "[0]"',
           TEST_VERIFY, "each redistributor read counts for CPU 0"),
     Fault("verify.evidence.size", _VERIFY, "size = value_and_size[1] if len(value_and_size) > 1 else 8", "size = 8",
           TEST_VERIFY, "each read has 8 bytes"),
-    Fault("verify.loss.evidence", _VERIFY, "            self._open.clear()", "            pass",
+    Fault("verify.loss.evidence", _VERIFY, "            self._evidence = Evidence()", "            pass",
           TEST_VERIFY, "what was read after a loss is evidence"),
     Fault("verify.loss.unsaid", _VERIFY, "self.resets[-1].lossy = True", "pass",
           TEST_VERIFY, "a loss is not said"),
-    Fault("verify.probe.unsaid", _VERIFY, "self.resets[-1].perturbed |= self._perturbing", "pass",
+    Fault("verify.probe.unsaid", _EVIDENCE, "self._verdict.perturbed |= perturbing", "pass",
           TEST_PROBE, "a probe that perturbs is not said"),
-    Fault("verify.probe.all", _VERIFY, "self.resets[-1].perturbed |= self._perturbing", "self.resets[-1].perturbed = True",
+    Fault("verify.probe.all", _EVIDENCE, "self._verdict.perturbed |= perturbing", "self._verdict.perturbed = True",
           TEST_PROBE, "every reset that was observed was perturbed"),
+    Fault("verify.probe.listing", _EVIDENCE, "            self._seen(perturbing=perturbing)  # a listing", "            pass",
+          TEST_KVM, "a listing of a stopped VM perturbs nothing"),
     Fault("verify.probe.quiet", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing = begins",
           TEST_PROBE, "a probe that stops nothing perturbs"),
     Fault("verify.probe.without_end", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing |= len(event) > 3 and event[3] != 0",
           TEST_PROBE, "a probe never ends"),
-    Fault("verify.indirect.any", _VERIFY, "if all(register.shown & bits == bits for register, bits in by):", "if any(register.shown & bits == bits for register, bits in by):",
+    Fault("verify.indirect.any", _EVIDENCE, "if all(register.shown & bits == bits for register, bits in by):", "if any(register.shown & bits == bits for register, bits in by):",
           TEST_PROBE, "one invalid table shows that nothing is mapped"),
     Fault("verify.indirect.enabled", _CONTRACTS, '(("GITS_CTLR", _ENABLED), ("GITS_CBASER", _VALID), ("GITS_BASER[0-7]", _VALID)),', '(("GITS_CBASER", _VALID), ("GITS_BASER[0-7]", _VALID)),',
           TEST_PROBE, "an ITS that is still enabled can reach nothing"),
@@ -830,15 +842,19 @@ VERDICTS: Final = (
           TEST_KVM, "a delivered MSI shows nothing"),
     Fault("verify.trip.blame_nobody", _TRIPS, '            trip.blame = trip.blame or self._key_writers.get((name, keys[0]))', '            pass',
           TEST_KVM, "nobody mapped what came back"),
-    Fault("verify.lists.beside", _VERIFY, '            if seen and seen != want and name in self._current:', '            if False:',
+    Fault("verify.lists.beside", _VERIFY, '            if seen and seen != want and self._evidence.get(name):', '            if False:',
           TEST_KVM, "outputs say nothing of lists"),
+    Fault("verify.lists.outlives", _VERIFY, "                self._list_is_stale(name, seq, pair)", "                pass",
+          TEST_KVM, "what the model frees and the kernel delivers is not said"),
+    Fault("verify.lists.restored", _VERIFY, "            self._gone.clear()  # what a restore brings back is there again", "            pass",
+          TEST_SCENARIOS, "what a restore brings back outlives the reset"),
     Fault("verify.lists.live_row", _VERIFY, '            self._list_is_stale("lpis", seq, event[3])', '            pass',
           TEST_KVM, "a listing says nothing"),
     Fault("verify.lists.registers_only", "replay/engine.py", "if left is None or not lists(event) & LISTS_LPIS or self._overlap:", "if left is None or self._overlap:",
           TEST_KVM, "a probe of registers is taken for an empty listing"),
-    Fault("verify.lists.empty_listing", _VERIFY, '        if component is not None and len(component.observed) < MAX_OBSERVATIONS:', '        if False:',
+    Fault("verify.lists.empty_listing", _EVIDENCE, '        if component is not None and len(component.observed) < MAX_OBSERVATIONS:', '        if False:',
           TEST_KVM, "an empty listing is no evidence"),
-    Fault("verify.lists.blame_later", _VERIFY, '            planted = self._planted.get((name, key))', '            planted = self._key_writers.get((name, key))',
+    Fault("verify.lists.blame_later", _VERIFY, '        planted = self._planted.get((name, key))', '        planted = self._key_writers.get((name, key))',
           TEST_KVM, "what was mapped after the reset is blamed"),
     Fault("verify.component.unspoken", _VERDICT, '        if self.unspoken():', '        if False:',
           TEST_KVM, "bits of which no clause speaks are verified"),
@@ -872,4 +888,94 @@ RECORD: Final = (
 )
 # fmt: on
 
-FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RECORD
+_JOINED: Final = _KVM + "joined.py"
+_LISTING: Final = _KVM + "listing.py"
+_PAUSE: Final = "replay/vmm_reset.py"
+_READER: Final = "tracer/sources/ftrace.py"
+_VMS: Final = "tracer/sources/ftrace_vms.py"
+_ATTRIBUTES: Final = "tracer/sources/ftrace_attributes.py"
+
+# fmt: off
+HOSTS: Final = (
+    Fault("joined.registers.lists_known", _JOINED, "    state.blind = BLIND", "    state.blind = 0",
+          TEST_JOINED, "what was mapped before the recording is taken for nothing"),
+    Fault("joined.registers.reset_leaves_valid", _RESET, "state.unknown.know(name, VALID)", "pass",
+          TEST_JOINED, "after a reset Valid is taken as not known"),
+    Fault("joined.registers.write_while_unknown", _REGISTERS, "            state.unknown.doubt(name)", "            state.unknown.know(name)",
+          TEST_JOINED, "a write that may have been ignored is believed"),
+    Fault("joined.registers.half", _REGISTERS, "    return U64 if size == 8 else U32 << (32 if offset & 4 else 0)", "    return U64",
+          TEST_JOINED, "a half of a register makes it known whole"),
+    Fault("joined.listing.target", _LISTING, "    return row[1] == got[1] or irq.doubtful or irq.target == UNKNOWN_TARGET", "    return True",
+          TEST_JOINED, "the target in a listing is not compared"),
+    Fault("joined.listing.held", _LISTING, "        return row is None or not _is_held(state, row[0])", "        return True",
+          TEST_JOINED, "a mapped LPI may be missing"),
+    Fault("joined.listing.stray", _LISTING, "        return may_stray(state, got[0])", "        return True",
+          TEST_JOINED, "any LPI may be listed"),
+    Fault("joined.pending.maybe", "replay/targets/kvm_model.py", "(irq is None or irq.shown != state.steps)", "irq is None",
+          TEST_JOINED, "pending is known while vCPUs run"),
+    Fault("host.reset.any_value", "replay/verify.py", "as_reset = not (value ^ fresh) & mask & clause.mask", "as_reset = True",
+          TEST_SYSTEM, "a VMM that restores a VM is taken to reset it"),
+    Fault("host.reset.ran", _PAUSE, "        self.reset, self.before = False, {}", "        pass",
+          TEST_SYSTEM, "a VMM's writes to a running VM are of the last reset"),
+    Fault("host.reset.before", _PAUSE, "            self.before.setdefault(name, before)", "            self.before.update({name: before} if self.reset else {})",
+          TEST_SYSTEM, "redistributors that come before the ITS are of no reset"),
+    Fault("host.reset.orphan_between", "replay/verify.py", '            if component.name == "lpis" and component.wrong:', "            if False:",
+          TEST_SYSTEM, "a listing in the middle of a reset counts"),
+    Fault("host.reset.shared", "replay/verify.py", "        if found[0] == _SHARED:  # by all CPUs, on KVM", "        if False:",
+          TEST_SYSTEM, "one CPU's PROPBASER is not everybody's"),
+    Fault("host.stack.window_moves", _READER, "        if self._window not in (None, offset):", "        if False:",
+          TEST_VMS, "a command is taken from anywhere in the stack"),
+    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - 4:", "        if not 0 <= at <= len(stack) - 4:",
+          TEST_VMS, "a command is taken from outside of the stack"),
+    Fault("host.stack.zeros", _READER, "        if not any(stack):  # the caller's frame pointer is in it", "        if False:",
+          TEST_VMS, "arrays that a tool prints as zeros are taken for commands"),
+    Fault("host.value.pointer", _ATTRIBUTES, 'span.readable = f.get(b"ptr") is not None and f.get(b"ptr") == f.get(b"sp")', "span.readable = True",
+          TEST_VMS, "a value that stands elsewhere is believed"),
+    Fault("host.value.errno", _ATTRIBUTES, "top.event[at] = 0 if errno else value & (1 << 8 * size) - 1", "top.event[at] = value & (1 << 8 * size) - 1",
+          TEST_VMS, "what a failed read left in memory is its value"),
+    Fault("host.vms.worker", _VMS, '            if record.name in _BINDING or (record.name == b"msi" and not record.kernel):', "            if True:",
+          TEST_VMS, "a worker of the kernel is a VM of its own"),
+    Fault("host.vms.interrupt", _VMS, "            vm = self._by_kvm.get(kvm)", "            vm = self._by_tgid.get(tgid or 0) or self._by_kvm.get(kvm)",
+          TEST_VMS, "an interrupt's MSI is given to whom it interrupted"),
+    Fault("host.vms.unbounded", _VMS, "        if len(self.known) >= MAX_VMS:", "        if False:",
+          TEST_VMS, "a stream can make any number of VMs"),
+    Fault("host.listing.overlap", _VMS, "        overlap = vm.log.busy or sample.inputs != vm.log.inputs", "        overlap = False",
+          TEST_VMS, "a listing is taken to be of one moment"),
+    Fault("host.listing.lists", "tracer/sources/ftrace_samples.py", "        if self.unread or int(match[2]):", "        if False:",
+          TEST_VMS, "a listing with a hole lists all"),
+    Fault("host.returns.ignored", _READER, "                span.end_ns = self._now_ns", "                span.end_ns = span.start_ns",
+          TEST_VMS, "an access ends when it begins"),
+)
+
+_WIRE: Final = "replay/targets/kvm_wire.py"
+_QTEST: Final = "replay/targets/qtest.py"
+
+TARGETS: Final = (
+    Fault("target.wire.crc", _WIRE, "        if zlib.crc32(data) != self._word(_ANSWER_CRC):", "        if False:",
+          TEST_WIRE, "a damaged answer is believed"),
+    Fault("target.wire.count", _WIRE, "    if len(replies) != count or at != len(data):", "    if False:",
+          TEST_WIRE, "an answer too few or too many is not noticed"),
+    Fault("target.wire.torn", _WIRE, '_WORD: Final = struct.Struct("@Q")', '_WORD: Final = struct.Struct("<Q")',
+          TEST_WIRE, "the host sees half a number and carries a batch out twice"),
+    Fault("target.wire.done", _WIRE, "                return done + at", "                return done",
+          TEST_WIRE, "a death is put down to an access that was made"),
+    Fault("target.host.lost", "replay/targets/kvm_boot.py", "        return self._runs() and not self.wire.lost", "        return self._runs()",
+          TEST_KVM_TARGET + "::test_a_host_that_hangs_is_not_used_again", "a host that hangs is used again"),
+    Fault("target.host.complaints", "replay/commands/run.py", "complaints = made.findings()", "complaints: list[str] = []",
+          TEST_KVM_TARGET + "::test_what_a_kernel_that_lives_on_complains_of_is_a_finding", "what a living kernel complains of is not told"),
+    Fault("target.host.lacks", "replay/targets/kvm.py", "            if lacking and (each.sub, each.x) in self.lacks:", "            if False:",
+          TEST_KVM_TARGET + "::test_a_host_that_cannot_judge_says_why", "an attribute that is not there is taken for one that fails"),
+    Fault("target.qtest.ok", _QTEST, '            if not line.startswith(b"OK") or done + len(found) >= len(lines):', "            if done + len(found) >= len(lines):",
+          TEST_QTEST + "::test_what_is_no_answer_is_refused", "any line is an answer"),
+    Fault("target.flags.deaths", "replay/measure.py", "            yield str(done[-1][1])", "            yield 'it lives'",
+          TEST_MEASURE + "::test_a_host_that_dies_of_a_life_is_told_by_its_death", "a death is no answer"),
+    Fault("target.flags.hang", "replay/measure.py", '    if name != "debugfs_hides_intids_above_16_bits":', "    if True:",
+          TEST_MEASURE + "::test_a_life_that_never_ends_is_left_out_where_it_would_not", "a listing that never ends is asked for"),
+    Fault("target.lives.dice", "replay/generator/dice.py", "        return self.number() * limit >> 64", "        return hash(str(self.number())) % limit",
+          TEST_GENERATOR + "::test_the_same_seed_gives_the_same_bytes", "a seed gives other lives on another run"),
+    Fault("target.lives.frail", "replay/generator/life.py", "        if not self.frail:", "        if True:",
+          TEST_GENERATOR + "::test_a_life_ends_before_what_kills_its_host", "a life kills its host"),
+)
+# fmt: on
+
+FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RECORD + HOSTS + TARGETS

@@ -82,7 +82,8 @@ class Host:
         """Return what a command printed on the host; its errors too."""
         with self.shell() as shell:
             try:
-                return shell.communicate(f"exec 2>&1\n{command}\n", timeout=seconds)[0]
+                # QEMU's user network may lose an end of input that comes early: it must not matter
+                return shell.communicate(f"exec 2>&1\n{command}\nexit\n", timeout=seconds)[0]
             finally:
                 shell.kill()
 

@@ -216,11 +216,35 @@ def test_what_nobody_knows_a_model_of_is_kept_without_a_state(tmp_path, capsys):
         dumped(tmp_path, life, "stale", header=Header())
 
 
-def test_a_state_that_grew_too_large_is_told_and_the_recording_goes_on(
+def test_a_state_that_grew_too_large_is_forgotten_and_the_next_one_is_good(
     tmp_path, capsys, monkeypatch
 ):
+    """As if the VM had been joined there: a replay of the dump says the same as the flight."""
+    grown = [
+        make("mem.read", 1, cause=0, gpa=0x4000_0000 + 4096 * n, data=b"\1" * 4096)
+        for n in range(8)
+    ]
+    life = [POWER, WRITE, *grown, *[WRITE] * 40, RESET, PROBE, *READS, PROBED]
+    monkeypatch.setattr("tracer.log.format.MAX_CHECKPOINT_BYTES", 20_000)
+    [name] = through_ring(tmp_path, HEADER, life, size_bytes=400, bound_events=1)
+    told = capsys.readouterr().err
+    assert "what was known of the VM before event" in told
+    assert "is forgotten: the model's state has" in told
+    with open_trace(name) as reader:
+        assert reader.header.starts == "running"
+        assert reader.checkpoint is not None
+        assert len(reader.checkpoint) < 20_000
+    engine, counts = replayed(name)
+    assert counts["divergent"] == 0
+    assert engine.model.joined
+    [(seq, how, word, *_)], _ = verdicts(name)
+    assert (seq, how, word) == (50, "system", "equal")
+
+
+def test_a_model_that_cannot_be_joined_is_given_up(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tracer.log.format.MAX_CHECKPOINT_BYTES", 100)
-    assert dumped(tmp_path, [WRITE] * 50, "end", size_bytes=100) == [("end", 50)]
+    header = Header(profile="xen-4.20", cpus=1)
+    assert dumped(tmp_path, [WRITE] * 50, "end", header=header, size_bytes=100) == [("end", 50)]
     assert "from here on the ring has no state to begin with" in capsys.readouterr().err
     with open_trace(str(tmp_path / "t-0001.itstrace")) as reader:
         assert reader.checkpoint is None
@@ -239,7 +263,7 @@ def test_the_resets_of_years_are_not_kept(tmp_path):
 
 def test_blame_before_the_ring_is_said_to_lie_there(tmp_path, capsys):
     life = [POWER, WRITE, *[MSI] * 40, RESET, PROBE, STALE_READ, PROBED]
-    [name] = through_ring(tmp_path, HEADER, life, size_bytes=60, bound_events=1)
+    [name] = through_ring(tmp_path, HEADER, life, size_bytes=300, bound_events=1)
     with open_trace(name) as reader:
         first = reader.header.first_seq
     assert first > 1
@@ -300,3 +324,52 @@ def test_a_size_has_a_unit():
     assert [ring_size(text) for text in ("4096", "8k", "64M", "2G")] == [
         4096, 8192, 64 << 20, 2 << 30,
     ]  # fmt: skip
+
+
+# -- an end in the middle of an input
+
+LAST = [
+    make("reg.write", 1, offset=0x80, value=0x8000_0000_4260_0000),
+    make("reg.write", 1, offset=0x100, value=0x8000_0000_4300_0000),
+    make("reg.write", 1, offset=0x108, value=0x8000_0000_4310_0000),
+    make("reg.write", 1, offset=0, value=1, size=4),
+    make("mem.write", 1, gpa=0x4260_0000, data=bytes([5, *[0] * 31]) * 2),
+    make("reg.write", 1, offset=0x88, value=0x20),
+    make("command", 1, cause=1, queue_offset=0, dw0=5, dw1=0, dw2=0, dw3=0),
+    make("reg.write", 1, offset=0x88, value=0x40),
+]
+
+
+@pytest.mark.parametrize(
+    ("end", "divergent"),
+    [({"end": True}, 1), ({"end": False}, 0), ({"end": True, "goes_on": True}, 0)],
+)
+def test_outputs_that_were_not_written_any_more_are_missing_only_in_a_trace_that_has_its_end(
+    end, divergent, tmp_path
+):
+    """The recorder was killed, or the ring written out, between an input and its outputs."""
+    path = tmp_path / "t.itstrace"
+    with path.open("wb") as out:
+        writer = Writer(out, HEADER, bound_ms=0)
+        for event in LAST:
+            writer.add(event)
+        if end.pop("end"):
+            writer.close(**end)
+        else:
+            writer.abandon()
+    _, counts = replayed(path)
+    assert (counts["matched"], counts["divergent"]) == (1, divergent)
+
+
+def test_a_dump_ends_openly_unless_it_is_the_last_one(tmp_path):
+    names = through_ring(
+        tmp_path, HEADER, [POWER, WRITE, RESET, PROBE, PROBED, MSI], size_bytes=1 << 20,
+        bound_events=1, reasons=("reset", "end"),
+    )  # fmt: skip
+    ends = []
+    for name in names:
+        with open_trace(name) as reader:
+            for _ in reader:
+                pass
+            ends.append((reader.status, reader.open_end))
+    assert ends == [("clean", True), ("clean", False)]

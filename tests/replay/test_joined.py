@@ -211,7 +211,7 @@ def test_what_was_planted_before_the_recording_is_said_to_be(tmp_path, capsys):
     trace.write_text(HEADER + RESET + read(0x80, 1 << 63 | 0x4030_0000))
     assert cli.main(["verify", str(trace)]) == 1
     out = capsys.readouterr().out
-    assert "written by no event of this trace: it was there before the recording began" in out
+    assert "written by no event of this trace: it was there before the trace begins" in out
     assert cli.main(["verify", "--json", str(trace)]) == 1
     (verdict,) = json.loads(capsys.readouterr().out)["resets"]
     told = [each for each in verdict["components"] if each["planted_before_recording"]]
@@ -219,7 +219,7 @@ def test_what_was_planted_before_the_recording_is_said_to_be(tmp_path, capsys):
     # In a trace from power-on nobody can have planted it earlier.
     trace.write_text((HEADER + RESET + read(0x80, 1 << 63)).replace('"running"', '"power_on"'))
     assert cli.main(["verify", str(trace)]) == 1
-    assert "before the recording" not in capsys.readouterr().out
+    assert "before the trace begins" not in capsys.readouterr().out
 
 
 def test_what_an_event_of_the_trace_wrote_is_blamed_on_it():

@@ -142,3 +142,9 @@ def test_an_msi_that_no_device_can_send_is_not_judged(write, capsys):
     msi = "6 +0 reg.write offset=0x0 value=0x1 size=4\n7 +0 msi device_id=0x12345 event_id=0x1\n8 +0 table.fault cause=1 table=dte index=0x12345 base=0x0\n"
     code, out, _ = run(capsys, write(LIFE + msi), "--target", "qemu")
     assert (code, "1 not judged, 0 divergent" in out) == (0, True), out
+
+
+def test_a_trace_that_joins_a_running_vm_cannot_be_judged(write, capsys):
+    joined = LIFE.replace("# cpus: 2\n", '# cpus: 2\n# starts: "running"\n')
+    code, _, err = run(capsys, write(joined), "--target", "qemu")
+    assert (code, "begins in the middle of a VM's life" in err) == (4, True)

@@ -15,8 +15,8 @@ from replay.model.kvm import registers
 from replay.profiles import find
 from replay.targets.qemu_model import QemuModel
 from replay.verify import verify
-from tests.replay.test_kvm_verify import MAP, MSI, Queue, life, result
-from tests.support.captures import KEXEC, TRACES, open_capture
+from tests.replay.test_kvm_verify import HEADER, MAP, MSI, Queue, life, result
+from tests.support.captures import KEXEC, KEXEC_5_10, TRACES, open_capture
 from tracer.events import NUMBER
 from tracer.log.text import TextReader
 
@@ -118,6 +118,36 @@ def test_an_msi_that_is_blocked_is_none():
     assert components(reinit(found))["events"].wrong is None
 
 
+@pytest.mark.parametrize(
+    ("profile", "between"), [(V7_2, (NEW,)), (V6_1, (INVALID, NEW))], ids=["changed", "invalidated"]
+)
+@pytest.mark.parametrize("before", [(), (MSI, result(1))], ids=["no LPI lives", "an LPI lives"])
+def test_an_event_that_the_kernel_says_it_freed_and_delivers_all_the_same_is_stale(
+    profile, between, before
+):
+    """The model frees the lists, so nothing of it is left to compare with: the output shows it."""
+    found = judge(*before, DISABLE, *between, ENABLE, MSI, result(1), profile=profile)
+    events = components(reinit(found))["events"]
+    assert (events.status(strict=False), events.blame) == ("stale", 16)
+    assert "stale:reinit:event" in found.signatures
+    assert "divergent:msi.result:result" in found.signatures
+    blocked = judge(*before, DISABLE, *between, ENABLE, MSI, result(0), profile=profile)
+    assert blocked.signatures == []
+
+
+def test_an_event_that_the_new_kernel_maps_itself_outlives_nothing():
+    mapped = Queue().run(*MAP).replace("0x403", "0x409")
+    found = judge(MSI, result(1), DISABLE, INVALID, NEW, ENABLE, mapped, MSI, result(1))
+    assert components(reinit(found))["events"].wrong is None
+    assert found.signatures == []
+
+
+def test_a_cached_translation_that_outlives_the_hand_over_is_stale():
+    hit = ". +0 xlat.hit cause=1 device_id=0x1 event_id=0x0\n. +0 msi.result cause=2 result=1\n"
+    found = judge(MSI, result(1), DISABLE, INVALID, NEW, ENABLE, MSI, hit)
+    assert components(reinit(found))["translation_cache"].status(strict=False) == "stale"
+
+
 def test_redistributors_are_the_guests_own():
     verdict = reinit(judge(DISABLE, NEW, ENABLE))
     propbaser = components(verdict)["GICR_PROPBASER[0]"]
@@ -174,6 +204,31 @@ def test_each_hand_over_is_judged_by_itself():
     assert [each.how for each in found.verifier.resets] == ["reinit", "reinit"]
 
 
+JOINED = (
+    HEADER.replace('"complete"', '"observed"\n# starts: "running"')
+    + """\
+0 +0 reg.read offset=0x100 value=0x9907000040100600 origin=vmm
+1 +0 reg.read offset=0x108 value=0x9c07000040200600 origin=vmm
+2 +0 reg.read offset=0x80 value=0x9800000040300000 origin=vmm
+3 +0 reg.read offset=0x88 value=0x0 origin=vmm
+4 +0 reg.read offset=0x90 value=0x0 origin=vmm
+5 +0 reg.read offset=0x0 value=0x80000001 origin=vmm
+"""
+)
+
+
+def test_a_joined_vm_on_kvm_hands_over_too():
+    """Nobody saw its redistributors, so the device beside it does not know them either."""
+    again = Queue().run(*MAP).replace("0x403", "0x409")
+    text = JOINED + Queue().run(*MAP) + DISABLE + NEW + ENABLE + again + MSI + result(1)
+    found = judge_trace(TextReader(io.StringIO(text), "life"), V6_1)
+    verdict = reinit(found)
+    assert verdict.joined
+    assert components(verdict)["devices"].status(strict=False) == "unspecified"
+    assert components(verdict)["events"].wrong is None
+    assert found.signatures == []
+
+
 def test_a_hand_over_is_told_with_its_beginning(tmp_path, capsys):
     trace = tmp_path / "life.its.txt"
     trace.write_text(life(Queue().run(*MAP), DISABLE, NEW, ENABLE))
@@ -181,6 +236,7 @@ def test_a_hand_over_is_told_with_its_beginning(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "reset 0: reinit at event 21 (disabled at 17)" in out
     assert "devices, events, collections: this kernel frees a list when its BASER" in out
+    assert out.count("kept: a kernel takes its predecessor's LPI tables over") == 1
     assert cli.main(["verify", "--json", str(trace)]) == 0
     (only,) = json.loads(capsys.readouterr().out)["resets"]
     assert (only["kind"], only["seq"], only["disabled_at"]) == ("reinit", 21, 17)
@@ -247,8 +303,20 @@ def test_a_table_that_reads_back_as_the_old_one_shows_no_hand_over():
 # -- a real kernel that boots itself again
 
 
-def test_a_kexec_of_linux_is_one_hand_over_and_leaves_nothing_mapped():
-    reader = open_capture(KEXEC)
+def log_of(name):
+    return gzip.decompress((TRACES / name).read_bytes()).decode()
+
+
+def hand_over_of(name):
+    """(index of the write that disables, of the one that enables), and all writes, by search."""
+    writes = re.findall(r"GICv3 ITS write: offset (0x\w+) data (0x\w+) size (\d)", log_of(name))
+    disabling = max(at for at, each in enumerate(writes) if each == ("0x0", "0x80000000", "4"))
+    return disabling, writes.index(("0x0", "0x80000001", "4"), disabling), writes
+
+
+@pytest.mark.parametrize("name", [KEXEC, KEXEC_5_10])
+def test_a_kexec_of_linux_is_one_hand_over_and_leaves_nothing_mapped(name):
+    reader = open_capture(name)
     verifier, engine = verify(reader, QemuModel(reader.header, QEMU))
     assert engine.tally.divergences == []
     assert [each.how for each in verifier.resets] == ["power_on", "reinit"]
@@ -258,18 +326,41 @@ def test_a_kexec_of_linux_is_one_hand_over_and_leaves_nothing_mapped():
     assert {words[f"GICR_{name}[0]"] for name in ("CTLR", "PROPBASER", "PENDBASER")} == {"kept"}
 
 
-def test_it_stands_where_the_log_has_it():
-    """The only write that disables a used ITS, and the next one that enables it, by search."""
-    log = gzip.decompress((TRACES / KEXEC).read_bytes()).decode()
-    writes = re.findall(r"GICv3 ITS write: offset (0x\w+) data (0x\w+) ", log)
-    disabling = max(at for at, each in enumerate(writes) if each == ("0x0", "0x80000000"))
-    enabling = writes.index(("0x0", "0x80000001"), disabling)
-    reader = open_capture(KEXEC)
+@pytest.mark.parametrize("name", [KEXEC, KEXEC_5_10])
+def test_it_stands_where_the_log_has_it(name):
+    disabling, enabling, _ = hand_over_of(name)
+    reader = open_capture(name)
     verdict = verify(reader, QemuModel(reader.header, QEMU))[0].resets[1]
-    events = [event for _, block in open_capture(KEXEC) for event in block]
+    events = [event for _, block in open_capture(name) for event in block]
     seqs = [seq for seq, event in enumerate(events) if event[0] == NUMBER["reg.write"]]
     assert (verdict.since, verdict.seq) == (seqs[disabling], seqs[enabling])
     # And the redistributor still has the first kernel's table when the second one looks.
-    first = re.search(r"redistributor 0x0 write: offset 0x70 data (0x\w+)", log)
+    first = re.search(r"redistributor 0x0 write: offset 0x70 data (0x\w+)", log_of(name))
     assert first is not None
     assert components(verdict)["GICR_PROPBASER[0]"].observed[0].value == int(first[1], 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "left"), [(KEXEC, set()), (KEXEC_5_10, {"collections"})], ids=["6.1", "5.10"]
+)
+def test_what_a_real_kernel_writes_leaves_this_on_a_kernel_that_only_frees_invalid_tables(
+    name, left
+):
+    """The guest's own writes, on KVM of Linux 6.1: 5.10 re-points BASER1 with Valid 1."""
+    disabling, enabling, writes = hand_over_of(name)
+    lines = "".join(
+        f". +0 reg.write offset={offset} value={value} size={size}\n"
+        for offset, value, size in writes[disabling : enabling + 1]
+    )
+    tables = "".join(
+        f". +0 reg.write offset={offset} value={value} size={size}\n"
+        for offset, value, size in writes[:disabling]
+        if offset in ("0x100", "0x108")
+    )
+    start = life(DISABLE, tables, ENABLE).replace('"complete"', '"observed"')
+    commands = Queue().run(*MAP)
+    ram = "# ram_ranges: [[1073741824, 1073741824]]\n"
+    text = re.sub("# ram_ranges.*\n", ram, start) + commands + lines
+    verdict = reinit(judge_trace(TextReader(io.StringIO(text), "life"), V6_1))
+    words = verdict.statuses()
+    assert {each for each, word in words.items() if word == "unspecified"} == left

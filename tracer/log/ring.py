@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from tracer.errors import SourceError, TraceError, UsageError, WriteError
-from tracer.events import FIRST_OUTPUT, Event
+from tracer.events import FIRST_NOTE, FIRST_OUTPUT, NUMBER, Event
 from tracer.log import format as fmt
 from tracer.log.codec import unpack_events
 from tracer.log.header import RUNNING, Header
@@ -27,9 +27,11 @@ from tracer.log.stream import Reader, Writer
 SEGMENTS: Final = 8  # a ring holds its size in so many segments, and the one being written
 FOLDER_SUFFIX: Final = ".ring"
 END: Final = "end"
+KILLED: Final = "killed"
 _TIME_BEFORE: Final = "ring_time_before_ns"  # in a segment's annotations
 _SEGMENT: Final = "{:012d}.itstrace"
-# How much more than its share a segment may hold of outputs, waiting for an input.
+_READS: Final = frozenset(NUMBER[name] for name in ("reg.read", "gicr.read", "gicd.read"))
+# How much more than its share a segment may hold of outputs of one input.
 MAX_OUTPUTS_BYTES: Final = 1 << 20
 _MAX_DUMPS: Final = 100_000
 
@@ -69,13 +71,14 @@ class Ring:
         bound_events: int = fmt.DEFAULT_BOUND_EVENTS,
         bound_ms: int = fmt.DEFAULT_BOUND_MS,
         fsync: bool = False,
+        folder: Path | None = None,
     ) -> None:
         """`output` names the dumps: NAME-0001.itstrace and so on; `at_end` writes one at the end.
 
         Raises:
-            UsageError: the folder of an earlier ring is there still.
+            UsageError: as `make_folder`, when no `folder` is given that it made before.
         """
-        self.folder = Path(output + FOLDER_SUFFIX)
+        self.folder = folder or make_folder(output)
         self.dumps: list[str] = []
         self.dump_failed: WriteError | None = None  # the first one
         self._output = Path(output)
@@ -95,7 +98,6 @@ class Ring:
         self._segments: list[_Segment] = []
         self._out: BinaryIO | None = None
         self._number = 1
-        _make_folder(self.folder)
         self._writer = self._begin(None)
         self._stop = threading.Event()
         self._ticker = self._tick_every(bound_ms) if bound_ms else None
@@ -104,6 +106,16 @@ class Ring:
     def next_seq(self) -> int:
         """The sequence number of the next event."""
         return self._next_seq + len(self._events)
+
+    @property
+    def held(self) -> int:
+        """How many events are in no file yet."""
+        return len(self._events)
+
+    @property
+    def failed(self) -> WriteError | None:
+        """Why nothing can be written any more."""
+        return self._failed
 
     def ask(self, reason: str) -> None:
         """Have the ring written out soon."""
@@ -131,7 +143,7 @@ class Ring:
             raise self._failed
         events = self._events[:]  # the list stays the same object, as another thread may add
         if events and self._segments[-1].size_bytes >= self._segment_bytes:
-            at = self._next_input(events)
+            at = self._next_cut(events)
             if at is not None:
                 self._put(events[:at])
                 self._rotate()
@@ -147,10 +159,10 @@ class Ring:
         except (WriteError, TraceError, OSError) as error:
             self.dump_failed = self.dump_failed or WriteError(f"no dump of the ring: {error}")
 
-    def _next_input(self, events: list[Event]) -> int | None:
-        """Return where a segment may begin: no input is cut from its outputs, unless none comes."""
+    def _next_cut(self, events: list[Event]) -> int | None:
+        """Return where a segment may begin: before what cannot be an output of an earlier input."""
         for at, event in enumerate(events):
-            if event[0] < FIRST_OUTPUT:
+            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in _READS:
                 return at
         too_many = self._segments[-1].size_bytes >= self._segment_bytes + MAX_OUTPUTS_BYTES
         return 0 if too_many else None
@@ -184,9 +196,10 @@ class Ring:
     def _begin(self, checkpoint: bytes | None) -> Writer:
         """Open the next segment, whose first event comes next."""
         segment = _Segment(self.folder / _SEGMENT.format(self._next_seq), self._next_seq)
-        header = self._part_header(segment.first_seq, "segment")
         if checkpoint is None and segment.first_seq > self._header.first_seq:
-            header.starts = RUNNING  # and nobody knows what it did before
+            # Nobody knows what it did before, and later states rest on this one.
+            self._header = replace(self._header, starts=RUNNING)
+        header = self._part_header(segment.first_seq, "segment")
         header.annotations = header.annotations | {_TIME_BEFORE: str(self._time_ns)}
         try:
             self._out = segment.path.open("xb", buffering=0)
@@ -215,10 +228,12 @@ class Ring:
             self._segments.pop(0).path.unlink(missing_ok=True)
 
     def _end_segment(self) -> None:
-        self._writer.abandon()
-        if self._out is not None:
-            self._out.close()
-            self._out = None
+        try:
+            self._writer.abandon()
+        finally:
+            if self._out is not None:
+                self._out.close()
+                self._out = None
 
     # -- dumps
 
@@ -257,9 +272,9 @@ class Ring:
         Raises:
             WriteError: something could not be written; the segments stay.
         """
-        self._halt()
-        self.flush()
-        self._end_segment()
+        self.abandon()
+        if self._failed:
+            raise self._failed
         if self._at_end:
             self._try_dump(END)
         if self.dump_failed:
@@ -271,9 +286,11 @@ class Ring:
     def abandon(self) -> None:
         """Stop; the segments stay, as traces that can be read."""
         self._halt()
-        if self._failed is None:
-            self.flush()
-        self._end_segment()
+        try:
+            if self._failed is None:
+                self.flush()
+        finally:
+            self._end_segment()
 
     def _halt(self) -> None:
         if self._ticker:
@@ -301,9 +318,16 @@ def _clamped(time_ns: int) -> int:
     return min(max(time_ns, -(1 << 63)), (1 << 64) - 1)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(output: str) -> Path:
+    """Make the folder for the segments of a ring.
+
+    Raises:
+        UsageError: the folder of an earlier ring is there still, or it cannot be made.
+    """
+    folder = Path(output + FOLDER_SUFFIX)
     try:
         folder.mkdir()
+        return folder
     except FileExistsError as error:
         raise UsageError(
             f"{folder}: a ring is there already: one recorder more, or what a killed one left; "
@@ -328,6 +352,9 @@ def segments_of(folder: Path) -> list[Path]:
 def join(paths: Sequence[Path], out: BinaryIO, name: str, reason: str) -> int:
     """Write the segments as one trace to `out`; return the sequence number behind its last event.
 
+    With the reason `KILLED` it gets no clean end, and with any but `END` one that says that the
+    recording went on.
+
     Raises:
         WriteError: it cannot be written.
         TraceError: a segment cannot be read to its end.
@@ -351,7 +378,10 @@ def join(paths: Sequence[Path], out: BinaryIO, name: str, reason: str) -> int:
             _copy(reader, writer, first=False)
     if writer is None:
         raise SourceError(f"{paths[0].parent}: no segment has a whole header")
-    writer.close()
+    if reason == KILLED:
+        writer.abandon()
+    else:
+        writer.close(goes_on=reason != END)
     return writer.next_seq
 
 

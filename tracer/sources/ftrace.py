@@ -213,12 +213,14 @@ class Ftrace(Spans):
             known = gpa is not None and self.queue.holds(gpa)
             if gpa is None:
                 self.tell("which records are commands is not shown: callers are addresses")
+        top = self._top()
+        owner = top if top is not None and top.event[0] == _REG_WRITE else None
         words = self._words(f, offset) if known else None
         if words is None:
             self._skip()
+            if known and owner is not None:
+                owner.expects = False  # why it is not shown is told already
             return
-        top = self._top()
-        owner = top if top is not None and top.event[0] == _REG_WRITE else None
         if owner is not None and len(owner.gpas) >= MAX_COMMANDS:
             self.tell("one access ran more commands than a queue holds: the rest is not used")
             return
@@ -234,6 +236,9 @@ class Ftrace(Spans):
         stack = f[b"stk"]
         if offset is None or not isinstance(stack, tuple):
             self.tell("a command is not shown: where it was read to was not recorded")
+            return None
+        if not any(stack):  # the caller's frame pointer is in it
+            self.tell("commands are not shown: trace-cmd and perf print arrays as zeros")
             return None
         at, rest = divmod(offset, ft.WORD_BYTES)
         if rest or not 0 <= at <= len(stack) - 4:
@@ -256,6 +261,8 @@ class Ftrace(Spans):
         top = self._top()
         owner = top if top is not None and top.event[0] == _MSI else None
         self._effect(owner, _MSI_RESULT, f[b"ret"])
+        if f[b"ret"] == 1:
+            self._delivered()
         if owner is not None:
             self._pop()
 
@@ -282,8 +289,17 @@ class Ftrace(Spans):
             self._effect(top, kind, *pair)
         if alone and kind == _HIT:
             self._effect(top, _MSI_RESULT, 1)
+            self._delivered()
         if alone:
             self._pop()
+
+    def _delivered(self) -> None:
+        """An MSI went through: a guest has set up the ITS before, and that must be here."""
+        if self.born and self.places.touched and not self.queue.seen:
+            self.queue.seen = True  # said once
+            self.lose(
+                "records are missing: interrupts come through an ITS that no guest set up", None
+            )
 
     def _msi(self, begin: Callable[..., Span], path: int, f: Fields) -> None:
         self.made(born=False)

@@ -12,7 +12,7 @@
 MAX_ROWS=4096        # of one list in one sample
 MAX_TEXT=900         # bytes of one marker: the kernel cuts at 1024
 TOTAL_KB=262144      # of ring buffer, on all CPUs together
-CPU_KB=4096          # of ring buffer, on one CPU, at most
+CPU_KB=${ITSTRACE_CPU_KB:-4096} # of ring buffer, on one CPU, at most
 PATIENCE=10          # seconds for what should end at once
 NL='
 '

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from replay.model.kvm.layout import U64
 from replay.model.kvm.state import BLIND
-from replay.model.unknown import Unknown
 
 if TYPE_CHECKING:
     from replay.model.kvm.state import State
@@ -47,7 +46,8 @@ def join(state: State) -> None:
     }
     for cpu in range(len(state.vcpu_ids)):
         registers |= {f"GICR_CTLR[{cpu}]": 1, f"GICR_PENDBASER[{cpu}]": U64}
-    state.unknown = Unknown(registers)
+    for name, bits in registers.items():
+        state.unknown.doubt(name, bits)
     state.blind = BLIND
     state.strays = True
 
@@ -66,12 +66,13 @@ def unknown_of(state: State, name: str) -> int:
 
 def learn(state: State, name: str, value: int, mask: int) -> None:
     """Take what a read showed: `value`, of which the bits of `mask` were read, in their place."""
-    mask &= state.unknown.of("GICR_PROPBASER" if name.startswith("GICR_PROPBASER[") else name)
+    name = "GICR_PROPBASER" if name.startswith("GICR_PROPBASER[") else name
+    mask &= unknown_of(state, name)
     register, _, cpu = name.removesuffix("]").partition("[")
     if register == "GITS_CTLR" and mask & 1:
         state.enabled = bool(value & 1)
-    elif register == "GICR_CTLR" and mask & 1:
-        state.lpis_enabled[int(cpu)] = bool(value & 1)
+    elif register == "GICR_CTLR":
+        _learn_gicr_ctlr(state, int(cpu), value, mask)
     elif register == "GICR_PENDBASER":
         state.pendbasers[int(cpu)] = _merged(state.pendbasers[int(cpu)], value, mask)
     elif register == "GICD_CTLR" and mask:
@@ -83,7 +84,15 @@ def learn(state: State, name: str, value: int, mask: int) -> None:
     elif register in _ATTRIBUTE:
         attribute = _ATTRIBUTE[register]
         setattr(state, attribute, _merged(getattr(state, attribute), value, mask))
-    state.unknown.know("GICR_PROPBASER" if register == "GICR_PROPBASER" else name, mask)
+    state.unknown.know(name, mask)
+
+
+def _learn_gicr_ctlr(state: State, cpu: int, value: int, mask: int) -> None:
+    if mask & 1:
+        state.lpis_enabled[cpu] = bool(value & 1)
+    if mask & _CES_IR:  # shown from implementation revision 3 on; KVM offers 2 and 3
+        state.implementation_revision = 3 if value & _CES_IR else 2
+        state.unknown.know("GICD_IIDR")
 
 
 def _merged(old: int, value: int, mask: int) -> int:

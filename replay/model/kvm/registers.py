@@ -221,6 +221,7 @@ def _write_baser(state: State, offset: int, size: int, value: int) -> int:
     if _refused(state, f"GITS_BASER{index}"):
         state.blind |= (BLIND_DEVICES, BLIND_COLLECTIONS)[index] if _is_unsure(state) else 0
         return 0
+    known = not state.unknown.of(f"GITS_BASER{index}")
     state.unknown.know(f"GITS_BASER{index}", _half(offset, size))
     old = state.coll_baser if index else state.device_baser
     baser = _merge(old, offset, size, value) & ~(BASER_FIXED_MASK | PAGE_SIZE_MASK)
@@ -233,7 +234,11 @@ def _write_baser(state: State, offset: int, size: int, value: int) -> int:
         state.coll_baser = baser
     else:
         state.device_baser = baser
-    _forget_table(state, index, changed=baser != old, valid=bool(baser & VALID))
+    if known or not baser & VALID:
+        changed = baser != old or not known
+        _forget_table(state, index, changed=changed, valid=bool(baser & VALID))
+    elif state.flags.baser_change_frees_list:
+        state.blind |= (BLIND_DEVICES, BLIND_COLLECTIONS)[index]  # if it changed, all went
     return 0
 
 

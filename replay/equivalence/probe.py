@@ -1,7 +1,7 @@
 """What a probe is made of: where its tables lie, its commands, and its questions as events.
 
 Facts: Linux vgic-its.c and QEMU hw/intc/arm_gicv3_its.c take the same registers and commands; a
-table entry has 8 bytes in both, an ITT's 8 and 12. The counterpart is `replay.probe_sequence`.
+table entry has 8 bytes in both, an ITT's 8 and 12. The counterpart is `replay.equivalence.sequence`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from replay.inventory import Inventory
+from replay.equivalence.inventory import Inventory
 from tracer import events as ev
 from tracer.events import Event, make
 from tracer.its.commands import COMMAND_SIZE_BYTES, encode
@@ -70,7 +70,7 @@ class Probe:
         self.cpus = cpus
         self._area = area
         self._attributes = attributes
-        self._lists = lists
+        self.lists = lists
         self._queue = area + _QUEUE
         self._queue_bytes = _QUEUE_BYTES
         self._written = 0  # CWRITER
@@ -123,6 +123,27 @@ class Probe:
         self.intids = self.intids[: len(self.pairs)]
         self.icids = [self.collections[at % len(self.collections)] for at in range(len(self.pairs))]
 
+    def map_to(self, wanted: Sequence[tuple[int, int]]) -> None:
+        """Map these (vCPU, INTID), each to that vCPU, and nothing else."""
+        self.collections = list(range(self.cpus))
+        self.targets = {cpu: cpu for cpu in self.collections}
+        self.intids = [intid for _, intid in wanted]
+        self.icids = [cpu for cpu, _ in wanted]
+        self.pairs = [(self.devices[0], event) for event in range(len(wanted))]
+
+    def zero_bits(self, wanted: Sequence[tuple[int, int]]) -> list[Step]:
+        """Clear the bytes that these (vCPU, INTID) have in the pending tables."""
+        bases = dict(self._pending_bases())
+        return [
+            Step(make("mem.write", 0, gpa=bases[cpu] + intid // 8, data=b"\0"))
+            for cpu, intid in wanted
+        ]
+
+    def pending_word(self, cpu: int, intid: int) -> int | None:
+        """Return where the doubleword of a pending bit is."""
+        base = dict(self._pending_bases()).get(cpu)
+        return None if base is None else base + intid // 8 & ~7
+
     def learn(self, step: Step, value: Any) -> None:
         """Take in what one instance answered: where the redistributors' tables are."""
         event = step.event
@@ -151,7 +172,7 @@ class Probe:
 
     def look(self, about: str = "lpis") -> list[Step]:
         """List the live LPIs; where there is no such list, the pending tables in RAM are it."""
-        if self._lists:
+        if self.lists:
             return [Step(make("probe", 0, edge=0), about)]
         return [] if self._attributes else self._pending_reads(about)
 

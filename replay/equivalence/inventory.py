@@ -1,7 +1,7 @@
 """What a life named: devices, events, INTIDs, collections, and the event that planted each.
 
 A model replays the life to see its commands; it only tells what to ask about, and whom to blame,
-never what the answer should be. The counterpart is `replay.probe_sequence`, which asks.
+never what the answer should be. The counterpart is `replay.equivalence.sequence`, which asks.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from replay.engine import Engine
 from replay.model import effects
 from replay.model.effects import Effect, HostCrash
 from replay.profiles import Profile
-from replay.verify import Verifiable, Verifier
+from replay.verifiable import Verifiable
+from replay.verify import Verifier
 from tracer.errors import TracerError
 from tracer.events import NUMBER, Event
 from tracer.its.commands import BY_OPCODE, Mapc, Mapd, Opcode, join
 from tracer.its.lpi import FIRST_LPI
+from tracer.its.registers import Baser
 from tracer.log.header import Header
 
-_MSI: Final = NUMBER["msi"]
+_MSI, _REG_WRITE, _RESTORE = NUMBER["msi"], NUMBER["reg.write"], NUMBER["restore"]
+_BASERS: Final = {0x100: "devices", 0x108: "collections"}
+_CTLR: Final = 0x0
+_GICR_WRITE: Final = NUMBER["gicr.write"]
 _MAPS: Final = (Opcode.MAPTI, Opcode.MAPI)
 _NAMES_AN_EVENT: Final = (Opcode.INT, Opcode.CLEAR, Opcode.INV, Opcode.DISCARD, Opcode.MOVI)
 MAX_KEYS: Final = 1 << 16  # of one kind; a guest chooses how many it names
@@ -32,6 +37,7 @@ class Events:
 
     status = "clean"
     checkpoint: bytes | None = None
+    open_end = False
 
     def __init__(self, header: Header, events: Sequence[Event], name: str) -> None:
         self.header = header
@@ -53,14 +59,25 @@ class Inventory:
         self.intids: dict[int, tuple[int, int]] = {}  # -> the event that was mapped to it last
         self.shared: set[int] = set()  # INTIDs that two events were mapped to
         self.collections: dict[int, int] = {}  # ICID -> vCPU
+        self.unmapped: set[int] = set()  # devices whose last MAPD took them away
         self.moved_all = False
         self._named: dict[tuple[str, Any], int] = {}
+        self._handed: dict[tuple[str, Any], int] = {}
+        self._tables_at: set[int] = set()  # where tables were
+        self.reused: int | None = None  # the last event that named a table that was one before
+        self._offered: dict[str, int] = {}  # tables that were named since the ITS was disabled
         self._verifier = Verifier(model)
 
     def planted_by(self, component: str, key: Any = None) -> int | None:
         """Return the event that wrote a register, or made a list or a table have this key."""
         found = self._verifier.planted_by(component, key)
         return self._named.get((component, key)) if found is None else found
+
+    def handed_over(self, component: str, key: Any) -> int | None:
+        """Return the event at which a guest last gave the ITS the table that a key is in."""
+        if component == "events":
+            return self._handed.get(("events", key[0]))
+        return self._handed.get((component, None))
 
     # -- the engine's watcher
 
@@ -78,6 +95,10 @@ class Inventory:
         self._verifier.after_input(seq, event, done, outputs)
         if event[0] == _MSI:
             self._event(event[2], event[3], seq)
+        elif event[0] in (_REG_WRITE, _RESTORE):
+            self._tables(event, seq)
+        elif event[0] == _GICR_WRITE and event[3] == _CTLR and event[4] & 1:
+            self._handed["lpis", None] = seq
         for effect in done:
             if effect[0] == effects.COMMAND:
                 self._command(effect[2:6], seq)
@@ -90,6 +111,18 @@ class Inventory:
 
     # -- names
 
+    def _tables(self, event: Event, seq: int) -> None:
+        """A table that is named before a restore is the one that was saved; others are new."""
+        if event[0] == _RESTORE:
+            self._offered.clear()
+        elif event[2] in _BASERS:
+            self._offered[_BASERS[event[2]]] = seq
+            self._at(Baser.physical_address.get(event[3]), seq)
+        elif event[2] == _CTLR and event[3] & 1:
+            for component, at in self._offered.items():
+                self._handed[component, None] = at
+            self._offered.clear()
+
     def _command(self, words: tuple[int, ...], seq: int) -> None:
         spec = BY_OPCODE.get(words[0] & 0xFF)
         if spec is None:
@@ -97,9 +130,12 @@ class Inventory:
         whole = join(words[0], words[1], words[2], words[3])
         device_id, event_id = words[0] >> 32, words[1] & 0xFFFF_FFFF
         if spec.opcode == Opcode.MAPD:
+            (self.unmapped.discard if Mapd.v.get(whole) else self._unmap)(device_id)
             if Mapd.v.get(whole):
                 place = (Mapd.itt_addr.get(whole), Mapd.size.get(whole) + 1)
                 self._put(self.devices, device_id, place)
+                self._put(self._handed, ("events", device_id), seq)
+                self._at(place[0], seq)
             self._name("devices", device_id, seq)
         elif spec.opcode == Opcode.MAPC:
             if Mapc.v.get(whole):
@@ -112,6 +148,16 @@ class Inventory:
         elif spec.opcode in _NAMES_AN_EVENT:
             self._event(device_id, event_id, seq)
         self.moved_all |= spec.opcode == Opcode.MOVALL
+
+    def _unmap(self, device_id: int) -> None:
+        if len(self.unmapped) < MAX_KEYS:
+            self.unmapped.add(device_id)
+
+    def _at(self, gpa: int, seq: int) -> None:
+        if gpa in self._tables_at:
+            self.reused = seq
+        elif len(self._tables_at) < MAX_KEYS:
+            self._tables_at.add(gpa)
 
     def _event(self, device_id: int, event_id: int, seq: int, intid: int | None = None) -> None:
         pair = (device_id, event_id)

@@ -1,0 +1,45 @@
+"""What the verifier needs of a model beyond replay: a fresh one, its components, its lists.
+
+Counterparts: `replay.verify`, and the models of `replay.targets`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from replay.engine import Model
+from replay.reinit import Registers
+
+
+class Verifiable(Model, Protocol):
+    """What the verifier needs of a model target beyond replay."""
+
+    @property
+    def profile(self) -> Any:
+        """The profile, for its family."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether the recording began in the middle of this VM's life."""
+
+    def fresh(self) -> Verifiable:
+        """Return a device never used, in a VM with a copy of this RAM."""
+
+    def handed_over(self) -> Verifiable | None:
+        """Return a copy of this VM whose ITS has nothing mapped; None where nobody can have one."""
+
+    def components(self) -> dict[str, Any]:
+        """Return every component that a reset is judged by; None for what is not known."""
+
+    def registers(self) -> Registers:
+        """Return the ITS registers by name; None for one that is not wholly known."""
+
+    def structures(self) -> dict[str, Any]:
+        """Return what is kept outside guest RAM, by component and key."""
+
+    @property
+    def may_stray(self) -> bool:
+        """Whether an LPI may live that no mapping holds, and that nobody could see."""
+
+    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+        """Return component -> valid entries in these (address, bytes) of the tables of before."""

@@ -1,0 +1,270 @@
+"""`itstrace record kvm` on a real kernel: Debian's, as a KVM host under TCG, with QEMU on it.
+
+Not part of `make test`: `make test-kvm` fetches what it needs from Debian and takes minutes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from time import sleep
+
+import pytest
+
+from replay import cli
+from tests.real_kvm import images
+from tests.real_kvm.guest import Guest
+from tests.real_kvm.host import Host
+from tracer import events as ev
+from tracer.events import KINDS
+from tracer.log.opening import open_trace
+from tracer.sources.kvm_script import script
+
+MOVI, SYNC, MAPD, MAPC, MAPTI, INV, INVALL = 0x1, 0x5, 0x8, 0x9, 0xA, 0xC, 0xD
+MISSING = images.missing_tools()
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {' '.join(MISSING)}")
+
+
+@pytest.fixture(scope="session", params=list(images.RELEASES))
+def host(request, tmp_path_factory):
+    with Host(request.param, tmp_path_factory.mktemp(request.param)) as booted:
+        booted.release = request.param
+        yield booted
+
+
+@pytest.fixture
+def left(host):
+    """Return what recorders have left on the host."""
+    return lambda: host.run(
+        "cd /sys/kernel/tracing; ls instances; cat kprobe_events; ps | grep [t]race_pipe"
+    )
+
+
+class Recorder:
+    """A running `itstrace record kvm`."""
+
+    def __init__(self, host, folder, *options):
+        self.folder = folder
+        self._errors = (folder / "errors").open("w+")
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "replay.cli", "record", "kvm", "--via", host.via),
+                *("-o", folder / "vm-%p.itstrace", "--raw", folder / "raw", *options),
+            ],
+            stderr=self._errors,
+            cwd=images.ROOT,
+        )
+        host.wait_for(self.begun)
+
+    def begun(self):
+        raw = self.folder / "raw"
+        return self.process.poll() is not None or (
+            raw.exists() and b"#its group" in raw.read_bytes()
+        )
+
+    def said(self):
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def end(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def traces(self):
+        return sorted(self.folder.glob("*.itstrace"))
+
+
+@pytest.fixture
+def record(host, tmp_path, left):
+    started = []
+
+    def start(*options):
+        started.append(Recorder(host, tmp_path, *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+    host.wait_for(lambda: left() == "")
+
+
+def read(path):
+    """Return (header, [(name, fields)]) of a whole trace."""
+    with open_trace(str(path)) as reader:
+        events = [(KINDS[event[0]].name, event[2:]) for _, frame in reader for event in frame]
+        assert reader.status == "clean"
+        return reader.header, events
+
+
+def keep(host, recorder, name):
+    """Keep the host's text for traces/, where ITSTRACE_KEEP names a folder."""
+    if folder := os.environ.get("ITSTRACE_KEEP"):
+        text = (recorder.folder / "raw").read_bytes()
+        version = re.search(rb"Debian ([0-9.]+)-[0-9]+ \(20", text)[1].decode()
+        packed = gzip.compress(text, mtime=0)
+        (Path(folder) / f"kvm-{version}-{name}.ftrace.txt.gz").write_bytes(packed)
+
+
+def test_a_life_with_a_reset_is_recorded(host, record, capsys):
+    recorder = record()
+    vm = Guest(host, "life")
+    vm.wait()
+    vm.ask("stop", "system_reset", "xen-save-devices-state", "cont")
+    vm.wait(times=2)
+    recorder.process.send_signal(signal.SIGUSR1)
+    sleep(1)
+    vm.quit()
+    assert recorder.end() == 0, recorder.said()
+    (path,) = recorder.traces()
+    header, events = read(path)
+    keep(host, recorder, "boot-stop-reset-boot")
+    assert path.name == f"vm-{vm.pid}.itstrace"
+    assert header.cpus == 4
+    assert header.starts == "power_on"
+    assert header.command_line[0] == "qemu-system-aarch64"
+    assert header.annotations["release"] in host.run("uname -r")
+    assert "missing" not in header.annotations
+    count = Counter(name for name, _ in events)
+    assert count["reset"] == 2
+    assert count["save"] == 2
+    assert count["save_pending"] == 2
+    assert count["xlat.hit"] > count["xlat.miss"] > 0
+    assert count["lpi.live"] > 0
+    paths = Counter(ev.MSI_PATHS[fields[-1]] for name, fields in events if name == "msi")
+    assert paths["irqfd"] > 0  # the disk's thread
+    assert paths["ioctl"] > 0  # the random numbers' device
+    assert opcodes(events) >= {MAPD, MAPC, MAPTI, MOVI, INV, INVALL, SYNC}
+    holds(path, capsys)
+    assert cli.main(["verify", str(path)]) == 1
+    told = capsys.readouterr().out
+    assert re.search(r"GICR_PROPBASER +fresh +0x0 +observed 0x[1-9a-f].* stale", told), told
+    assert re.search(r"GICR_PENDBASER.* +fresh +0x0 +observed 0x[1-9a-f].* stale", told), told
+    assert re.search(r"GITS_BASER0 .* unspecified", told), told
+
+
+def test_two_vms_that_run_are_joined(host, record, capsys):
+    vms = [Guest(host, name) for name in ("first", "second")]
+    for vm in vms:
+        vm.wait()
+    recorder = record()
+    sleep(2)
+    vms[0].ask("stop", "system_reset", "xen-save-devices-state", "cont")
+    vms[0].wait(times=2)
+    assert recorder.end() == 0, recorder.said()
+    keep(host, recorder, "two-vms-joined")
+    assert recorder.traces() == [recorder.folder / f"vm-{vm.pid}.itstrace" for vm in vms]
+    for path, resets in zip(recorder.traces(), (1, 0), strict=True):
+        header, events = read(path)
+        assert header.starts == "running"
+        count = Counter(name for name, _ in events)
+        assert count["reset"] == resets
+        assert count["lpi.live"] > 0  # what was mapped before
+        holds(path, capsys)
+    for vm in vms:
+        vm.quit()
+
+
+def test_a_kernel_that_starts_another_is_seen(host, record, capsys):
+    recorder = record()
+    images_ = [
+        f"-drive file=/guest/{name},format=raw,if=none,id={name},readonly=on "
+        f"-device virtio-blk-pci,drive={name},romfile="
+        for name in ("vmlinuz", "initramfs")
+    ]
+    vm = Guest(host, "kexec", *" ".join(images_).split(), then="kexec")
+    vm.wait(times=2)
+    vm.quit()
+    assert recorder.end() == 0, recorder.said()
+    keep(host, recorder, "kexec")
+    (path,) = recorder.traces()
+    holds(path, capsys)
+    cli.main(["verify", str(path)])
+    assert ": reinit at event" in capsys.readouterr().out
+
+
+def test_a_killed_recorder_leaves_nothing_on_the_host(host, record, left):
+    recorder = record()
+    assert left() != ""
+    recorder.process.kill()
+    recorder.process.wait()
+    host.wait_for(lambda: left() == "")
+
+
+def test_what_a_killed_script_leaves_is_removed_by_the_next_one(host, left):
+    with host.shell() as shell:
+        pid = begin(shell)
+        host.run(f"kill -9 {pid}")
+        sleep(1)
+        there = left()
+        assert f"itstrace_{pid}" in there
+        assert "trace_pipe" in there
+        with host.shell() as other:
+            begin(other)
+            assert f"itstrace_{pid}" not in left()
+            print("stop", file=other.stdin, flush=True)
+            assert "#its end: stop" in other.stdout.read()
+        shell.kill()
+    assert left() == ""
+
+
+def test_clean_leaves_what_is_in_use(host, left):
+    with host.shell() as shell:
+        pid = begin(shell)
+        host.run("set -- clean\n" + script())
+        assert f"itstrace_{pid}" in left()
+        print("stop", file=shell.stdin, flush=True)
+        assert "#its end: stop" in shell.stdout.read()
+    assert left() == ""
+
+
+def test_switched_off_kprobes_are_said(host, tmp_path, capsys, left):
+    switch = "/sys/kernel/debug/kprobes/enabled"
+    host.run(f"echo 0 > {switch}")
+    code = cli.main(["record", "kvm", "--via", host.via, "-o", str(tmp_path / "%p")])
+    host.run(f"echo 1 > {switch}")
+    assert code == 3
+    assert "kprobes are switched off" in capsys.readouterr().err
+    assert left() == ""
+
+
+def test_lost_records_are_counted(host, tmp_path):
+    vm = Guest(host, "busy", then="busy")
+    vm.wait()
+    with host.shell() as shell:
+        begin(shell, "export ITSTRACE_CPU_KB=8")
+        sleep(15)  # nobody reads
+        print("stop", file=shell.stdin, flush=True)
+        text = shell.stdout.read()
+    vm.quit()
+    path = tmp_path / "busy.txt"
+    path.write_text(f"#its stream: 1\n{text}")
+    assert cli.main(["import", str(path)]) == 0
+    _, events = read(path.with_suffix(".itstrace"))
+    lost = sum(fields[0] for name, fields in events if name == "loss")
+    told = sum(int(each) for each in re.findall(r"#its lost: cpu \d+ overrun (\d+)", text))
+    assert lost >= told > 0
+
+
+def begin(shell, before=""):
+    """Run the script in a shell on the host; return its process once it records."""
+    print(before, script(), sep="\n", file=shell.stdin, flush=True)
+    while not (line := shell.stdout.readline()).startswith("#its group"):
+        assert line
+    return int(line.split("_")[1])
+
+
+def opcodes(events):
+    return {fields[2] & 0xFF for name, fields in events if name == "command"}
+
+
+def holds(path, capsys):
+    """What the kernel answered is what the model of it answers."""
+    assert cli.main(["check", str(path)]) == 0
+    assert " 0 divergent" in capsys.readouterr().out
