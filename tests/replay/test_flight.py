@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from replay import cli
-from replay.commands.flight import Flight, ring_size
+from replay.commands.flight import Flight
+from replay.commands.ring_options import ring_size
 from replay.engine import Engine
 from replay.judge import model_of, with_flags
 from replay.profiles import find
