@@ -117,11 +117,7 @@ def _print(answer: dict[str, Any]) -> None:
     if header.get("starts") == RUNNING:
         print(f"{'starts':24} in the middle of the VM's life")
     print(f"{'guest RAM':24} {header['guest_ram']}")
-    if header["first_seq"]:
-        state = "its state then" if answer["checkpoint"] else "no state"
-        print(f"{'begins':24} with event {header['first_seq']:,}, with {state}")
-    if "ring" in header["annotations"]:
-        print(f"{'ring written out':24} {clean(header['annotations']['ring'])}")
+    _print_beginning(answer)
     if answer["duration_ns"] is not None:
         print(f"{'duration':24} {answer['duration_ns'] / 1e9:.6f} s")
     print(f"{'digest':24} {answer['digest']}")
@@ -139,3 +135,13 @@ def _print(answer: dict[str, Any]) -> None:
         print(f"  {name:22} {n:>9,}")
     for reset in answer["resets"]:
         print(f"{'reset':24} {reset['kind']} at event {reset['seq']}")
+
+
+def _print_beginning(answer: dict[str, Any]) -> None:
+    """Say where a trace begins that is a part of one."""
+    header = answer["header"]
+    if header["first_seq"]:
+        state = "its state then" if answer["checkpoint"] else "no state"
+        print(f"{'begins':24} with event {header['first_seq']:,}, with {state}")
+    if "ring" in header["annotations"]:
+        print(f"{'ring written out':24} {clean(header['annotations']['ring'])}")

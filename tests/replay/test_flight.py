@@ -410,3 +410,38 @@ def test_a_dump_knows_no_state_before_its_first_event(tmp_path, capsys):
     assert code == 2
     assert f"the first event is {first}, not {first - 2}" in told
     assert f"with event {first}, with its state then" in run(capsys, "info", name)[1]
+
+
+# -- where the replay stands beside its model
+
+MARK = make("marker", 1, text="nothing")
+
+
+@pytest.mark.parametrize(
+    ("profile", "life", "answer"),
+    [
+        (
+            "qemu-7.2.22",
+            [POWER, make("context", 1, overlap=1), *[MARK] * 60, STALE_READ],
+            {"ambiguous": 1},
+        ),
+        (
+            "qemu-7.2.22",
+            [*LAST[:-1], *[MARK] * 60, make("mem.write", 1, gpa=0x4260_0040, data=bytes(32)),
+             make("reg.write", 1, offset=0x88, value=0x60)],
+            {"divergent": 2},
+        ),
+        (
+            "linux-6.1.192",
+            [POWER, PROBE, *[MARK] * 60, make("probe", 1, edge=END, lists=1)],
+            {"matched": 1},
+        ),
+    ],
+    ids=["a context that overlaps", "a kind that was seen", "a listing that began"],
+)  # fmt: skip
+def test_a_ring_that_begins_later_is_judged_as_if_it_had_seen(tmp_path, profile, life, answer):
+    header = Header(profile=profile, cpus=1)
+    [name] = through_ring(tmp_path, header, life, size_bytes=200, bound_events=1)
+    engine, counts = replayed(name)
+    assert engine.reader.header.first_seq > len(LAST)
+    assert {key: count for key, count in counts.items() if count} == answer
