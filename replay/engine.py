@@ -29,7 +29,8 @@ _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
 LISTS_LPIS: Final = 1
 LISTS_ITS: Final = 2
-_LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
+_LOSS: Final = NUMBER["loss"]
+_LOSSES: Final = (_LOSS, NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 _KNOWN: Final = frozenset(ev.KINDS)
 CONTEXT_EVENTS: Final = 5
@@ -51,8 +52,11 @@ class Model(Protocol):
     def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]:
         """Carry out an input, given the outputs that name it; return its effects."""
 
-    def unsure(self) -> None:
-        """Events were lost: nothing known of guest RAM is certain any more."""
+    def unsure(self, *, registers: bool = False) -> None:
+        """Events were lost: nothing known of guest RAM is certain any more.
+
+        `registers`: any may have been, writes of registers too.
+        """
 
     def read(self, event: Event) -> int | None:
         """Return what a reg.read should have given; None for a bad access."""
@@ -525,7 +529,9 @@ class Engine:
         self._settle()
         if kind in _LOSSES:
             self.lost += 1
-            self.model.unsure()
+            lost = kind == _LOSS  # of a gap the source says what it could not see
+            self._joined = self._joined or lost
+            self.model.unsure(registers=lost)
         elif kind == _PROBE:
             self._listing(seq, event)
         elif kind not in ev.KINDS:

@@ -183,7 +183,7 @@ class Ahead:
     def learn(self, event: Event) -> None:
         """A target knows what it answers."""
 
-    def unsure(self) -> None:
+    def unsure(self, *, registers: bool = False) -> None:
         """Events that are lost are lost to the target, too."""
 
     def hidden(self, event: Event) -> int:

@@ -27,7 +27,7 @@ from replay.targets.qtest import die_with_parent
 
 BOOT_SECONDS: Final = 90.0  # 4 s on an idle machine
 MAX_CONSOLE_BYTES: Final = 4 << 20
-_SOURCE: Final = Path(__file__).with_name("kvm_host") / "host.c"
+_SOURCES: Final = Path(__file__).with_name("kvm_host")
 _COMPILERS: Final = ("aarch64-linux-gnu-gcc", "gcc", "cc")
 _FLAGS: Final = ("-static", "-O1", "-Wall")
 _QEMU: Final = "qemu-system-aarch64"
@@ -49,7 +49,8 @@ def build() -> Path:
     Raises:
         TargetError: there is no compiler, or it fails.
     """
-    source = _SOURCE.read_bytes()
+    paths = sorted(_SOURCES.glob("*.[ch]"))
+    source = b"".join(path.read_bytes() for path in paths)
     compiler = _compiler()
     digest = hashlib.blake2b(source + compiler.encode() + repr(_FLAGS).encode()).hexdigest()[:24]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "itstrace"
@@ -59,11 +60,17 @@ def build() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         made = Path(work) / "host"
-        command = [compiler, *_FLAGS, "-o", str(made), str(_SOURCE)]
+        command = [
+            compiler,
+            *_FLAGS,
+            "-o",
+            str(made),
+            *(str(path) for path in paths if path.suffix == ".c"),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise TargetError(
-                f"{compiler} cannot build {_SOURCE.name}: {done.stderr.strip()[-300:]}"
+                f"{compiler} cannot build {_SOURCES.name}: {done.stderr.strip()[-300:]}"
             )
         made.rename(program)
     return program

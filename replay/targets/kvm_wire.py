@@ -1,6 +1,6 @@
 """The batches that itstrace and the program on a KVM host exchange through a shared memory.
 
-Counterpart: `kvm_host/host.c`, which has the same numbers; a test holds the two together. Nothing
+Counterpart: `kvm_host/wire.h`, which has the same numbers; a test holds the two together. Nothing
 that comes back is believed before its length and CRC-32 were checked.
 """
 
@@ -23,6 +23,7 @@ ACCESSES_AT: Final = 12 << 20
 MAX_ACCESSES: Final = 2047  # that a vCPU makes in one go
 SHARED_BYTES: Final = 16 << 20  # a power of two, as a PCI BAR is; the rest is not used
 MAX_VMS: Final = 8
+MAX_LISTING_BYTES: Final = 1 << 18  # of live LPIs, about 70 bytes each; more is no answer
 MAX_DATA_BYTES: Final = 1 << 20  # of one request or answer
 
 NEW, FREE, SET, GET, MSI, STORE, LOAD, WRITE, READ, PAGES = range(1, 11)
@@ -161,8 +162,10 @@ def answer_bytes(request: Request) -> int:
     """Return how many bytes of data may come back."""
     if request.op == READ:
         return request.y + 8
-    if request.op in (PAGES, LIVE):
+    if request.op == PAGES:
         return AREA_BYTES // 2
+    if request.op == LIVE:
+        return MAX_LISTING_BYTES
     return 512 if request.op == ABOUT else 0
 
 

@@ -141,7 +141,7 @@ class QemuTarget:
         lines = [_read(ITS_BASE + offset, size)[0] for offset, size in _SHOWN.values()]
         replies = self._qtest.run(lines)
         self._qtest.log()
-        return {name: int(reply, 16) for name, reply in zip(_SHOWN, replies, strict=True)}
+        return {name: self._number(reply) for name, reply in zip(_SHOWN, replies, strict=True)}
 
     def close(self) -> None:
         """End it."""
@@ -218,7 +218,7 @@ class QemuTarget:
                 raise TargetError(f"{self.name}: its trace log does not tell what it was asked")
             bad = len(own) > 6 and own[6] != 0
         if kind == _REG_READ:
-            value = None if bad or step.reply is None else int(replies[step.reply], 16)
+            value = None if bad or step.reply is None else self._number(replies[step.reply])
             return event, value, {}
         if kind in _ASKED:
             return event, self._answer(event, step, replies), {}
@@ -230,9 +230,21 @@ class QemuTarget:
         if step.reply is None or (event[0] == _MEM_READ and not self._complete):
             return None
         if event[0] == _MEM_READ:
-            return Answer("data", bytes.fromhex(replies[step.reply][2:]), event[4], certain=True)
+            return Answer("data", self._bytes(replies[step.reply]), event[4], certain=True)
         got = event[4] if event[0] == _GICR_READ else event[3]
-        return Answer("value", int(replies[step.reply], 16), got, certain=True)
+        return Answer("value", self._number(replies[step.reply]), got, certain=True)
+
+    def _number(self, reply: str) -> int:
+        try:
+            return int(reply, 16)
+        except ValueError as error:
+            raise TargetError(f"{self.name}: {reply!r:.60} is no number") from error
+
+    def _bytes(self, reply: str) -> bytes:
+        try:
+            return bytes.fromhex(reply.removeprefix("0x"))
+        except ValueError as error:
+            raise TargetError(f"{self.name}: {reply!r:.60} are no bytes") from error
 
     def _inside(self) -> Iterator[tuple[Event, list[Any]]]:
         """Yield each access that the log has, with what it did."""

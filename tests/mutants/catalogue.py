@@ -21,6 +21,11 @@ TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
 TEST_JOINED: Final = "tests/replay/test_kvm_joined.py"
 TEST_SYSTEM: Final = "tests/replay/test_kvm_system_reset.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
+TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
+TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
+TEST_QTEST: Final = "tests/replay/test_qtest.py"
+TEST_MEASURE: Final = "tests/replay/test_measure.py"
+TEST_GENERATOR: Final = "tests/replay/test_generator.py"
 
 TOPICS: Final = (
     "INT", "CLEAR", "INV", "INVALL", "MOVI", "MOVALL", "DISCARD", "MAPD", "MAPC", "MAPTI",
@@ -705,6 +710,8 @@ VERDICTS: Final = (
           TEST_PROBE, "a probe that perturbs is not said"),
     Fault("verify.probe.all", _EVIDENCE, "self._verdict.perturbed |= perturbing", "self._verdict.perturbed = True",
           TEST_PROBE, "every reset that was observed was perturbed"),
+    Fault("verify.probe.listing", _EVIDENCE, "            self._seen(perturbing=perturbing)  # a listing", "            pass",
+          TEST_KVM, "a listing of a stopped VM perturbs nothing"),
     Fault("verify.probe.quiet", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing = begins",
           TEST_PROBE, "a probe that stops nothing perturbs"),
     Fault("verify.probe.without_end", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing |= len(event) > 3 and event[3] != 0",
@@ -847,7 +854,7 @@ VERDICTS: Final = (
           TEST_KVM, "a probe of registers is taken for an empty listing"),
     Fault("verify.lists.empty_listing", _EVIDENCE, '        if component is not None and len(component.observed) < MAX_OBSERVATIONS:', '        if False:',
           TEST_KVM, "an empty listing is no evidence"),
-    Fault("verify.lists.blame_later", _VERIFY, 'self._planted.get((name, key)))', 'self._key_writers.get((name, key)))',
+    Fault("verify.lists.blame_later", _VERIFY, '        planted = self._planted.get((name, key))', '        planted = self._key_writers.get((name, key))',
           TEST_KVM, "what was mapped after the reset is blamed"),
     Fault("verify.component.unspoken", _VERDICT, '        if self.unspoken():', '        if False:',
           TEST_KVM, "bits of which no clause speaks are verified"),
@@ -918,7 +925,7 @@ HOSTS: Final = (
           TEST_SYSTEM, "one CPU's PROPBASER is not everybody's"),
     Fault("host.stack.window_moves", _READER, "        if self._window not in (None, offset):", "        if False:",
           TEST_VMS, "a command is taken from anywhere in the stack"),
-    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - 4:", "        if rest or at > len(stack):",
+    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - 4:", "        if not 0 <= at <= len(stack) - 4:",
           TEST_VMS, "a command is taken from outside of the stack"),
     Fault("host.stack.zeros", _READER, "        if not any(stack):  # the caller's frame pointer is in it", "        if False:",
           TEST_VMS, "arrays that a tool prints as zeros are taken for commands"),
@@ -926,7 +933,7 @@ HOSTS: Final = (
           TEST_VMS, "a value that stands elsewhere is believed"),
     Fault("host.value.errno", _ATTRIBUTES, "top.event[at] = 0 if errno else value & (1 << 8 * size) - 1", "top.event[at] = value & (1 << 8 * size) - 1",
           TEST_VMS, "what a failed read left in memory is its value"),
-    Fault("host.vms.worker", _VMS, "        tgid = None if record.kernel else", "        tgid = None if False else",
+    Fault("host.vms.worker", _VMS, '            if record.name in _BINDING or (record.name == b"msi" and not record.kernel):', "            if True:",
           TEST_VMS, "a worker of the kernel is a VM of its own"),
     Fault("host.vms.interrupt", _VMS, "            vm = self._by_kvm.get(kvm)", "            vm = self._by_tgid.get(tgid or 0) or self._by_kvm.get(kvm)",
           TEST_VMS, "an interrupt's MSI is given to whom it interrupted"),
@@ -968,8 +975,8 @@ RINGS: Final = (
           TEST_FLIGHT, "what overlaps is judged after a cut"),
     Fault("ring.state.settled", _ENGINE, '            if effect[0] in seen and not self._open_end:', '            if effect[0] in seen:',
           TEST_FLIGHT, "what was not written any more is a divergence"),
-    Fault("ring.trigger.probe", "replay/settling.py", '        if self.probing:', '        if False:',
-          TEST_FLIGHT, "a reset is written out in the middle of its probe"),
+    Fault("ring.trigger.probe", "replay/settling.py", '        return verdict.word == STALE and not (last and self.probing)', '        return verdict.word == STALE',
+          TEST_FLIGHT, "a stale reset is written out in the middle of its probe"),
     Fault("ring.trigger.once", _FLIGHT, '            if self._told.get(due, -1) < verdict.seq:', '            if True:',
           TEST_FLIGHT, "one reset is written out again and again"),
     Fault("tape.drop.count", "tracer/tape.py", '        self._lost_here += 1', '        self._lost_here = 1',
@@ -977,6 +984,36 @@ RINGS: Final = (
     Fault("tape.drop.cause", "tracer/tape.py", '        self.cause_seq = self.seq - 1 if fits and self.seq > before else -1', '        self.cause_seq = before if fits else -1',
           "tests/log/test_pressure.py", "an output behind a loss names another cause"),
 )
+
+_WIRE: Final = "replay/targets/kvm_wire.py"
+_QTEST: Final = "replay/targets/qtest.py"
+
+TARGETS: Final = (
+    Fault("target.wire.crc", _WIRE, "        if zlib.crc32(data) != self._word(_ANSWER_CRC):", "        if False:",
+          TEST_WIRE, "a damaged answer is believed"),
+    Fault("target.wire.count", _WIRE, "    if len(replies) != count or at != len(data):", "    if False:",
+          TEST_WIRE, "an answer too few or too many is not noticed"),
+    Fault("target.wire.torn", _WIRE, '_WORD: Final = struct.Struct("@Q")', '_WORD: Final = struct.Struct("<Q")',
+          TEST_WIRE, "the host sees half a number and carries a batch out twice"),
+    Fault("target.wire.done", _WIRE, "                return done + at", "                return done",
+          TEST_WIRE, "a death is put down to an access that was made"),
+    Fault("target.host.lost", "replay/targets/kvm_boot.py", "        return self._runs() and not self.wire.lost", "        return self._runs()",
+          TEST_KVM_TARGET + "::test_a_host_that_hangs_is_not_used_again", "a host that hangs is used again"),
+    Fault("target.host.complaints", "replay/commands/run.py", "complaints = made.findings()", "complaints: list[str] = []",
+          TEST_KVM_TARGET + "::test_what_a_kernel_that_lives_on_complains_of_is_a_finding", "what a living kernel complains of is not told"),
+    Fault("target.host.lacks", "replay/targets/kvm.py", "            if lacking and (each.sub, each.x) in self.lacks:", "            if False:",
+          TEST_KVM_TARGET + "::test_a_host_that_cannot_judge_says_why", "an attribute that is not there is taken for one that fails"),
+    Fault("target.qtest.ok", _QTEST, '            if not line.startswith(b"OK") or done + len(found) >= len(lines):', "            if done + len(found) >= len(lines):",
+          TEST_QTEST + "::test_what_is_no_answer_is_refused", "any line is an answer"),
+    Fault("target.flags.deaths", "replay/measure.py", "            yield str(done[-1][1])", "            yield 'it lives'",
+          TEST_MEASURE + "::test_a_host_that_dies_of_a_life_is_told_by_its_death", "a death is no answer"),
+    Fault("target.flags.hang", "replay/measure.py", '    if name != "debugfs_hides_intids_above_16_bits":', "    if True:",
+          TEST_MEASURE + "::test_a_life_that_never_ends_is_left_out_where_it_would_not", "a listing that never ends is asked for"),
+    Fault("target.lives.dice", "replay/generator/dice.py", "        return self.number() * limit >> 64", "        return hash(str(self.number())) % limit",
+          TEST_GENERATOR + "::test_the_same_seed_gives_the_same_bytes", "a seed gives other lives on another run"),
+    Fault("target.lives.frail", "replay/generator/life.py", "        if not self.frail:", "        if True:",
+          TEST_GENERATOR + "::test_a_life_ends_before_what_kills_its_host", "a life kills its host"),
+)
 # fmt: on
 
-FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS
+FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS + TARGETS

@@ -1,7 +1,7 @@
 """What a life named: devices, events, INTIDs, collections, and the event that planted each.
 
 A model replays the life to see its commands; it only tells what to ask about, and whom to blame,
-never what the answer should be. The counterpart is `replay.probe_sequence`, which asks.
+never what the answer should be. The counterpart is `replay.equivalence.sequence`, which asks.
 """
 
 from __future__ import annotations
