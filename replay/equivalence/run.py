@@ -35,6 +35,8 @@ class Outcome:
 
     question: Question
     target: str = ""
+    about: str = ""  # what the target says of its version
+    complaints: list[str] = field(default_factory=list)  # of a host's kernel that lives on
     differences: list[Difference] = field(default_factory=list)
     looked: dict[str, int] = field(default_factory=dict)  # component -> answers that were equal
     not_looked: list[str] = field(default_factory=list)
