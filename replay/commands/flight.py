@@ -83,18 +83,20 @@ class Folder:
 
 
 @contextmanager
-def opened_output(options: argparse.Namespace) -> Iterator[BinaryIO | Folder]:
-    """Yield the new file of a recording, or the folder of its ring.
+def opened_output(
+    options: argparse.Namespace, name: str | None = None
+) -> Iterator[BinaryIO | Folder]:
+    """Yield the new file of a recording, or the folder of its ring; `name` instead of the output.
 
     Raises:
         UsageError: it is there already, or cannot be made.
     """
     check_ring_options(options)
     if options.ring is None:
-        with create_output(options.output, force=options.force) as out:
+        with create_output(name or options.output, force=options.force) as out:
             yield out
         return
-    folder = Folder(options.output)
+    folder = Folder(name or options.output)
     try:
         yield folder
     finally:
@@ -158,6 +160,7 @@ class _Live:
         self.name = name
         self.status = "clean"
         self.checkpoint = None
+        self.open_end = True
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         return iter(())

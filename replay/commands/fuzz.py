@@ -86,6 +86,7 @@ class _Frames:
     status = "clean"
     name = "a generated life"
     checkpoint = None
+    open_end = False
 
     def __init__(self, header: Header, events: list[Event]) -> None:
         self.header = header

@@ -1,6 +1,6 @@
 """`itstrace verify --on TARGET`: is a reset, or a round trip, one that the target itself stands by?
 
-Counterparts: `replay.equivalence`, which asks, and `replay.commands.verify_on_text`, which tells.
+Counterparts: `replay.equivalence.bench`, which asks, and `replay.commands.verify_on_text`, which tells.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Final
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, print_json, progress
 from replay.commands.verify_on_text import as_json, print_outcome
-from replay.equivalence import PENDING, ROUND, Bench, Outcome, Question, plan
-from replay.equivalence_words import Judge
-from replay.inventory import Inventory, take
+from replay.equivalence.bench import Bench
+from replay.equivalence.inventory import Inventory, take
+from replay.equivalence.plan import PENDING, ROUND, Question, plan
+from replay.equivalence.run import Outcome
+from replay.equivalence.words import Judge
 from replay.judge import model_of, with_flags
 from replay.profiles import Profile, find
 from replay.targets.qemu import Needs

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from replay.commands.common import clean, paint
-from replay.comparison import Row
-from replay.equivalence import Outcome
-from replay.equivalence_words import CARRIED, CRASHED, EQUAL, Difference
+from replay.equivalence.comparison import Row
+from replay.equivalence.run import Outcome
+from replay.equivalence.words import CARRIED, CRASHED, EQUAL, Difference
 from replay.verdict import STALE
 from tracer.events import Event
 from tracer.its.lpi import FIRST_LPI
@@ -170,7 +170,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "what": question.what,
         "seq": question.at,
         "kind": question.kind,
-        "unit": question.unit,
+        "unit": question.unit if question.how is not None else None,
         "target": outcome.target,
         "verdict": outcome.word,
         "crash": crash and {"chapter": crash[0], "function": crash[1], "oops": crash[2]},

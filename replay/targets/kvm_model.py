@@ -161,11 +161,13 @@ class KvmModel:
         self.effects[:] = [(event[0], *event[3:]) for event in outputs]
         self.bound.update(dict.fromkeys(range(len(outputs)), why))
 
-    def unsure(self) -> None:
-        """Events were lost: a command may be among them."""
-        if not self.vm.ram.complete:
-            self.vm.state.blind = BLIND
-            self.vm.state.strays = True
+    def unsure(self, *, registers: bool = False) -> None:
+        """Events were lost: a command may be among them, and perhaps writes of registers."""
+        state = self.vm.state
+        if registers and not self.vm.ram.complete:
+            join(state)
+        elif not self.vm.ram.complete:
+            state.blind, state.strays = BLIND, True
 
     def result(self, errno: int) -> None:
         """Note the result of an attribute."""
@@ -412,7 +414,14 @@ class KvmModel:
 
     def _digest(self) -> str:
         """BLAKE2b over sorted msgpack of everything that decides future answers."""
-        return digest(canonical(dict(self.vm.snapshot())))
+        state = self.vm.state
+        unseen = {
+            "blind": state.blind,
+            "retired": sorted(state.retired),
+            "strays": int(state.strays),
+            "unknown": state.unknown.snapshot(),
+        }
+        return digest(canonical(dict(self.vm.snapshot()) | {k: v for k, v in unseen.items() if v}))
 
 
 def _hex(value: int | None) -> str | None:

@@ -323,3 +323,52 @@ def test_a_size_has_a_unit():
     assert [ring_size(text) for text in ("4096", "8k", "64M", "2G")] == [
         4096, 8192, 64 << 20, 2 << 30,
     ]  # fmt: skip
+
+
+# -- an end in the middle of an input
+
+LAST = [
+    make("reg.write", 1, offset=0x80, value=0x8000_0000_4260_0000),
+    make("reg.write", 1, offset=0x100, value=0x8000_0000_4300_0000),
+    make("reg.write", 1, offset=0x108, value=0x8000_0000_4310_0000),
+    make("reg.write", 1, offset=0, value=1, size=4),
+    make("mem.write", 1, gpa=0x4260_0000, data=bytes([5, *[0] * 31]) * 2),
+    make("reg.write", 1, offset=0x88, value=0x20),
+    make("command", 1, cause=1, queue_offset=0, dw0=5, dw1=0, dw2=0, dw3=0),
+    make("reg.write", 1, offset=0x88, value=0x40),
+]
+
+
+@pytest.mark.parametrize(
+    ("end", "divergent"),
+    [({"end": True}, 1), ({"end": False}, 0), ({"end": True, "goes_on": True}, 0)],
+)
+def test_outputs_that_were_not_written_any_more_are_missing_only_in_a_trace_that_has_its_end(
+    end, divergent, tmp_path
+):
+    """The recorder was killed, or the ring written out, between an input and its outputs."""
+    path = tmp_path / "t.itstrace"
+    with path.open("wb") as out:
+        writer = Writer(out, HEADER, bound_ms=0)
+        for event in LAST:
+            writer.add(event)
+        if end.pop("end"):
+            writer.close(**end)
+        else:
+            writer.abandon()
+    _, counts = replayed(path)
+    assert (counts["matched"], counts["divergent"]) == (1, divergent)
+
+
+def test_a_dump_ends_openly_unless_it_is_the_last_one(tmp_path):
+    names = through_ring(
+        tmp_path, HEADER, [POWER, WRITE, RESET, PROBE, PROBED, MSI], size_bytes=1 << 20,
+        bound_events=1, reasons=("reset", "end"),
+    )  # fmt: skip
+    ends = []
+    for name in names:
+        with open_trace(name) as reader:
+            for _ in reader:
+                pass
+            ends.append((reader.status, reader.open_end))
+    assert ends == [("clean", True), ("clean", False)]

@@ -71,6 +71,12 @@ def mapti(device: int, event: int, intid: int, icid: int) -> tuple[int, ...]:
     return device << 32 | 0xA, intid << 32 | event, icid, 0
 
 
+PROPBASER = "gicr.write cpu=0 offset=0x70 value=0x4040000f\n"
+ON = "gicr.write cpu=1 offset=0x0 value=0x1 size=4\n"
+MAPPED = PROPBASER + ON + TABLES + "reg.write offset=0x88 value=0x60\n" + command(0, *mapd(8)) + command(
+    0x20, *mapc(0, 1), cause=2) + command(0x40, *mapti(8, 1, 8193, 0), cause=3)  # fmt: skip
+
+
 # --- registers
 
 
@@ -230,6 +236,17 @@ def test_a_guest_that_gives_its_tables_up_makes_the_lists_known_too() -> None:
     assert not model.vm.state.blind
 
 
+def test_after_a_loss_a_register_may_hold_what_nothing_showed() -> None:
+    lost = MAPPED + 'loss reason="full" count=3\n'
+    for value in (0x60, 0x80):
+        engine, _ = replayed(f"{lost}reg.read offset=0x90 value={value:#x}\n", HEADER)
+        assert (engine.tally.learned, engine.tally.divergent) == (1, 0)
+    gap = MAPPED + 'source.gap reason="MSIs are not shown"\n'
+    assert replayed(gap + "reg.read offset=0x90 value=0x80\n", HEADER)[0].tally.divergent == 1
+    again = lost + RESET + "reg.read offset=0x90 value=0x80\n"
+    assert replayed(again, HEADER)[0].tally.divergent == 1
+
+
 # --- listings
 
 
@@ -244,12 +261,6 @@ def row(
     intid: int, target: int = 0, flags: int = 0x9, queued: int = -1, priority: int = 160
 ) -> str:
     return f"lpi.live cause=0 intid={intid} target={target} flags={flags:#x} priority={priority} queued={queued}"
-
-
-PROPBASER = "gicr.write cpu=0 offset=0x70 value=0x4040000f\n"
-ON = "gicr.write cpu=1 offset=0x0 value=0x1 size=4\n"
-MAPPED = PROPBASER + ON + TABLES + "reg.write offset=0x88 value=0x60\n" + command(0, *mapd(8)) + command(
-    0x20, *mapc(0, 1), cause=2) + command(0x40, *mapti(8, 1, 8193, 0), cause=3)  # fmt: skip
 
 
 def tally(text: str, header: str = HEADER) -> tuple[int, int, int]:

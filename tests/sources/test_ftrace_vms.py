@@ -170,6 +170,15 @@ def test_workers_vhost_and_interrupts_belong_to_the_vm_whose_kvm_they_name() -> 
     assert (count["100"]["xlat.hit"], count["100"]["source.gap"]) == (1, 0)
 
 
+def test_a_worker_that_comes_first_works_for_the_only_vm() -> None:
+    text = PREAMBLE + lines(write(0x8080088, 0x20), at=1) + worker_msi(KVM, 2)
+    events = only(text)[1]
+    assert [each for each in without_times(events) if "msi" in each] == [
+        "msi device_id=0x8 event_id=0x2 doorbell=0x8090040 path=worker",
+        "msi.result cause=2 result=1",
+    ]
+
+
 def test_a_thread_that_nothing_told_of_waits_until_something_does() -> None:
     two = lines(*born(), at=1, thread=100) + lines(*born(OTHER), at=2, thread=200, tgid=200)
     early = lines(write(0x8080088, 0x20), at=3, thread=201, tgid=None)

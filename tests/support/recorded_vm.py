@@ -62,14 +62,15 @@ class Vm:
         monitor.settimeout(20)
         self._open.append(monitor)
         until(lambda: monitor.connect_ex(str(self.qmp)) == 0)
-        self._stream = monitor.makefile("rw")
+        self._stream = monitor.makefile("r")
         self._open.append(self._stream)
+        self._monitor = monitor
         self.ask("qmp_capabilities")
         return self
 
     def ask(self, command, **arguments):
-        self._stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._stream.flush()
+        question = json.dumps({"execute": command, "arguments": arguments})
+        self._monitor.sendall(question.encode() + b"\n")
         for line in self._stream:
             if "return" in (message := json.loads(line)):
                 return message["return"]

@@ -32,7 +32,7 @@ from tracer.its import commands
 from tracer.log import format as fmt
 from tracer.log.codec import PayloadError, brief, check_event, fits
 from tracer.log.header import Header
-from tracer.log.stream import Problem
+from tracer.log.source import Problem
 
 SUFFIX: Final = ".its.txt"
 _FIRST: Final = "# itstrace: "
@@ -139,6 +139,11 @@ class TextReader:
     def status(self) -> str:
         """Always `clean`: a wrong line is an error at once."""
         return "clean"
+
+    @property
+    def open_end(self) -> bool:
+        """Never: whoever wrote it by hand meant it to end there."""
+        return False
 
     def _wrong(self, what: str) -> DamagedTrace:
         error = DamagedTrace(self.name, 0, what)

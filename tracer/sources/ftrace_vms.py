@@ -284,7 +284,7 @@ class Vms:
             vm.log.tell(f"there are more than {MAX_VMS} VMs: this trace holds several")
             return vm
         fact = self.facts.vms.get(tgid) if tgid is not None else None
-        places = Places(cpus=fact.vcpus if fact else None)
+        places = Places(last=fact.vcpus if fact else None)
         base = self._its_base or (fact.its_bases[0] if fact and fact.its_bases else None)
         if base is not None:
             places.set_its(base)
@@ -349,8 +349,8 @@ class Vms:
         vm = self._by_tgid.get(sample.tgid) or self._made(str(sample.tgid), sample.tgid)
         if not self._wanted(vm):
             return
-        if sample.vcpus and vm.log.places.cpus is None:
-            vm.log.places.cpus = sample.vcpus
+        if sample.vcpus and vm.log.places.last is None:
+            vm.log.places.last = sample.vcpus
         overlap = vm.log.busy or sample.inputs != vm.log.inputs
         for probe in probes:
             vm.log.listed(probe, overlap=overlap)

@@ -11,26 +11,27 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.comparison import Row, Told
 from replay.contracts import CHANGED, KEPT, Clause, clause_for
-from replay.inventory import Inventory
-from replay.probe_builder import Probe
+from replay.equivalence.comparison import Row, Told
+from replay.equivalence.inventory import Inventory
+from replay.equivalence.probe import Probe
 from replay.targets.ahead import Inspectable
 from replay.verdict import KEPT_WORD, STALE, UNSPECIFIED
 from tracer import events as ev
 from tracer.events import Event
-from tracer.its.registers import Baser
+from tracer.its.registers import Baser, gicr_register, its_register
 
 if TYPE_CHECKING:
-    from replay.whence import Written
+    from replay.equivalence.whence import Written
 
 CARRIED: Final = "carried in RAM"
 CRASHED: Final = "crashed"
 EQUAL: Final = "equal"
 _BUSY: Final = -16
 _MAX_LEVEL1: Final = 1024
-# What an attribute that fails on one side only speaks of.
-_LISTS: Final = frozenset(("SAVE_TABLES", "RESTORE_TABLES", "SAVE_PENDING_TABLES", "CTRL_RESET"))
+# What is spoken of where a contract has no clause with its name; attributes and RAM show lists, too.
+_SPOKEN_OF_AS: Final = {"translation_cache": "events", "lpis": "events"}
+_ATTRIBUTES: Final = ("inner_cache", "outer_cache", "shareability")
 
 
 @dataclass(slots=True)
@@ -205,9 +206,12 @@ def _blamed(found: Difference) -> Any:
 def _reset(found: Difference, told: Told, run: Any) -> None:
     question = run.question
     how = ev.RESET_KINDS[question.how]
-    component = "devices" if found.component in _LISTS | {"RAM"} else found.component
     tables = CHANGED if question.how == ev.REINIT else ""
-    clause = found.clause = clause_for(run.inventory.profile, how, component, tables)
+    names = [found.component, _SPOKEN_OF_AS.get(found.component, "devices")]
+    if found.component.startswith("GI"):
+        del names[1]
+    clauses = [clause_for(run.inventory.profile, how, name, tables) for name in names]
+    clause = found.clause = next(filter(None, clauses), None)
     if clause is None:
         found.reason = None
     elif clause.word == KEPT:
@@ -320,6 +324,8 @@ def _leads_to(past: Difference, back: Difference) -> bool:
 def _ambiguous(found: Difference, inventory: Inventory) -> str | None:
     """Return why nobody can say what was right, or None."""
     one, other = found.one, found.other
+    if found.component.startswith("GI") and _only_attributes(found):
+        return "memory attributes are sanitised as they are written back"
     if found.component == "lpis" and _elsewhere(one, other):
         if found.key in inventory.shared:
             return "two events were mapped to this INTID: which one's vCPU counts is not said"
@@ -330,6 +336,17 @@ def _ambiguous(found: Difference, inventory: Inventory) -> str | None:
     if found.component == "events" and _BUSY in (one, other) and 1 in (one, other):
         return "a cached translation answers without a look at the vCPU's LPIs"
     return None
+
+
+def _only_attributes(found: Difference) -> bool:
+    """Return whether two values of a register differ in nothing but memory attributes."""
+    find = gicr_register if found.component.startswith("GICR") else its_register
+    register = found.event and find(found.event[3 if find is gicr_register else 2])
+    if not register or not isinstance(found.one, int) or not isinstance(found.other, int):
+        return False
+    fields = register[1].layout.fields_
+    mask = sum(field.mask for field in fields if field.attr in _ATTRIBUTES)
+    return not (found.one ^ found.other) << 8 * (found.key or 0) & ~mask
 
 
 def _elsewhere(one: Any, other: Any) -> bool:

@@ -1,7 +1,7 @@
 """Who wrote a doubleword of guest RAM last, the device or the guest, and at which event.
 
 The life is carried out once more, and the doubleword is looked at before and after everything that
-may have written it. The counterpart is `replay.equivalence`, which asks.
+may have written it. The counterpart is `replay.equivalence.bench`, which asks.
 """
 
 from __future__ import annotations

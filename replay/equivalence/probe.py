@@ -1,7 +1,7 @@
 """What a probe is made of: where its tables lie, its commands, and its questions as events.
 
 Facts: Linux vgic-its.c and QEMU hw/intc/arm_gicv3_its.c take the same registers and commands; a
-table entry has 8 bytes in both, an ITT's 8 and 12. The counterpart is `replay.probe_sequence`.
+table entry has 8 bytes in both, an ITT's 8 and 12. The counterpart is `replay.equivalence.sequence`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from replay.inventory import Inventory
+from replay.equivalence.inventory import Inventory
 from tracer import events as ev
 from tracer.events import Event, make
 from tracer.its.commands import COMMAND_SIZE_BYTES, encode

@@ -2,7 +2,7 @@
 
 The first is the one with a past, the second is what it should be like. A live LPI or a pending bit
 that was told apart once is told apart again only when either side has changed. The counterpart is
-`replay.equivalence`, which asks.
+`replay.equivalence.bench`, which asks.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from replay.engine import NOT_JUDGED
+from replay.equivalence.probe import Step
 from replay.model import effects
 from replay.model.effects import HostCrash
-from replay.probe_builder import Step
 from replay.targets.ahead import Inspectable, Item
 from replay.targets.common import Answer
 from replay.targets.shared_ram import PAGE_BYTES
-from tracer.events import NUMBER, Event, fields_of, kind_name
+from tracer.events import FIRST_OUTPUT, NUMBER, Event, fields_of, kind_name
 from tracer.its.registers import gicr_register, its_register
 
 _REG_READ, _GICR_READ = NUMBER["reg.read"], NUMBER["gicr.read"]
@@ -61,7 +62,9 @@ class Row(NamedTuple):
 
 def value_of(item: Item) -> Any:
     """Return an answer as something that two targets' can be compared by; None: it has none."""
-    event, answer, _ = item
+    event, answer, bound = item
+    if NOT_JUDGED in bound.values() and not isinstance(answer, HostCrash):
+        return NOT_JUDGED
     if isinstance(answer, HostCrash):
         return answer
     if event[0] == _REG_READ:
@@ -88,10 +91,13 @@ class Comparison:
         """Return what two answers to one step tell."""
         assert step.event is not None
         name, key, mask = _component(step)
+        if NOT_JUDGED in (one, other):
+            self.unanswered[f"{kind_name(step.event[0])}: the target cannot carry each out"] += 1
+            return []
         if one is None or other is None:
             if step.cpu is not None:
                 self.unanswered[f"the pending table of vCPU {step.cpu}: not in RAM"] += 1
-            elif one is not other or name:
+            elif step.event[0] >= FIRST_OUTPUT:
                 self.unanswered[f"{kind_name(step.event[0])}: no answer"] += 1
             return []
         if step.event[0] == _PROBE:
@@ -103,6 +109,10 @@ class Comparison:
             self.looked[name] += 1
             return []
         return [Told(name, key, step.event, one, other, mask)]
+
+    def told_apart(self, intid: int) -> bool:
+        """Return whether an LPI's pending bit, or the LPI itself, was told apart already."""
+        return any(key == intid and pair[0] != pair[1] for (_, key), pair in self._last.items())
 
     def _keyed(self, step: Step, space: Any, one: Any, other: Any) -> list[Told]:
         """Compare what is listed by INTID; tell what is new since the last list."""

@@ -1,7 +1,7 @@
 """What a life named: devices, events, INTIDs, collections, and the event that planted each.
 
 A model replays the life to see its commands; it only tells what to ask about, and whom to blame,
-never what the answer should be. The counterpart is `replay.probe_sequence`, which asks.
+never what the answer should be. The counterpart is `replay.equivalence.sequence`, which asks.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Events:
 
     status = "clean"
     checkpoint: bytes | None = None
+    open_end = False
 
     def __init__(self, header: Header, events: Sequence[Event], name: str) -> None:
         self.header = header

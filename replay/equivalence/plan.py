@@ -1,0 +1,78 @@
+"""What is to be asked of a life, and where: resets, round trips, pending tables.
+
+Counterpart: `replay.equivalence.bench`, which asks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tracer import events as ev
+from tracer.events import NUMBER, Event
+
+RESET: Final = "reset"
+ROUND: Final = "round trip"
+PENDING: Final = "pending tables"
+KINDS: Final = (*ev.RESET_KINDS[1:], ROUND, PENDING)
+_RESET: Final = NUMBER["reset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: of the life up to event `at` (not with it), and which reset."""
+
+    what: str
+    at: int
+    how: int | None = None
+    recorded: bool = False  # the reset stands in the trace, at `at`
+    resumed: int | None = None  # where a recorded round trip was over
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of the reset; None for a round trip."""
+        return None if self.how is None else ev.RESET_KINDS[self.how]
+
+    @property
+    def unit(self) -> str:
+        """What the reset is of: the ITS alone, or all LPIs, the redistributors' part with them."""
+        return "lpi" if self.how == ev.SYSTEM else "its"
+
+
+def plan(events: Sequence[Event], kinds: Sequence[str], *, probe: bool) -> list[Question]:
+    """Return what is to be asked of a life: at each reset of it, and (probing) at its end.
+
+    `kinds` are resets by name, `round trip` and `pending tables`; a reset that stands in the trace
+    is asked about whatever its kind.
+    """
+    found: list[Question] = []
+    for at, event in enumerate(events):
+        if event[0] == _RESET and event[2] != ev.POWER_ON:
+            found.append(Question(RESET, at, event[2], recorded=True))
+            if probe:
+                others = [kind for kind in kinds if kind != ev.RESET_KINDS[event[2]]]
+                found += [_question(kind, at) for kind in others]
+    if not probe:
+        return found + _recorded_trips(events)
+    return found + [_question(kind, len(events)) for kind in kinds]
+
+
+def _question(kind: str, at: int) -> Question:
+    if kind in ev.RESET_KINDS:
+        return Question(RESET, at, ev.RESET_KINDS.index(kind))
+    return Question(kind, at)
+
+
+def _recorded_trips(events: Sequence[Event]) -> list[Question]:
+    """Return the round trips of a life: a save, a reset and a restore behind it."""
+    found = []
+    saved: int | None = None
+    reset = False
+    for at, event in enumerate(events):
+        if event[0] == NUMBER["save"]:
+            saved, reset = at, False
+        reset |= event[0] == _RESET
+        if event[0] == NUMBER["restore"] and reset and saved is not None:
+            found.append(Question(ROUND, saved, resumed=at + 1))
+    return found

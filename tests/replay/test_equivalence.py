@@ -1,0 +1,219 @@
+"""Check 3 with targets that answer at once: models of kernels with and without a bug, a small ITS.
+
+The same on real kernels is tests/targets/test_verify_on.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from replay import cli
+from replay.equivalence.bench import Bench
+from replay.equivalence.inventory import take
+from replay.equivalence.plan import RESET, Question
+from replay.equivalence.words import Judge
+from replay.judge import model_of
+from replay.profiles import find
+from replay.targets.model_target import ModelTarget
+from tests.support.clean_lives import CleanLife
+from tests.support.small_its import SmallIts
+from tests.support.small_target import Forgetful, Swapped, opener
+from tracer import events as ev
+from tracer.events import make
+from tracer.its.commands import encode
+from tracer.log.header import Header
+
+SCENARIOS = Path(__file__).parents[2] / "traces/scenarios"
+RAM = 0x4000_0000
+DEVICES, COLLECTIONS, QUEUE, ITT = RAM + 0x1_0000, RAM + 0x2_0000, RAM + 0x3_0000, RAM + 0x4_0000
+CONFIG, PENDING = RAM + 0x5_0000, RAM + 0x6_0000
+
+
+def verify(capsys, name, target, *words):
+    path = SCENARIOS / f"{name}.its.txt"
+    code = cli.main(["verify", str(path), "--on", target, "--json", *words])
+    return code, json.loads(capsys.readouterr().out)["questions"]
+
+
+def words_of(question):
+    return {(each["component"], each["status"]) for each in question["differences"]}
+
+
+def asked(questions, what, kind=None):
+    return [q for q in questions if q["what"] == what and q["kind"] == kind]
+
+
+# -- F1, F5: a reset and what lives on
+
+
+def test_an_lpi_that_outlives_ctrl_reset_is_found_without_a_hint(capsys):
+    code, questions = verify(capsys, "F1-lpi-outlives-ctrl-reset", "model:linux-6.1.192", "--probe")
+    first = asked(questions, "reset", "ctrl_reset")[0]
+    lpi = next(each for each in first["differences"] if each["component"] == "lpis")
+    assert (code, first["verdict"], lpi["status"], lpi["key"]) == (1, "stale", "stale", "8192")
+    assert lpi["blame"] == {"seq": 16}
+    mapped = next(each for each in first["differences"] if each["chapter"] == "p4")
+    assert ("pending" in mapped["one"], "pending" in mapped["other"]) == (True, False)
+
+
+def test_switching_lpis_off_cures_it(capsys):
+    _, questions = verify(capsys, "F1-lpi-outlives-ctrl-reset", "model:linux-6.1.192", "--probe")
+    cured = asked(questions, "reset", "system")[0]
+    assert cured["verdict"] == "equal"
+    assert "lpis" in cured["equal"]
+
+
+def test_bits_that_no_clause_names_are_unspecified_unless_strict(capsys):
+    name, target = "F5-baser-keeps-its-address", "model:linux-6.1.192"
+    code, questions = verify(capsys, name, target, "--probe")
+    assert code == 0
+    assert ("GITS_BASER0", "unspecified") in words_of(questions[0])
+    code, questions = verify(capsys, name, target, "--probe", "--strict", "bits")
+    assert code == 1
+    assert ("GITS_BASER0", "stale") in words_of(questions[0])
+
+
+# -- F3: what a round trip carries in RAM
+
+F3 = "S06-K17-F3-mapd-unmap-leaves-its-entry"
+
+
+def test_a_device_that_comes_back_is_carried_in_ram_by_the_device(capsys):
+    code, questions = verify(capsys, F3, "model:linux-5.10.223", "--probe", "--kind", "round trip")
+    trip = asked(questions, "round trip")[0]
+    back = next(each for each in trip["differences"] if each["component"] == "devices")
+    assert (code, back["status"], back["key"]) == (1, "carried in RAM", "0x0")
+    assert back["ram"]["by"] == "device"
+    assert back["ram"]["seq"] == 12  # the save
+
+
+def test_it_does_not_where_mapd_clears_the_entry(capsys):
+    code, questions = verify(capsys, F3, "model:linux-6.1.192", "--probe", "--kind", "round trip")
+    assert code == 0
+    assert {each["verdict"] for each in questions} == {"equal"}
+
+
+# -- F4: a host that dies
+
+
+def test_a_host_that_dies_is_crashed_and_the_rest_is_not_looked_at(capsys):
+    code, questions = verify(capsys, "F5-baser-keeps-its-address", "model:linux-6.1.176", "--probe")
+    first = questions[0]
+    assert (code, first["verdict"]) == (1, "crashed")
+    assert first["crash"]["chapter"] == "p9"
+    assert first["crash"]["function"] == "vgic_its_save_tables_v0"
+    assert any(each.startswith("p11 (") for each in first["not_looked_at"])
+    # the next question leaves out what killed a host, says so, and dies of the next
+    assert any("a host died of it before" in each for each in questions[1]["not_looked_at"])
+    assert questions[1]["crash"]["chapter"] == "p11"
+
+
+# -- lives in which there is nothing to find
+
+
+@pytest.mark.parametrize(
+    ("seed", "profile"),
+    [(0, "linux-6.1.192"), (1, "linux-7.2.13"), (2, "linux-6.1.192"), (3, "linux-7.2.13")],
+)
+def test_a_clean_life_comes_out_clean(seed, profile):
+    life = CleanLife(seed, steps=20)
+    bench = _bench(life.header, life.events, lambda header: _model(header, profile))
+    for question in _all_questions(len(life.events)):
+        model = model_of(life.header, find(profile)[0])
+        inventory = take(life.header, life.events, model)
+        outcome = bench.ask(question, inventory, probe=True)
+        assert {each.component for each in outcome.differences if each.is_finding()} == set()
+        assert outcome.looked
+        assert outcome.crash is None
+
+
+def _all_questions(at):
+    return [
+        Question(RESET, at, ev.CTRL_RESET),
+        Question(RESET, at, ev.SYSTEM),
+        Question("round trip", at),
+        Question("pending tables", at),
+    ]
+
+
+def _model(header, profile):
+    return ModelTarget(model_of(header, find(profile)[0]))
+
+
+def _bench(header, events, start):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def opened(wanted):
+        yield start(wanted)
+
+    return Bench(header, events, opened, Judge())
+
+
+# -- a reset that skips one field is stale in exactly that
+
+
+def small_life():
+    """A life of the small ITS that leaves something in every field."""
+    events = [
+        make("gicr.write", 0, cpu=0, offset=0x70, value=CONFIG | 0xF, size=4),
+        make("gicr.write", 0, cpu=0, offset=0x78, value=PENDING, size=4),
+        make("gicr.write", 0, cpu=0, offset=0, value=1, size=4),
+        make("reg.write", 0, offset=0x80, value=1 << 63 | QUEUE),
+        make("reg.write", 0, offset=0x100, value=1 << 63 | DEVICES | 0x200),
+        make("reg.write", 0, offset=0x108, value=1 << 63 | COLLECTIONS | 0x200),
+        make("reg.write", 0, offset=0, value=1, size=4),
+    ]
+    commands = (
+        encode("MAPD", device_id=2, size=4, itt_addr=ITT, v=1),
+        encode("MAPC", icid=0, rdbase=0, v=1),
+        encode("MAPTI", device_id=2, event_id=1, pintid=8195, icid=0),
+    )
+    for at, words in enumerate(commands):
+        data = b"".join(word.to_bytes(8, "little") for word in words)
+        events.append(make("mem.write", 0, gpa=QUEUE + 32 * at, data=data))
+    events.append(make("reg.write", 0, offset=0x88, value=32 * len(commands)))
+    events.append(make("msi", 0, device_id=2, event_id=1))
+    return events
+
+
+HEADER = Header(
+    cpus=1, guest_ram="complete", profile="qemu-7.2.22", ram_ranges=[[RAM, 1 << 20]],
+)  # fmt: skip
+
+
+def small_verdict(device):
+    events = small_life()
+    inventory = take(HEADER, events, model_of(HEADER, find("qemu-7.2.22")[0]))
+    bench = Bench(HEADER, events, opener(device), Judge())
+    outcome = bench.ask(Question(RESET, len(events), ev.SYSTEM), inventory, probe=True)
+    return {each.component for each in outcome.differences if each.is_finding()}, outcome
+
+
+FIELDS = {
+    "ctlr": "GITS_CTLR", "cbaser": "GITS_CBASER", "cwriter": "GITS_CWRITER",
+    "creadr": "GITS_CREADR", "baser0": "GITS_BASER0", "baser1": "GITS_BASER1",
+    "gicr_ctlr": "GICR_CTLR[0]", "propbaser": "GICR_PROPBASER[0]",
+    "pendbaser": "GICR_PENDBASER[0]", "cached": "translation_cache",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "component"), FIELDS.items())
+def test_a_reset_that_skips_a_field_is_stale_in_exactly_that(field, component):
+    stale, _ = small_verdict(lambda ram: Forgetful(ram, field))
+    assert stale == {component}
+
+
+def test_a_whole_reset_is_equal_in_all_of_them():
+    stale, outcome = small_verdict(SmallIts)
+    assert stale == set()
+    assert {*FIELDS.values()} - {"translation_cache"} <= outcome.looked.keys()
+    assert outcome.looked["translation_cache"]
+
+
+def test_lpi_tables_that_are_written_before_lpis_are_off_are_stale():
+    stale, _ = small_verdict(Swapped)
+    assert stale == {"GICR_PROPBASER[0]", "GICR_PENDBASER[0]"}
