@@ -246,6 +246,8 @@ class Engine:
         self, until: int | None, after: Callable[[int, Sequence[Event]], None] | None
     ) -> None:
         for first_seq, events in self._frames():
+            if until is not None and until < first_seq:
+                break
             if until is not None and first_seq + len(events) > until + 1:
                 self._begin_frame(first_seq, events)
                 self._run_until(first_seq, events, until)

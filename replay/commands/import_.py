@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from replay.commands.common import EXIT_LOST, number, progress, say
-from replay.commands.flight import (
-    Folder,
-    add_ring_options,
-    dumps_on_signal,
-    make_writer,
-    opened_output,
-    tell_dumps,
-)
+from replay.commands.flight import dumps_on_signal, make_writer, tell_dumps
 from replay.commands.import_vms import import_vms
+from replay.commands.ring_options import Folder, add_ring_options, opened_output
 from tracer import oplog
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event

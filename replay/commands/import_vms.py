@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from replay.commands.common import progress
-from replay.commands.flight import Folder, opened_output
+from replay.commands.ring_options import Folder, opened_output
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
 from tracer.log.header import Header

@@ -17,15 +17,10 @@ from types import FrameType
 from typing import BinaryIO, Final, cast
 
 from replay.commands.common import EXIT_LOST, say
-from replay.commands.flight import (
-    Folder,
-    add_ring_options,
-    make_writer,
-    opened_output,
-    tell_dumps,
-)
+from replay.commands.flight import make_writer, tell_dumps
 from replay.commands.import_ import report
 from replay.commands.import_vms import PLACE, Outputs
+from replay.commands.ring_options import Folder, add_ring_options, opened_output
 from tracer.errors import UsageError
 from tracer.events import Event
 from tracer.log import format as fmt

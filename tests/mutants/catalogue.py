@@ -947,6 +947,44 @@ HOSTS: Final = (
           TEST_VMS, "an access ends when it begins"),
 )
 
+_RING: Final = "tracer/log/ring.py"
+_FLIGHT: Final = "replay/commands/flight.py"
+_STREAM: Final = "tracer/log/stream.py"
+_ENGINE: Final = "replay/engine.py"
+TEST_RING: Final = "tests/log/test_ring.py"
+TEST_FLIGHT: Final = "tests/replay/test_flight.py"
+
+RINGS: Final = (
+    Fault("ring.segment.time", _RING, '        if self._next_seq != self._segments[-1].first_seq:', '        if True:',
+          TEST_RING, "a dump's first event keeps a time from an event that is gone"),
+    Fault("ring.segment.cut", _RING, '            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in _READS:', '            if True:',
+          TEST_FLIGHT, "an input is cut from its outputs"),
+    Fault("ring.segment.order", _RING, '        checkpoint = self._along.checkpoint(self._next_seq) if self._along else None', '        checkpoint = None',
+          TEST_RING, "segments have no state"),
+    Fault("ring.segment.keep", _RING, '        while sum(each.size_bytes for each in self._segments[1:]) >= self._size_bytes:', '        while sum(each.size_bytes for each in self._segments) >= self._size_bytes:',
+          TEST_RING, "less is kept than was asked for"),
+    Fault("ring.dump.overwrites", _RING, '                out = path.open("xb", buffering=0)', '                out = path.open("wb", buffering=0)',
+          TEST_RING, "a dump overwrites what is there"),
+    Fault("ring.dump.gap", _RING, '        elif reader.header.first_seq != writer.next_seq:', '        elif False:',
+          TEST_RING, "a missing segment is not told"),
+    Fault("ring.dump.open_end", _RING, '        writer.close(goes_on=reason != END)', '        writer.close()',
+          TEST_FLIGHT, "a dump seems to be the end"),
+    Fault("ring.state.digest", _STREAM, '        if whole.digest == self.header.base_digest:', '        if True:',
+          "tests/log/test_checkpoint.py", "another state is taken"),
+    Fault("ring.state.standing", _ENGINE, '        self._overlap, self._seen_kinds = value.overlap, value.seen_kinds', '        self._seen_kinds = value.seen_kinds',
+          TEST_FLIGHT, "what overlaps is judged after a cut"),
+    Fault("ring.state.settled", _ENGINE, '            if effect[0] in seen and not self._open_end:', '            if effect[0] in seen:',
+          TEST_FLIGHT, "what was not written any more is a divergence"),
+    Fault("ring.trigger.probe", "replay/settling.py", '        return verdict.word == STALE and not (last and self.probing)', '        return verdict.word == STALE',
+          TEST_FLIGHT, "a stale reset is written out in the middle of its probe"),
+    Fault("ring.trigger.once", _FLIGHT, '            if self._told.get(due, -1) < verdict.seq:', '            if True:',
+          TEST_FLIGHT, "one reset is written out again and again"),
+    Fault("tape.drop.count", "tracer/tape.py", '        self._lost_here += 1', '        self._lost_here = 1',
+          "tests/log/test_pressure.py", "what was left out is not counted"),
+    Fault("tape.drop.cause", "tracer/tape.py", '        self.cause_seq = self.seq - 1 if fits and self.seq > before else -1', '        self.cause_seq = before if fits else -1',
+          "tests/log/test_pressure.py", "an output behind a loss names another cause"),
+)
+
 _WIRE: Final = "replay/targets/kvm_wire.py"
 _QTEST: Final = "replay/targets/qtest.py"
 
@@ -978,4 +1016,4 @@ TARGETS: Final = (
 )
 # fmt: on
 
-FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RECORD + HOSTS + TARGETS
+FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS + TARGETS

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from replay import cli
-from replay.commands.flight import Flight, ring_size
+from replay.commands.flight import Flight
+from replay.commands.ring_options import ring_size
 from replay.engine import Engine
 from replay.judge import model_of, with_flags
 from replay.profiles import find
@@ -372,3 +373,76 @@ def test_a_dump_ends_openly_unless_it_is_the_last_one(tmp_path):
                 pass
             ends.append((reader.status, reader.open_end))
     assert ends == [("clean", True), ("clean", False)]
+
+
+def test_a_dump_as_text_has_its_state_and_the_same_answers(tmp_path, capsys):
+    header, events = whole(TWO_BOOTS)
+    [name] = through_ring(tmp_path, header, events, size_bytes=600, bound_events=10)
+    code, text, _ = run(capsys, "show", "--text", name)
+    assert code == 0
+    path = tmp_path / "t.its.txt"
+    path.write_text(text)
+    assert run(capsys, "show", "--text", path)[1] == text
+    assert replayed(path)[1] == replayed(name)[1]
+    assert replayed(path)[0].model.state() == replayed(name)[0].model.state()
+    for harm in ('[1, "!"]', "[]", '"x"', "7", '[99999999, "eJw="]', '[10, "eJw="]'):
+        lines = [
+            f"# checkpoint: {harm}" if line.startswith("# checkpoint") else line
+            for line in text.splitlines()
+        ]
+        path.write_text("\n".join(lines))
+        code, _, told = run(capsys, "check", path)
+        assert code == 3, harm
+        assert "checkpoint" in told
+
+
+def test_a_dump_knows_no_state_before_its_first_event(tmp_path, capsys):
+    header, events = whole(TWO_BOOTS)
+    [name] = through_ring(tmp_path, header, events, size_bytes=600, bound_events=10)
+    with open_trace(name) as reader:
+        first = reader.header.first_seq
+    path = written(tmp_path, header, events)
+    for at in (first - 1, first, first + 20):
+        code, answer, _ = run(capsys, "state", "--json", "--at", at, name)
+        same = run(capsys, "state", "--json", "--at", at, path)[1]
+        assert code == 0
+        assert {**json.loads(answer), "notes": []} == {**json.loads(same), "notes": []}
+    code, _, told = run(capsys, "state", "--at", first - 2, name)
+    assert code == 2
+    assert f"the first event is {first}, not {first - 2}" in told
+    assert f"with event {first}, with its state then" in run(capsys, "info", name)[1]
+
+
+# -- where the replay stands beside its model
+
+MARK = make("marker", 1, text="nothing")
+
+
+@pytest.mark.parametrize(
+    ("profile", "life", "answer"),
+    [
+        (
+            "qemu-7.2.22",
+            [POWER, make("context", 1, overlap=1), *[MARK] * 60, STALE_READ],
+            {"ambiguous": 1},
+        ),
+        (
+            "qemu-7.2.22",
+            [*LAST[:-1], *[MARK] * 60, make("mem.write", 1, gpa=0x4260_0040, data=bytes(32)),
+             make("reg.write", 1, offset=0x88, value=0x60)],
+            {"divergent": 2},
+        ),
+        (
+            "linux-6.1.192",
+            [POWER, PROBE, *[MARK] * 60, make("probe", 1, edge=END, lists=1)],
+            {"matched": 1},
+        ),
+    ],
+    ids=["a context that overlaps", "a kind that was seen", "a listing that began"],
+)  # fmt: skip
+def test_a_ring_that_begins_later_is_judged_as_if_it_had_seen(tmp_path, profile, life, answer):
+    header = Header(profile=profile, cpus=1)
+    [name] = through_ring(tmp_path, header, life, size_bytes=200, bound_events=1)
+    engine, counts = replayed(name)
+    assert engine.reader.header.first_seq > len(LAST)
+    assert {key: count for key, count in counts.items() if count} == answer

@@ -209,6 +209,15 @@ def test_what_a_mapping_from_before_answers_is_assumed_whatever_it_is(result: in
     assert replayed(text, HEADER)[0].tally.divergent == (0 if result == -16 else 1)
 
 
+def test_an_irqfd_that_asks_the_cache_alone_is_judged_where_the_cache_is_known() -> None:
+    miss = "xlat.miss cause=0 device_id=0x8 event_id=0x1\n"
+    assert replayed(miss)[0].tally.matched == 1
+    sent = MSI + "xlat.miss cause=1 device_id=0x8 event_id=0x1\nmsi.result cause=2 result=1\n"
+    assert replayed(MAPPED + sent + miss, HEADER)[0].tally.divergent == 1
+    lost = 'loss reason="full"\n'
+    assert replayed(MAPPED + sent + lost + miss, HEADER)[0].tally.learned == 1
+
+
 def test_after_a_reset_everything_of_the_its_is_known_again() -> None:
     text = MSI + "msi.result cause=1 result=1\n" + RESET
     engine, model = replayed(text + "reg.read offset=0x0 value=0x80000000 size=4\n")

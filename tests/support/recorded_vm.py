@@ -110,7 +110,7 @@ def _loaded(tmp_path, code):
     return ("-serial", "none", "-device", f"loader,file={guest},addr={START:#x},cpu-num=0")
 
 
-def until(true, seconds=20):
+def until(true, seconds=60):
     end = monotonic() + seconds
     while not true():
         assert monotonic() < end, "it did not happen"
