@@ -321,7 +321,7 @@ def test_a_queue_that_no_device_can_have_ends(tmp_path, profile, pointer):
     path = tmp_path / "life.its.txt"
     path.write_text(
         HEADER.replace(PROFILE.name, profile)
-        + read(0x0, 1, 4)
+        + read(0x0, 0x80000001, 4)
         + read(0x80, 1 << 63 | 0x4000_0000)
         + read(0x90, pointer)
         + read(0x88, 0)
