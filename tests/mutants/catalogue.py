@@ -20,6 +20,7 @@ TEST_REINIT: Final = "tests/replay/test_reinit.py"
 TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
 TEST_KVM_JOINED: Final = "tests/replay/test_kvm_joined.py"
 TEST_SYSTEM: Final = "tests/replay/test_kvm_system_reset.py"
+TEST_RECORD_KVM: Final = "tests/cli/test_record_kvm.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
@@ -943,6 +944,10 @@ HOSTS: Final = (
           TEST_VMS, "a listing is taken to be of one moment"),
     Fault("host.listing.lists", "tracer/sources/ftrace_samples.py", "        if self.unread or int(match[2]):", "        if False:",
           TEST_VMS, "a listing with a hole lists all"),
+    Fault("host.live.early", "tracer/sources/kvm_live.py", "        if self._ready:", "        if True:",
+          TEST_RECORD_KVM, "a request is swallowed by a shell that still reads the script"),
+    Fault("host.live.lost", "replay/commands/record_kvm.py", "        return 0 if whole and not stats.gap_count else EXIT_LOST", "        return 0",
+          TEST_RECORD_KVM, "a recording that lost something ends as a whole one"),
     Fault("host.returns.ignored", _READER, "                span.end_ns = self._now_ns", "                span.end_ns = span.start_ns",
           TEST_VMS, "an access ends when it begins"),
 )
