@@ -186,7 +186,6 @@ class Run:
 
     def compare(self, other: Side, chapters: Sequence[Chapter]) -> None:
         """Ask both sides chapter by chapter."""
-        self.other = other
         self.left = list(chapters)
         while self.left:
             chapter = self.left.pop(0)
