@@ -23,10 +23,11 @@ test: $(VENV)/dev
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=90
 
-# Installs qemu-system-aarch64 where it is missing; as root, on Debian.
+# Installs what real QEMUs and real kernels are tested with, where it is missing; as root, on Debian.
 qemu:
-	command -v qemu-system-aarch64 || \
-	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends qemu-system-arm; }
+	command -v qemu-system-aarch64 && command -v aarch64-linux-gnu-gcc && command -v cpio || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	    qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio; }
 
 # Records a real QEMU with bare-metal guests, and with a Linux guest whose kernel apt fetches.
 # ITSTRACE_TEST_QEMU names another QEMU than the one that is installed.
@@ -40,6 +41,12 @@ fuzz-qemu: $(VENV)/dev
 # What recording costs beside QEMU's own trace, in boots of a Linux guest; wants a quiet machine.
 bench-qemu: $(VENV)/dev
 	$(BIN)/python tests/bench/record_cost.py
+
+# Records Debian's 6.1 and 6.12 as KVM hosts, under TCG; takes minutes, and fetches half a gigabyte once. Needs the apt
+# packages qemu-system-arm, mmdebstrap, cpio, binutils. KVM=bookworm or KVM=trixie runs one of the two.
+KVM ?= bookworm or trixie
+test-kvm: $(VENV)/dev
+	ITSTRACE_KVM=1 $(BIN)/python -m pytest tests/real_kvm -k "$(KVM)"
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

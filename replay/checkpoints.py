@@ -68,8 +68,9 @@ class Checkpoint:
                 "cannot go on from it"
             )
         if kept.version != self.version:
-            raise PayloadError(
-                f"state of {self.family} has version {kept.version}, not {self.version}"
+            raise NewerCheckpoint(
+                f"a state of {self.family} in version {self.version}, this itstrace has "
+                f"{kept.version}: use the one that wrote it"
             )
         room = Room(self.cpus)
         standing: Standing = _STANDING.take(self.replay, room)

@@ -29,7 +29,8 @@ _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
 LISTS_LPIS: Final = 1
 LISTS_ITS: Final = 2
-_LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
+_LOSS: Final = NUMBER["loss"]
+_LOSSES: Final = (_LOSS, NUMBER["source.gap"])
 _CLASSES: Final = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 _KNOWN: Final = frozenset(ev.KINDS)
 CONTEXT_EVENTS: Final = 5
@@ -51,8 +52,11 @@ class Model(Protocol):
     def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]:
         """Carry out an input, given the outputs that name it; return its effects."""
 
-    def unsure(self) -> None:
-        """Events were lost: nothing known of guest RAM is certain any more."""
+    def unsure(self, *, registers: bool = False) -> None:
+        """Events were lost: nothing known of guest RAM is certain any more.
+
+        `registers`: any may have been, writes of registers too.
+        """
 
     def read(self, event: Event) -> int | None:
         """Return what a reg.read should have given; None for a bad access."""
@@ -156,6 +160,10 @@ class Frames(Protocol):
         """`clean`, `cut` or `damaged`, as far as read."""
 
     @property
+    def open_end(self) -> bool:
+        """Whether outputs of the last input may be missing, once everything was read."""
+
+    @property
     def checkpoint(self) -> bytes | None:
         """The state before the first event, where the trace begins with one."""
 
@@ -197,6 +205,7 @@ class Engine:
         # INTID -> row of a listing that is being read
         self._rows: dict[int, tuple[int, ...]] | None = None
         self._joined = reader.header.starts == RUNNING
+        self._open_end = False  # whether the input that is carried out lacks outputs, or may
         self.crash: tuple[int, str] | None = None  # where the host kernel died, and in what
         self.violated: list[tuple[int, str]] = []
         if reader.checkpoint is not None:
@@ -208,7 +217,7 @@ class Engine:
     @property
     def standing(self) -> Standing:
         """Where the replay stands beside its model; no input is held after this."""
-        self.settle()
+        self._settle()
         return Standing(self._overlap, self._seen_kinds, self._asked, self._rows)
 
     @standing.setter
@@ -237,6 +246,8 @@ class Engine:
         self, until: int | None, after: Callable[[int, Sequence[Event]], None] | None
     ) -> None:
         for first_seq, events in self._frames():
+            if until is not None and until < first_seq:
+                break
             if until is not None and first_seq + len(events) > until + 1:
                 self._begin_frame(first_seq, events)
                 self._run_until(first_seq, events, until)
@@ -244,7 +255,7 @@ class Engine:
             self.feed(first_seq, events)
             if after:
                 after(first_seq, events)
-        self._settle()
+        self.settle()
 
     def feed(self, first_seq: int, events: tuple[Event, ...]) -> None:
         """Replay events that follow those before; the last input is held until its outputs came.
@@ -256,11 +267,12 @@ class Engine:
         self._run_frame(first_seq, events)
 
     def settle(self) -> None:
-        """Carry out the input that is held: no more of its outputs come.
+        """Carry out the input that is held: nothing more comes, be it that nobody wrote it.
 
         Raises:
             HostCrash: nothing follows.
         """
+        self._open_end = self.reader.open_end
         self._settle()
 
     def _begin_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
@@ -382,7 +394,7 @@ class Engine:
             at += 1
         tally.matched += matched
         for effect in done[at:]:
-            if effect[0] in seen:
+            if effect[0] in seen and not self._open_end:
                 self._diverge(seq, cause, "output", ev.kind_name(effect[0]), None)
 
     def _bound(self, seq: int, how: str) -> None:
@@ -517,7 +529,9 @@ class Engine:
         self._settle()
         if kind in _LOSSES:
             self.lost += 1
-            self.model.unsure()
+            lost = kind == _LOSS  # of a gap the source says what it could not see
+            self._joined = self._joined or lost
+            self.model.unsure(registers=lost)
         elif kind == _PROBE:
             self._listing(seq, event)
         elif kind not in ev.KINDS:

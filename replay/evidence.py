@@ -53,19 +53,26 @@ class Evidence:
         elif name in self._current and expected is not None:
             _echo(self._current[name], seen, expected)
 
-    def stale(self, name: str, seq: int, planted: int | None) -> None:
+    def stale(self, name: str, seq: int, planted: int | None, *, perturbing: bool = False) -> None:
         """Event `seq` showed something of the past in a list; `planted` wrote that."""
         component = self._current[name]
         if component.wrong is None:
+            self._seen(perturbing=perturbing)
             component.wrong = Observation(seq, 0, 0)
             component.observed.append(component.wrong)
             component.writer = None if planted is None else (planted, None)
 
-    def empty(self, name: str, seq: int) -> None:
+    def empty(self, name: str, seq: int, *, perturbing: bool = False) -> None:
         """A listing at `seq` showed that there is nothing in this list."""
         component = self._open.get(name)
         if component is not None and len(component.observed) < MAX_OBSERVATIONS:
+            self._seen(perturbing=perturbing)  # a listing
             _whole(component, seq)
+
+    def _seen(self, *, perturbing: bool) -> None:
+        """Something is evidence; `perturbing`: of a probe that stopped the VM."""
+        assert self._verdict is not None
+        self._verdict.perturbed |= perturbing
 
     def _take(self, component: Component, seen: Observation, *, perturbing: bool) -> None:
         if len(component.observed) < MAX_OBSERVATIONS:
@@ -74,8 +81,7 @@ class Evidence:
         if wrong & component.mask and component.wrong is None:
             component.wrong = seen
         component.shown |= seen.mask & ~wrong
-        assert self._verdict is not None
-        self._verdict.perturbed |= perturbing
+        self._seen(perturbing=perturbing)
         self._infer(seen.seq)
 
     def _infer(self, seq: int) -> None:

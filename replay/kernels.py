@@ -80,41 +80,64 @@ def fetch(suite: str, package: str) -> list[Path]:
     Raises:
         TargetError: apt is not here, or does not have it.
     """
-    if not _SUITE.fullmatch(suite) or not _PACKAGE.fullmatch(package):
-        raise TargetError(f"{suite} {package}: this names no suite and package")
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
-    if missing:
-        raise TargetError(f"{', '.join(missing)}: not here; on other systems, {NEEDED}")
+    _check([suite], [package])
     top = folder() / suite
     done = top / f".{package}"
     if not done.exists():
-        apt = _Apt(suite, top / ".apt")
+        apt = _Apt([suite], top / ".apt")
         names = [apt.unpacked(name, top) for name in apt.led_to(package)]
         done.write_text("\n".join(names))
     return [top / name for name in done.read_text().split()]
 
 
-class _Apt:
-    """apt with lists of its own, of one suite, for arm64."""
+def fetch_with_dependencies(suites: Sequence[str], packages: Sequence[str]) -> Path:
+    """Return a folder with packages and all that they depend on, unpacked into each other.
 
-    def __init__(self, suite: str, state: Path) -> None:
-        (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-        (state / "sources.list").write_text(f"{_source(suite)}\n")
+    Raises:
+        TargetError: apt is not here, or does not have them.
+    """
+    _check(suites, packages)
+    top = folder() / suites[0]
+    done = top / "+".join(packages)[:120]
+    if not done.exists():
+        _Apt(suites, top / ".apt-all").all_unpacked(packages, done)
+    return done
+
+
+def _check(suites: Sequence[str], packages: Sequence[str]) -> None:
+    if not all(map(_SUITE.fullmatch, suites)) or not all(map(_PACKAGE.fullmatch, packages)):
+        raise TargetError(f"{' '.join([*suites, *packages])}: this names no suite and package")
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise TargetError(f"{', '.join(missing)}: not here; on other systems, {NEEDED}")
+
+
+class _Apt:
+    """apt with lists of its own, of some suites, for arm64."""
+
+    def __init__(self, suites: Sequence[str], state: Path) -> None:
+        self._archives = state / "archives"
+        for path in (state / "lists" / "partial", self._archives / "partial"):
+            path.mkdir(parents=True, exist_ok=True)
+        sources = "".join(f"{_source(suite)}\n" for suite in suites)
+        (state / "sources.list").write_text(sources)
         settings = {
             "Dir::Etc::SourceList": state / "sources.list",
             "Dir::Etc::SourceParts": "/dev/null",
             "Dir::State::Lists": state / "lists",
+            "Dir::State::Status": "/dev/null",
             "Dir::Cache": state,
             "Dir::Cache::pkgcache": "",
             "Dir::Cache::srcpkgcache": "",
             "APT::Architecture": "arm64",
             "APT::Architectures": "arm64",
             "APT::Sandbox::User": "",
+            "Debug::NoLocking": "1",
         }
         self._options = [
             word for key, value in settings.items() for word in ("-o", f"{key}={value}")
         ]
-        self._suite = suite
+        self._suite = suites[0]
         self._run(["apt-get", "update", "-qq"])
 
     def _run(self, command: Sequence[str], cwd: Path | None = None) -> str:
@@ -144,6 +167,17 @@ class _Apt:
             if not (top / name).exists():
                 fresh.rename(top / name)
         return name
+
+    def all_unpacked(self, packages: Sequence[str], to: Path) -> None:
+        """Unpack packages and all that they depend on into one folder."""
+        download = ("apt-get", "install", "-qq", "-y", "--download-only", "--no-install-recommends")
+        self._run([*download, *packages])
+        with TemporaryDirectory(dir=to.parent) as work:
+            fresh = Path(work) / "unpacked"
+            for archive in sorted(self._archives.glob("*.deb")):
+                subprocess.run(["dpkg-deb", "-x", archive, fresh], check=True)
+                archive.unlink()
+            fresh.rename(to)
 
 
 def _is_ubuntu() -> bool:

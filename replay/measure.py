@@ -126,8 +126,10 @@ def _answer(item: Item, kind: str) -> str:
     """Return an answer as a vector line spells it."""
     event, answer, bound = item
     if event[0] == _PROBE:
+        if answer is None:
+            raise TargetError("the live LPIs could not be listed")
         return " ".join(
-            f"{row[0]},{row[1]},{row[2]:07b},{row[3]},{row[4]}" for row in sorted(answer or ())
+            f"{row[0]},{row[1]},{row[2]:07b},{row[3]},{row[4]}" for row in sorted(answer)
         )
     if isinstance(answer, Answer) and event[0] == NUMBER["mem.read"]:
         words = memoryview(answer.expected).cast("Q")

@@ -375,7 +375,8 @@ class Verifier:
                 self._list_is_stale(name, seq, pair)
 
     def _list_is_stale(self, name: str, seq: int, key: Any = None) -> None:
-        self._evidence.stale(name, seq, self._planted.get((name, key)))
+        planted = self._planted.get((name, key))
+        self._evidence.stale(name, seq, planted, perturbing=self._perturbing)
 
     def _live_row(self, seq: int, event: Event) -> None:
         """A row of debugfs: a fresh device would not have it, or not so."""
@@ -406,6 +407,7 @@ class Verifier:
     def _probe(self, seq: int, event: Event) -> None:
         """Our own look begins, or ends."""
         begins = event[2] == 0
+        perturbing = self._perturbing
         self._perturbing = begins and len(event) > 3 and event[3] != 0
         if begins:
             self._listed = 0
@@ -413,10 +415,10 @@ class Verifier:
         if not self._overlap and self.model.live_rows() is not None:
             empty = lists(event) & ~self._listed
             if empty & LISTS_LPIS:
-                self._evidence.empty("lpis", seq)
+                self._evidence.empty("lpis", seq, perturbing=perturbing)
             # Traces from before there was anything to list of an ITS have 3 and mean the LPIs.
             if empty & LISTS_ITS and not lists(event) & LISTS_LPIS:
-                self._evidence.empty("events", seq)
+                self._evidence.empty("events", seq, perturbing=perturbing)
         if self._dumped and self._tables_before:
             found = self.model.left_in_ram(self._tables_before, self._dumped)
             self.resets[-1].left_in_ram = {name: count for name, count in found.items() if count}

@@ -40,6 +40,23 @@ def build_parser(verb: str, text: str) -> argparse.ArgumentParser:
     return parser
 
 
+class LazyParser(argparse.ArgumentParser):
+    """A parser whose options are declared when it is used, since their module imports much."""
+
+    module = ""
+
+    def declare(self) -> None:
+        """Declare the options, once."""
+        if self.module:
+            module, self.module = self.module, ""
+            import_module(module).configure(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with the options declared."""
+        self.declare()
+        return super().parse_known_args(args, namespace)
+
+
 def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
     """Run one verb: TracerErrors become a sentence and their exit code, our bugs become 70."""
     try:

@@ -1,4 +1,4 @@
-"""The flight recorder's options, and the model that runs along with a ring.
+"""The flight recorder's writer, and the model that runs along with a ring.
 
 The model is what makes the first event that is kept replayable, and its verifier what tells a
 stale reset when it happens. Counterpart: `tracer.log.ring`.
@@ -7,11 +7,9 @@ stale reset when it happens. Counterpart: `tracer.log.ring`.
 from __future__ import annotations
 
 import argparse
-import os
-import re
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
 from types import FrameType
@@ -19,6 +17,7 @@ from typing import Any, BinaryIO, Final
 
 from replay import checkpoints
 from replay.commands.common import say
+from replay.commands.ring_options import RESET, STALE, Folder
 from replay.engine import Engine
 from replay.judge import model_of, with_flags
 from replay.model.effects import HostCrash
@@ -28,77 +27,11 @@ from replay.verify import Verifier
 from tracer.errors import UsageError
 from tracer.events import POWER_ON, RESET_KINDS, Event
 from tracer.log.header import IN_PROCESS, RUNNING, Header
-from tracer.log.opening import create_output
-from tracer.log.ring import END, Ring, make_folder
+from tracer.log.ring import END, Ring
 from tracer.log.stream import Writer
 
-RESET: Final = "reset"
-STALE: Final = "stale"
 _FIRST: Final = RESET_KINDS[POWER_ON]  # before which there is nothing to write out
-MIN_RING_BYTES: Final = 4096
 QUIET_SECONDS: Final = 1.0  # after which a reset is not waited on for more evidence
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SIZE: Final = re.compile(r"([0-9]{1,15})([KMG]?)")
-
-
-def add_ring_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what `record` and `import` share."""
-    parser.add_argument(
-        "--ring", type=ring_size, metavar="SIZE",
-        help="keep only the last SIZE bytes (64M); written out, numbered, as --dump-on says",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dump-on", action="append", choices=(RESET, STALE, END),
-        help="when to write the ring out, besides SIGUSR1; may be repeated (default: end)",
-    )  # fmt: skip
-
-
-def ring_size(text: str) -> int:
-    """Argparse type: bytes, with K, M or G."""
-    match = _SIZE.fullmatch(text.upper())
-    size = int(match[1]) * _UNITS[match[2]] if match else 0
-    if size < MIN_RING_BYTES:
-        raise argparse.ArgumentTypeError(
-            f"{text!r:.40} must be a size of at least {MIN_RING_BYTES} bytes, as 64M"
-        )
-    return size
-
-
-class Folder:
-    """Where a ring's segments go, in the place of an output that is one file."""
-
-    def __init__(self, output: str) -> None:
-        self.path = make_folder(output)
-        self._descriptor = os.open(self.path, os.O_RDONLY)
-
-    def fileno(self) -> int:
-        """Return a descriptor, which names the recording for `itstrace reset`."""
-        return self._descriptor
-
-    def close(self) -> None:
-        """Take the folder away when nothing was recorded."""
-        os.close(self._descriptor)
-        with suppress(OSError):
-            self.path.rmdir()
-
-
-@contextmanager
-def opened_output(options: argparse.Namespace) -> Iterator[BinaryIO | Folder]:
-    """Yield the new file of a recording, or the folder of its ring.
-
-    Raises:
-        UsageError: it is there already, or cannot be made.
-    """
-    check_ring_options(options)
-    if options.ring is None:
-        with create_output(options.output, force=options.force) as out:
-            yield out
-        return
-    folder = Folder(options.output)
-    try:
-        yield folder
-    finally:
-        folder.close()
 
 
 def make_writer(
@@ -116,14 +49,6 @@ def make_writer(
         output, header, size_bytes=options.ring, along=Flight.of(header, output, reasons),
         at_end=END in reasons, folder=out.path, **bounds,
     )  # fmt: skip
-
-
-def check_ring_options(options: argparse.Namespace) -> None:
-    """Refuse what means nothing together."""
-    if options.ring is None and options.dump_on:
-        raise UsageError("--dump-on needs --ring SIZE: without it everything is written")
-    if options.ring is not None and options.output == "-":
-        raise UsageError("--ring writes numbered files: give -o FILE")
 
 
 @contextmanager
@@ -158,6 +83,7 @@ class _Live:
         self.name = name
         self.status = "clean"
         self.checkpoint = None
+        self.open_end = True
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         return iter(())

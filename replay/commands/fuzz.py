@@ -14,6 +14,7 @@ from replay.commands.common import EXIT_FINDING, clean, paint, print_json, progr
 from replay.commands.generate import add_events_option, family_of, write_life
 from replay.generator.answers import generate, header_of
 from replay.lockstep import Difference, Lockstep, run as run_lockstep
+from replay.targets.errors import TargetError
 from replay.targets.qemu import Needs
 from replay.targets.spec import FORMS, Spec, Targets, parse
 from tracer.errors import UsageError
@@ -43,34 +44,81 @@ def run(options: argparse.Namespace) -> int:
     if len(specs) < 2:
         raise UsageError("fuzz compares targets with each other: give --target twice")
     profile = family_of(options.profile or _profile_of(specs))
-    seeds = range(options.first, options.first + options.seeds)
-    found: dict[str, dict[str, Any]] = {}
-    agreed = not_judged = 0
+    found = _Found(options.output)
     started = monotonic()
+    interrupted = False
     with Targets() as made:
-        for seed in progress(seeds, "lives"):
-            header = header_of(seed, profile, options.events)
-            events = list(generate(seed, profile, options.events))
-            result = lockstep(made, specs, header, events)
-            agreed += result.agreed
-            not_judged += result.not_judged
-            if result.difference:
-                name, seq = signature(result.difference), result.difference.seq
-                answers = dict(result.difference.answers)
-                _keep(found, name, seed, (header, events[: seq + 1]), answers, options.output)
-            for line in made.findings():
-                complaint = f"complaint:{re.sub('[0-9]+', 'N', line)[:60]}"
-                _keep(found, complaint, seed, (header, events), {"kernel": line}, options.output)
+        try:
+            for seed in progress(range(options.first, options.first + options.seeds), "lives"):
+                header = header_of(seed, profile, options.events)
+                found.live(made, specs, header, list(generate(seed, profile, options.events)))
+        except KeyboardInterrupt:
+            interrupted = True
     answer = {
         "schema": "itstrace.fuzz/1", "targets": options.target, "profile": profile.name,
-        "lives": len(seeds), "agreed": agreed, "not_judged": not_judged,
-        "seconds": round(monotonic() - started, 1), "differences": found,
+        "lives": found.lives, "agreed": found.agreed, "not_judged": found.not_judged,
+        "seconds": round(monotonic() - started, 1), "differences": found.differences,
     }  # fmt: skip
     if options.json:
         print_json(answer)
     else:
         _print(answer)
-    return EXIT_FINDING if found else 0
+    if interrupted:
+        raise KeyboardInterrupt
+    return EXIT_FINDING if found.differences else 0
+
+
+class _Found:
+    """What came of the lives so far; each new difference is kept in `output` as a trace."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self.lives = self.agreed = self.not_judged = 0
+        self.differences: dict[str, dict[str, Any]] = {}
+
+    def live(self, made: Targets, specs: list[Spec], header: Header, events: list[Event]) -> None:
+        """Run one life.
+
+        Raises:
+            TargetError: a target cannot live the first one.
+        """
+        try:
+            result = lockstep(made, specs, header, events)
+        except TargetError as error:
+            if not self.lives:
+                raise
+            self._keep(f"lost:{_general(str(error))}", header, events, {"error": error})
+            return
+        finally:
+            self.lives += 1
+        self.agreed += result.agreed
+        self.not_judged += result.not_judged
+        if difference := result.difference:
+            shown = events[: difference.seq + 1]
+            self._keep(signature(difference), header, shown, dict(difference.answers))
+        for line in made.findings():
+            self._keep(f"complaint:{_general(line)}", header, events, {"kernel": line})
+
+    def _keep(
+        self, name: str, header: Header, events: list[Event], answers: dict[str, Any]
+    ) -> None:
+        """Count a difference; keep the life of a new one."""
+        seed = int(header.annotations["seed"])
+        seen = self.differences.setdefault(name, {"seeds": [], "seq": len(events) - 1})
+        seen["seeds"].append(seed)
+        if len(seen["seeds"]) > 1:
+            return
+        seen["answers"] = {target: str(answer)[:400] for target, answer in answers.items()}
+        path = Path(self._output) / f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{seed}.itstrace"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_life(str(path), header, events, force=True)
+        seen["trace"] = str(path)
+        say(f"itstrace: seed {seed}: {name}: {path}")
+
+
+def _general(line: str) -> str:
+    """Return a line without its numbers, so that it names what happened and not where."""
+    return re.sub("(0x)?[0-9a-f]*[0-9][0-9a-f]*", "N", line)[:60]
 
 
 def _profile_of(specs: list[Spec]) -> str:
@@ -86,6 +134,7 @@ class _Frames:
     status = "clean"
     name = "a generated life"
     checkpoint = None
+    open_end = False
 
     def __init__(self, header: Header, events: list[Event]) -> None:
         self.header = header
@@ -123,28 +172,6 @@ def signature(difference: Difference) -> str:
         if len(set(effects)) > 1:
             return f"divergent:{kind}:{kind_name(effects[0][0])}"
     return f"divergent:{kind}:value"
-
-
-def _keep(
-    found: dict[str, dict[str, Any]],
-    name: str,
-    seed: int,
-    life: tuple[Header, list[Event]],
-    answers: dict[str, Any],
-    output: str,
-) -> None:
-    """Count a difference; keep the life of a new one up to where it shows."""
-    header, events = life
-    seen = found.setdefault(name, {"seeds": [], "seq": len(events) - 1})
-    seen["seeds"].append(seed)
-    if len(seen["seeds"]) > 1:
-        return
-    seen["answers"] = {target: str(answer)[:400] for target, answer in answers.items()}
-    path = Path(output) / f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{seed}.itstrace"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_life(str(path), header, events, force=True)
-    seen["trace"] = str(path)
-    say(f"itstrace: seed {seed}: {name}: {path}")
 
 
 def _print(answer: dict[str, Any]) -> None:

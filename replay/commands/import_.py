@@ -10,22 +10,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from replay.commands.common import EXIT_LOST, number, progress, say
-from replay.commands.flight import (
-    Folder,
-    add_ring_options,
-    dumps_on_signal,
-    make_writer,
-    opened_output,
-    tell_dumps,
-)
+from replay.commands.flight import dumps_on_signal, make_writer, tell_dumps
 from replay.commands.import_vms import import_vms
+from replay.commands.ring_options import Folder, add_ring_options, opened_output
 from tracer import oplog
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_input
-from tracer.log.ring import FOLDER_SUFFIX, Ring, join, segments_of
+from tracer.log.ring import FOLDER_SUFFIX, KILLED, Ring, join, segments_of
 from tracer.log.stream import Writer
 from tracer.sources import ftrace, qemu_log, vectors
 from tracer.sources.lines import LineReader
@@ -96,14 +90,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _import_vms(lines: LineReader, output: str, options: argparse.Namespace) -> int:
     """Import every VM of a KVM host's kernel trace text, or the one that is wanted."""
-    if options.ring is not None:
-        raise UsageError("--ring is not for what may hold several VMs: import it whole")
 
-    def make(out: BinaryIO, header: Header, name: str) -> Writer | Ring:
+    def make(out: BinaryIO | Folder, header: Header, name: str) -> Writer | Ring:
         return _writer(out, _given(header, options), name, options)
 
     vms, writers = import_vms(lines, output, options, make)
     for name, writer in writers.items():
+        tell_dumps(writer)
         report(vms.stats, options.input, output.replace("%p", name), writer)
     return EXIT_LOST if vms.stats.gap_count else 0
 
@@ -202,7 +195,7 @@ def _import_ring(folder: Path, output: str, options: argparse.Namespace) -> int:
     """Make one trace of the segments that a killed recorder left."""
     paths = segments_of(folder)
     with create_output(output, force=options.force) as out:
-        next_seq = join(paths, out, output, "segments")
+        next_seq = join(paths, out, output, KILLED)
     say(f"{output}: the events up to {next_seq - 1}, of {len(paths)} segments")
     return 0
 

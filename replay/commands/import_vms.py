@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from replay.commands.common import progress
+from replay.commands.ring_options import Folder, opened_output
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
 from tracer.log.header import Header
-from tracer.log.opening import create_output
 from tracer.log.ring import Ring
 from tracer.log.stream import Writer
 from tracer.sources.ftrace_vms import Vm, Vms
@@ -21,16 +22,17 @@ from tracer.sources.lines import LineReader
 PLACE: Final = "%p"  # in the name of an output: the VM
 MAX_NAMED: Final = 16
 
-MakeWriter = Callable[[BinaryIO, Header, str], Writer | Ring]
+MakeWriter = Callable[[BinaryIO | Folder, Header, str], Writer | Ring]
+Open = Callable[[str], AbstractContextManager[BinaryIO | Folder]]
 
 
 class Outputs:
     """The trace of each VM: one file, or one for each VM where the name has a place for it."""
 
-    def __init__(self, name: str, *, force: bool, make: MakeWriter) -> None:
+    def __init__(self, name: str, *, open_output: Open, make: MakeWriter) -> None:
         self.writers: dict[str, Writer | Ring] = {}
         self._name = name
-        self._force = force
+        self._open = open_output
         self._make = make
         self._files = ExitStack()
 
@@ -42,7 +44,7 @@ class Outputs:
                 return
             assert vm.header is not None
             name = self._name.replace(PLACE, vm.id)
-            out = self._files.enter_context(create_output(name, force=self._force))
+            out = self._files.enter_context(self._open(name))
             writer = self.writers[vm.id] = self._make(out, vm.header, name)
         for event in events:
             writer.add(event)
@@ -72,7 +74,8 @@ def import_vms(
         SourceError: there is no VM with an ITS.
     """
     vms = Vms(only=options.pid, its_base=options.its_base)
-    outputs = Outputs(output, force=options.force, make=make)
+    open_output = partial(opened_output, options)
+    outputs = Outputs(output, open_output=open_output, make=make)
     try:
         every = lambda: sum(each.next_seq for each in outputs.writers.values())  # noqa: E731
         for vm, events in progress(_events(vms, lines), "events", every=every):

@@ -14,6 +14,7 @@ from tracer.log.opening import AnyReader, open_trace
 from tracer.sources import ftrace
 
 MAX_MISSING: Final = 64
+_KVM_HOST: Final = (ftrace.NAME, "record-kvm")
 # Of a KVM host's trace, what a record of the kernel's own kvm_mmio cannot show: kind -> by what.
 _BEYOND_MMIO: Final = {
     "attr.result": "what the VMM did: resets, saves, restores (set_attr, gset_attr)",
@@ -94,6 +95,7 @@ def _answer(reader: AnyReader, count: _Count, first_ns: int) -> dict[str, Any]:
         "missing": list(count.missing),
         "absent": _absent(header, count),
         "duration_ns": count.duration_ns - first_ns if header["clock"] != "none" else None,
+        "checkpoint": reader.checkpoint is not None,
         "digest": reader.chain.hex(),
         "header": header,
     }
@@ -101,7 +103,7 @@ def _answer(reader: AnyReader, count: _Count, first_ns: int) -> dict[str, Any]:
 
 def _absent(header: dict[str, Any], count: _Count) -> list[str]:
     """Return what no event of a KVM host's trace shows: nothing of it happened, or nothing saw it."""
-    if header["source"] != ftrace.NAME:
+    if header["source"] not in _KVM_HOST:
         return []
     return [what for kind, what in _BEYOND_MMIO.items() if not count.kinds[NUMBER[kind]]]
 
@@ -116,6 +118,7 @@ def _print(answer: dict[str, Any]) -> None:
     if header.get("starts") == RUNNING:
         print(f"{'starts':24} in the middle of the VM's life")
     print(f"{'guest RAM':24} {header['guest_ram']}")
+    _print_beginning(answer)
     if answer["duration_ns"] is not None:
         print(f"{'duration':24} {answer['duration_ns'] / 1e9:.6f} s")
     print(f"{'digest':24} {answer['digest']}")
@@ -133,3 +136,13 @@ def _print(answer: dict[str, Any]) -> None:
         print(f"  {name:22} {n:>9,}")
     for reset in answer["resets"]:
         print(f"{'reset':24} {reset['kind']} at event {reset['seq']}")
+
+
+def _print_beginning(answer: dict[str, Any]) -> None:
+    """Say where a trace begins that is a part of one."""
+    header = answer["header"]
+    if header["first_seq"]:
+        state = "its state then" if answer["checkpoint"] else "no state"
+        print(f"{'begins':24} with event {header['first_seq']:,}, with {state}")
+    if "ring" in header["annotations"]:
+        print(f"{'ring written out':24} {clean(header['annotations']['ring'])}")

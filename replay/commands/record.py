@@ -9,6 +9,8 @@ import argparse
 from importlib import import_module
 from typing import Final
 
+from replay.commands.common import LazyParser
+
 # source -> (module in replay.commands, one line)
 SOURCES: Final = {
     "qemu": ("record_qemu", "a VM of QEMU: start it with its own command line, or join it"),
@@ -17,13 +19,15 @@ SOURCES: Final = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare each source's options."""
-    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+    """Declare the sources; each declares its options when it is the one."""
+    sources = parser.add_subparsers(
+        dest="source", required=True, metavar="SOURCE", parser_class=LazyParser
+    )
     for name, (module, text) in SOURCES.items():
         source = sources.add_parser(
             name, help=text, description=text, formatter_class=parser.formatter_class
         )
-        import_module(f"replay.commands.{module}").configure(source)
+        source.module = f"replay.commands.{module}"
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,18 +11,22 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final, cast
 
 from replay.commands.common import EXIT_LOST, say
+from replay.commands.flight import make_writer, tell_dumps
 from replay.commands.import_ import report
 from replay.commands.import_vms import PLACE, Outputs
+from replay.commands.ring_options import Folder, add_ring_options, opened_output
 from tracer.errors import UsageError
 from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.header import Header
 from tracer.log.opening import create_output
+from tracer.log.ring import Ring
 from tracer.log.stream import Writer
 from tracer.sources.ftrace_vms import Vm, Vms
 from tracer.sources.kvm_live import KvmHost
@@ -31,7 +35,7 @@ from tracer.sources.lines import LineReader
 
 _EPILOG: Final = (
     "SIGINT, SIGTERM and SIGHUP end the recording and leave nothing on the host; SIGUSR1 looks at\n"
-    "the live LPIs at once. 0 when everything is in the traces; 3 when something was lost, when\n"
+    "the live LPIs at once, and writes a ring out. 0 when everything is in the traces; 3 when something was lost, when\n"
     "the connection broke, or when no VM showed an ITS.\n\n"
 )
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -58,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
     parser.add_argument("--bound-ms", type=int, default=fmt.DEFAULT_BOUND_MS)
     parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+    add_ring_options(parser)
     parser.epilog = _EPILOG + (parser.epilog or "")
 
 
@@ -74,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         host = KvmHost(options.via, raw)
         recording = Recording(host, options)
         try:
-            with _signals(host):
+            with _signals(host, recording):
                 recording.follow()
         finally:
             host.close()
@@ -88,7 +93,9 @@ class Recording:
         self._host = host
         self._options = options
         self._vms = Vms(only=options.pid)
-        self._outputs = Outputs(options.output, force=options.force, make=self._writer)
+        self._outputs = Outputs(
+            options.output, open_output=partial(opened_output, options), make=self._writer
+        )
         self._left_out: set[str] = set()
 
     def follow(self) -> None:
@@ -116,19 +123,24 @@ class Recording:
             return
         self._outputs.add(vm, events)
 
-    def _writer(self, out: object, header: Header, name: str) -> Writer:
+    def dump(self, reason: str) -> None:
+        """Have every ring written out."""
+        for writer in list(self._outputs.writers.values()):
+            if isinstance(writer, Ring):
+                writer.ask(reason)
+
+    def _writer(self, out: BinaryIO | Folder, header: Header, name: str) -> Writer | Ring:
         header.source = "record-kvm"
-        options = self._options
         command = " ".join(header.command_line or ["its command line is unknown"])
         say(f"{name}: {command[:100]}")
-        bounds = {"bound_events": options.bound_events, "bound_ms": options.bound_ms}
-        return Writer(cast(BinaryIO, out), header, **bounds, fsync=options.fsync, name=name)
+        return make_writer(out, name, header, self._options)
 
     def end(self) -> int:
         """Say what was recorded and what was not."""
         facts, stats = self._vms.facts, self._vms.stats
         for name, writer in self._outputs.writers.items():
             report(stats, _STREAM, self._options.output.replace(PLACE, name), writer)
+            tell_dumps(writer)
         if not self._outputs.writers:
             say("no VM showed an ITS")
         if facts.lost:
@@ -152,12 +164,13 @@ def _check_outputs(name: str, *, force: bool) -> None:
 
 
 @contextmanager
-def _signals(host: KvmHost) -> Iterator[None]:
+def _signals(host: KvmHost, recording: Recording) -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         host.ask("stop")
 
     def sample(number: int, frame: FrameType | None) -> None:
         host.ask("sample")
+        recording.dump("SIGUSR1")
 
     handlers = dict.fromkeys(_ENDING, end) | {signal.SIGUSR1: sample}
     wanted = [n for n in handlers if signal.getsignal(n) is not signal.SIG_IGN]

@@ -1,32 +1,23 @@
 """`itstrace record qemu`: starts or joins a QEMU and writes its trace while it runs.
 
-The VM comes first: it keeps its console, and goes on when the trace cannot.
+The VM comes first: it keeps its console, and goes on when the trace cannot. It is also started first:
+what takes long to import, the models, is imported while it starts.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final, cast
 
 from replay.commands.common import EXIT_LOST, say
-from replay.commands.flight import (
-    Folder,
-    add_ring_options,
-    dumps_on_signal,
-    make_writer,
-    opened_output,
-    tell_dumps,
-)
-from replay.commands.import_ import report
-from replay.profiles import PROFILES
+from replay.commands.ring_options import Folder, add_ring_options, opened_output
 from tracer.errors import SourceError, TracerError, UsageError
 from tracer.log import format as fmt
 from tracer.log.header import RUNNING, Header
@@ -47,7 +38,6 @@ _EPILOG: Final = (
     "from the terminal that it shares; the trace then ends when QEMU has ended. With --attach they\n"
     "end the recording, and the VM goes on."
 )
-_QEMU_PROFILE: Final = re.compile(r"qemu-([0-9.]+)(-gicv4)?")
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -146,6 +136,9 @@ def _record(vm: Started | Attached, out: BinaryIO | Folder, options: argparse.Na
         qemu.close()
         if control:
             control.close()
+    from replay.commands.flight import tell_dumps
+    from replay.commands.import_ import report
+
     report(log.stats, "QEMU's log", options.output, writer)
     tell_dumps(writer)
     if log.lost:
@@ -174,6 +167,8 @@ def _follow(
     options: argparse.Namespace,
 ) -> tuple[qemu_log.QemuLog, Writer | Ring]:
     try:
+        from replay.commands.record_header import make_header  # while QEMU starts
+
         machine = qemu.learn()
         _check_started(vm, qemu)
         _warn(machine)
@@ -209,6 +204,8 @@ def _write(
     log: qemu_log.QemuLog,
     options: argparse.Namespace,
 ) -> Writer | Ring:
+    from replay.commands.flight import dumps_on_signal, make_writer
+
     writer = make_writer(out, options.output, header, options)
     try:
         with dumps_on_signal(writer):
@@ -223,42 +220,6 @@ def _write(
         raise
     writer.close()
     return writer
-
-
-def make_header(start: bytes, machine: Machine) -> Header:
-    """Return what the log tells, with what the monitor knows better."""
-    header = qemu_log.header(start)
-    header.source = "record-qemu"
-    known: dict[str, Any] = {
-        "cpus": machine.cpus,
-        "mpidrs": machine.mpidrs,
-        "its_bases": None if machine.its_base is None else [machine.its_base],
-        "ram_ranges": None if machine.ram is None else [list(each) for each in machine.ram],
-    }
-    if machine.version:
-        version = ".".join(map(str, machine.version))
-        header.profile = _nearest(machine.version, gicv4=machine.is_gicv4)
-        known["implementation_version"] = version
-        if header.profile.split("-")[1] == version:
-            known["profile"] = header.profile
-    if machine.kvm is not None:
-        known["implementation"] = header.implementation
-    for key, value in known.items():
-        if value is not None:
-            setattr(header, key, value)
-            header.guessed = [name for name in header.guessed if name != key]
-    header.annotations = machine.annotations()
-    return header
-
-
-def _nearest(version: tuple[int, ...], *, gicv4: bool) -> str:
-    """Return the newest profile that is not newer than `version`, or else the oldest."""
-    known = {
-        tuple(map(int, match[1].split("."))): name
-        for name in PROFILES
-        if (match := _QEMU_PROFILE.fullmatch(name)) and bool(match[2]) == gicv4
-    }
-    return known[max((each for each in known if each <= version), default=min(known))]
 
 
 def _warn(machine: Machine) -> None:

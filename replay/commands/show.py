@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     with opened(options) as reader:
         events = _events(reader, first, last)
         if options.text and passes is None and options.range is None:
-            write_text(reader.header, ((seq, event) for seq, _, event in events), sys.stdout)
+            shown = ((seq, event) for seq, _, event in events)
+            write_text(reader.header, shown, sys.stdout, reader.checkpoint)
         else:
             _print(events, passes, options)
         for problem in reader.problems:

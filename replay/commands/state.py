@@ -32,6 +32,9 @@ def run(options: argparse.Namespace) -> int:
         model = make_model(reader.header, options)
         engine = Engine(reader, model)
         engine.run(options.at)
+        if options.at is not None and options.at < reader.header.first_seq - 1:
+            first_seq = reader.header.first_seq
+            raise UsageError(f"{reader.name}: the first event is {first_seq}, not {options.at}")
         if options.at is not None and engine.seq < options.at and reader.status != "damaged":
             raise UsageError(f"{reader.name}: the last event is {engine.seq}, not {options.at}")
         answer = {"schema": "itstrace.state/1", "seq": engine.seq, "profile": model.name}

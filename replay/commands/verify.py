@@ -25,6 +25,7 @@ from replay.commands.replaying import (
 from replay.engine import Engine
 from replay.verdict import (
     FINDINGS,
+    KEPT_WORD,
     STALE,
     SUSPECTED,
     UNPROVEN,
@@ -264,9 +265,15 @@ def _since(verdict: ResetVerdict) -> str:
 
 def _print_beside(verdict: ResetVerdict) -> None:
     """Say what is no verdict and worth a line: why, once, and what lies in guest RAM."""
-    for reason in dict.fromkeys(each.reason for each in verdict.components if each.reason):
-        named = [each.name for each in verdict.components if each.reason == reason]
-        print(f"  {', '.join(named)}: {reason}")
+    named: dict[str, list[str]] = {}
+    for each in verdict.components:
+        if each.reason:
+            named.setdefault(each.reason, []).append(each.name)
+        if each.clause and each.status(strict=verdict.strict) == KEPT_WORD:
+            why = f"kept: {clean(each.clause.says)} [{each.clause.source}]"
+            named.setdefault(why, []).append(each.name)
+    for why, names in named.items():
+        print(f"  {', '.join(names)}: {why}")
     count = sum(verdict.left_in_ram.values())
     if count:
         parts = ", ".join(f"{name} {n}" for name, n in verdict.left_in_ram.items())
@@ -297,7 +304,7 @@ def _print_component(each: Component, verdict: ResetVerdict) -> None:
         f"  {each.name:18} fresh {_short(each.fresh):>18}  observed {seen:<26} "
         f"{paint(status, _COLOUR.get(status, 'dim'))}"
     )
-    if status not in (STALE, SUSPECTED, UNSPECIFIED, "kept"):
+    if status not in (STALE, SUSPECTED, UNSPECIFIED):
         return
     if status == SUSPECTED:
         print(f"    the model says {_short(each.replayed)}; nothing observed says otherwise")

@@ -37,6 +37,7 @@ class Events:
 
     status = "clean"
     checkpoint: bytes | None = None
+    open_end = False
 
     def __init__(self, header: Header, events: Sequence[Event], name: str) -> None:
         self.header = header

@@ -137,6 +137,11 @@ class Ahead:
         return self._reader.status
 
     @property
+    def open_end(self) -> bool:
+        """As the reader's."""
+        return self._reader.open_end
+
+    @property
     def checkpoint(self) -> None:
         """A real target has no state that could be set."""
         if self._reader.checkpoint is not None:
@@ -181,7 +186,7 @@ class Ahead:
     def learn(self, event: Event) -> None:
         """A target knows what it answers."""
 
-    def unsure(self) -> None:
+    def unsure(self, *, registers: bool = False) -> None:
         """Events that are lost are lost to the target, too."""
 
     def hidden(self, event: Event) -> int:

@@ -66,6 +66,7 @@ _GICD: Final = {0x0: "GICD_CTLR", 0x4: "GICD_TYPER", 0x8: "GICD_IIDR"}
 _NO_TARGET: Final = (0xFFFF_FFFF, UNKNOWN_TARGET)
 _GICR_READ, _GICD_READ = NUMBER["gicr.read"], NUMBER["gicd.read"]
 _LPI_LIVE, _ITS_LIVE = NUMBER["lpi.live"], NUMBER["its.live"]
+_READS: Final = (NUMBER["reg.read"], _GICR_READ, _GICD_READ)
 _SYSTEM_REGISTERS: Final = (0x0, 0x80, *range(0x100, 0x140, 8))  # of a VMM without CTRL_RESET
 
 
@@ -161,11 +162,13 @@ class KvmModel:
         self.effects[:] = [(event[0], *event[3:]) for event in outputs]
         self.bound.update(dict.fromkeys(range(len(outputs)), why))
 
-    def unsure(self) -> None:
-        """Events were lost: a command may be among them."""
-        if not self.vm.ram.complete:
-            self.vm.state.blind = BLIND
-            self.vm.state.strays = True
+    def unsure(self, *, registers: bool = False) -> None:
+        """Events were lost: a command may be among them, and perhaps writes of registers."""
+        state = self.vm.state
+        if registers and not self.vm.ram.complete:
+            join(state)
+        elif not self.vm.ram.complete:
+            state.blind, state.strays = BLIND, True
 
     def result(self, errno: int) -> None:
         """Note the result of an attribute."""
@@ -225,7 +228,7 @@ class KvmModel:
             listing.learn_event(state, event[3], event[4], event[5:8])
         elif event[0] == NUMBER["mem.read"]:
             self.vm.ram.store_bytes(event[3], event[4])
-        elif (place := _place_of(event)) is not None:
+        elif event[0] in _READS and (place := _place_of(event)) is not None:
             name, shift, mask = place
             value = event[4] if event[0] == _GICR_READ else event[3]
             learn(state, name, value << shift, mask)
@@ -412,7 +415,14 @@ class KvmModel:
 
     def _digest(self) -> str:
         """BLAKE2b over sorted msgpack of everything that decides future answers."""
-        return digest(canonical(dict(self.vm.snapshot())))
+        state = self.vm.state
+        unseen = {
+            "blind": state.blind,
+            "retired": sorted(state.retired),
+            "strays": int(state.strays),
+            "unknown": state.unknown.snapshot(),
+        }
+        return digest(canonical(dict(self.vm.snapshot()) | {k: v for k, v in unseen.items() if v}))
 
 
 def _hex(value: int | None) -> str | None:

@@ -112,7 +112,7 @@ class QemuModel(NothingListed):
             handler(vm, event)
         return vm.effects
 
-    def unsure(self) -> None:
+    def unsure(self, *, registers: bool = False) -> None:
         """Events were lost: nothing that was known of guest RAM is certain any more."""
         self.vm.hand_over()
 

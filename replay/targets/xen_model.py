@@ -86,7 +86,7 @@ class XenModel(NothingListed):
             handler(vm, fields_of(event))
         return vm.effects
 
-    def unsure(self) -> None:
+    def unsure(self, *, registers: bool = False) -> None:
         """Events were lost: nothing that was known of guest RAM is certain any more."""
         self.vm.hand_over()
 

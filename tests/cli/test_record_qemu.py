@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from replay import cli
-from replay.commands.record_qemu import make_header
+from replay.commands.record_header import make_header
 from replay.profiles import PROFILES
 from tracer.sources.qemu_machine import Machine
 

@@ -455,7 +455,7 @@ def test_frames_that_are_none_are_not_read_over_and_over(
     frames: bytes, monkeypatch: pytest.MonkeyPatch
 ):
     work = 0
-    peek = stream._Source.peek
+    peek = stream.Source.peek
 
     def counting(source: Any, size: int) -> bytes:
         nonlocal work
@@ -464,7 +464,7 @@ def test_frames_that_are_none_are_not_read_over_and_over(
         return found
 
     data = forge([header_frame()]) + frames
-    monkeypatch.setattr(stream._Source, "peek", counting)
+    monkeypatch.setattr(stream.Source, "peek", counting)
     assert read(data).status == "damaged"
     assert work < 4 * len(data) + (24 << 20), f"{work / MB:.0f} MB for {len(data) / MB:.1f}"
 

@@ -18,9 +18,14 @@ TEST_JOINED: Final = "tests/replay/test_joined.py"
 TEST_PENDING: Final = "tests/replay/test_pending.py"
 TEST_REINIT: Final = "tests/replay/test_reinit.py"
 TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
-TEST_JOINED: Final = "tests/replay/test_kvm_joined.py"
+TEST_KVM_JOINED: Final = "tests/replay/test_kvm_joined.py"
 TEST_SYSTEM: Final = "tests/replay/test_kvm_system_reset.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
+TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
+TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
+TEST_QTEST: Final = "tests/replay/test_qtest.py"
+TEST_MEASURE: Final = "tests/replay/test_measure.py"
+TEST_GENERATOR: Final = "tests/replay/test_generator.py"
 
 TOPICS: Final = (
     "INT", "CLEAR", "INV", "INVALL", "MOVI", "MOVALL", "DISCARD", "MAPD", "MAPC", "MAPTI",
@@ -705,6 +710,8 @@ VERDICTS: Final = (
           TEST_PROBE, "a probe that perturbs is not said"),
     Fault("verify.probe.all", _EVIDENCE, "self._verdict.perturbed |= perturbing", "self._verdict.perturbed = True",
           TEST_PROBE, "every reset that was observed was perturbed"),
+    Fault("verify.probe.listing", _EVIDENCE, "            self._seen(perturbing=perturbing)  # a listing", "            pass",
+          TEST_KVM, "a listing of a stopped VM perturbs nothing"),
     Fault("verify.probe.quiet", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing = begins",
           TEST_PROBE, "a probe that stops nothing perturbs"),
     Fault("verify.probe.without_end", _VERIFY, "self._perturbing = begins and len(event) > 3 and event[3] != 0", "self._perturbing |= len(event) > 3 and event[3] != 0",
@@ -847,7 +854,7 @@ VERDICTS: Final = (
           TEST_KVM, "a probe of registers is taken for an empty listing"),
     Fault("verify.lists.empty_listing", _EVIDENCE, '        if component is not None and len(component.observed) < MAX_OBSERVATIONS:', '        if False:',
           TEST_KVM, "an empty listing is no evidence"),
-    Fault("verify.lists.blame_later", _VERIFY, 'self._planted.get((name, key)))', 'self._key_writers.get((name, key)))',
+    Fault("verify.lists.blame_later", _VERIFY, '        planted = self._planted.get((name, key))', '        planted = self._key_writers.get((name, key))',
           TEST_KVM, "what was mapped after the reset is blamed"),
     Fault("verify.component.unspoken", _VERDICT, '        if self.unspoken():', '        if False:',
           TEST_KVM, "bits of which no clause speaks are verified"),
@@ -891,21 +898,21 @@ _ATTRIBUTES: Final = "tracer/sources/ftrace_attributes.py"
 # fmt: off
 HOSTS: Final = (
     Fault("joined.registers.lists_known", _JOINED, "    state.blind = BLIND", "    state.blind = 0",
-          TEST_JOINED, "what was mapped before the recording is taken for nothing"),
+          TEST_KVM_JOINED, "what was mapped before the recording is taken for nothing"),
     Fault("joined.registers.reset_leaves_valid", _RESET, "state.unknown.know(name, VALID)", "pass",
-          TEST_JOINED, "after a reset Valid is taken as not known"),
+          TEST_KVM_JOINED, "after a reset Valid is taken as not known"),
     Fault("joined.registers.write_while_unknown", _REGISTERS, "            state.unknown.doubt(name)", "            state.unknown.know(name)",
-          TEST_JOINED, "a write that may have been ignored is believed"),
+          TEST_KVM_JOINED, "a write that may have been ignored is believed"),
     Fault("joined.registers.half", _REGISTERS, "    return U64 if size == 8 else U32 << (32 if offset & 4 else 0)", "    return U64",
-          TEST_JOINED, "a half of a register makes it known whole"),
+          TEST_KVM_JOINED, "a half of a register makes it known whole"),
     Fault("joined.listing.target", _LISTING, "    return row[1] == got[1] or irq.doubtful or irq.target == UNKNOWN_TARGET", "    return True",
-          TEST_JOINED, "the target in a listing is not compared"),
+          TEST_KVM_JOINED, "the target in a listing is not compared"),
     Fault("joined.listing.held", _LISTING, "        return row is None or not _is_held(state, row[0])", "        return True",
-          TEST_JOINED, "a mapped LPI may be missing"),
+          TEST_KVM_JOINED, "a mapped LPI may be missing"),
     Fault("joined.listing.stray", _LISTING, "        return may_stray(state, got[0])", "        return True",
-          TEST_JOINED, "any LPI may be listed"),
+          TEST_KVM_JOINED, "any LPI may be listed"),
     Fault("joined.pending.maybe", "replay/targets/kvm_model.py", "(irq is None or irq.shown != state.steps)", "irq is None",
-          TEST_JOINED, "pending is known while vCPUs run"),
+          TEST_KVM_JOINED, "pending is known while vCPUs run"),
     Fault("host.reset.any_value", "replay/verify.py", "as_reset = not (value ^ fresh) & mask & clause.mask", "as_reset = True",
           TEST_SYSTEM, "a VMM that restores a VM is taken to reset it"),
     Fault("host.reset.ran", _PAUSE, "        self.reset, self.before = False, {}", "        pass",
@@ -918,7 +925,7 @@ HOSTS: Final = (
           TEST_SYSTEM, "one CPU's PROPBASER is not everybody's"),
     Fault("host.stack.window_moves", _READER, "        if self._window not in (None, offset):", "        if False:",
           TEST_VMS, "a command is taken from anywhere in the stack"),
-    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - 4:", "        if rest or at > len(stack):",
+    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - 4:", "        if not 0 <= at <= len(stack) - 4:",
           TEST_VMS, "a command is taken from outside of the stack"),
     Fault("host.stack.zeros", _READER, "        if not any(stack):  # the caller's frame pointer is in it", "        if False:",
           TEST_VMS, "arrays that a tool prints as zeros are taken for commands"),
@@ -926,11 +933,11 @@ HOSTS: Final = (
           TEST_VMS, "a value that stands elsewhere is believed"),
     Fault("host.value.errno", _ATTRIBUTES, "top.event[at] = 0 if errno else value & (1 << 8 * size) - 1", "top.event[at] = value & (1 << 8 * size) - 1",
           TEST_VMS, "what a failed read left in memory is its value"),
-    Fault("host.vms.worker", _VMS, "        tgid = None if record.kernel else", "        tgid = None if False else",
+    Fault("host.vms.worker", _VMS, '            if record.name in _BINDING or (record.name == b"msi" and not record.kernel):', "            if True:",
           TEST_VMS, "a worker of the kernel is a VM of its own"),
     Fault("host.vms.interrupt", _VMS, "            vm = self._by_kvm.get(kvm)", "            vm = self._by_tgid.get(tgid or 0) or self._by_kvm.get(kvm)",
           TEST_VMS, "an interrupt's MSI is given to whom it interrupted"),
-    Fault("host.vms.unbounded", _VMS, "        if len(self.known) >= MAX_VMS:", "        if False:",
+    Fault("host.vms.unbounded", _VMS, "        if len(self.known) >= MAX_VMS and not asked_for:", "        if False:",
           TEST_VMS, "a stream can make any number of VMs"),
     Fault("host.listing.overlap", _VMS, "        overlap = vm.log.busy or sample.inputs != vm.log.inputs", "        overlap = False",
           TEST_VMS, "a listing is taken to be of one moment"),
@@ -938,6 +945,74 @@ HOSTS: Final = (
           TEST_VMS, "a listing with a hole lists all"),
     Fault("host.returns.ignored", _READER, "                span.end_ns = self._now_ns", "                span.end_ns = span.start_ns",
           TEST_VMS, "an access ends when it begins"),
+)
+
+_RING: Final = "tracer/log/ring.py"
+_FLIGHT: Final = "replay/commands/flight.py"
+_STREAM: Final = "tracer/log/stream.py"
+_ENGINE: Final = "replay/engine.py"
+TEST_RING: Final = "tests/log/test_ring.py"
+TEST_FLIGHT: Final = "tests/replay/test_flight.py"
+
+RINGS: Final = (
+    Fault("ring.segment.time", _RING, '        if self._next_seq != self._segments[-1].first_seq:', '        if True:',
+          TEST_RING, "a dump's first event keeps a time from an event that is gone"),
+    Fault("ring.segment.cut", _RING, '            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in _READS:', '            if True:',
+          TEST_FLIGHT, "an input is cut from its outputs"),
+    Fault("ring.segment.order", _RING, '        checkpoint = self._along.checkpoint(self._next_seq) if self._along else None', '        checkpoint = None',
+          TEST_RING, "segments have no state"),
+    Fault("ring.segment.keep", _RING, '        while sum(each.size_bytes for each in self._segments[1:]) >= self._size_bytes:', '        while sum(each.size_bytes for each in self._segments) >= self._size_bytes:',
+          TEST_RING, "less is kept than was asked for"),
+    Fault("ring.dump.overwrites", _RING, '                out = path.open("xb", buffering=0)', '                out = path.open("wb", buffering=0)',
+          TEST_RING, "a dump overwrites what is there"),
+    Fault("ring.dump.gap", _RING, '        elif reader.header.first_seq != writer.next_seq:', '        elif False:',
+          TEST_RING, "a missing segment is not told"),
+    Fault("ring.dump.open_end", _RING, '        writer.close(goes_on=reason != END)', '        writer.close()',
+          TEST_FLIGHT, "a dump seems to be the end"),
+    Fault("ring.state.digest", _STREAM, '        if whole.digest == self.header.base_digest:', '        if True:',
+          "tests/log/test_checkpoint.py", "another state is taken"),
+    Fault("ring.state.standing", _ENGINE, '        self._overlap, self._seen_kinds = value.overlap, value.seen_kinds', '        self._seen_kinds = value.seen_kinds',
+          TEST_FLIGHT, "what overlaps is judged after a cut"),
+    Fault("ring.state.settled", _ENGINE, '            if effect[0] in seen and not self._open_end:', '            if effect[0] in seen:',
+          TEST_FLIGHT, "what was not written any more is a divergence"),
+    Fault("ring.trigger.probe", "replay/settling.py", '        return verdict.word == STALE and not (last and self.probing)', '        return verdict.word == STALE',
+          TEST_FLIGHT, "a stale reset is written out in the middle of its probe"),
+    Fault("ring.trigger.once", _FLIGHT, '            if self._told.get(due, -1) < verdict.seq:', '            if True:',
+          TEST_FLIGHT, "one reset is written out again and again"),
+    Fault("tape.drop.count", "tracer/tape.py", '        self._lost_here += 1', '        self._lost_here = 1',
+          "tests/log/test_pressure.py", "what was left out is not counted"),
+    Fault("tape.drop.cause", "tracer/tape.py", '        self.cause_seq = self.seq - 1 if fits and self.seq > before else -1', '        self.cause_seq = before if fits else -1',
+          "tests/log/test_pressure.py", "an output behind a loss names another cause"),
+)
+
+_WIRE: Final = "replay/targets/kvm_wire.py"
+_QTEST: Final = "replay/targets/qtest.py"
+
+TARGETS: Final = (
+    Fault("target.wire.crc", _WIRE, "        if zlib.crc32(data) != self._word(_ANSWER_CRC):", "        if False:",
+          TEST_WIRE, "a damaged answer is believed"),
+    Fault("target.wire.count", _WIRE, "    if len(replies) != count or at != len(data):", "    if False:",
+          TEST_WIRE, "an answer too few or too many is not noticed"),
+    Fault("target.wire.torn", _WIRE, '_WORD: Final = struct.Struct("@Q")', '_WORD: Final = struct.Struct("<Q")',
+          TEST_WIRE, "the host sees half a number and carries a batch out twice"),
+    Fault("target.wire.done", _WIRE, "                return done + at", "                return done",
+          TEST_WIRE, "a death is put down to an access that was made"),
+    Fault("target.host.lost", "replay/targets/kvm_boot.py", "        return self._runs() and not self.wire.lost", "        return self._runs()",
+          TEST_KVM_TARGET + "::test_a_host_that_hangs_is_not_used_again", "a host that hangs is used again"),
+    Fault("target.host.complaints", "replay/commands/run.py", "complaints = made.findings()", "complaints: list[str] = []",
+          TEST_KVM_TARGET + "::test_what_a_kernel_that_lives_on_complains_of_is_a_finding", "what a living kernel complains of is not told"),
+    Fault("target.host.lacks", "replay/targets/kvm.py", "            if lacking and (each.sub, each.x) in self.lacks:", "            if False:",
+          TEST_KVM_TARGET + "::test_a_host_that_cannot_judge_says_why", "an attribute that is not there is taken for one that fails"),
+    Fault("target.qtest.ok", _QTEST, '            if not line.startswith(b"OK") or done + len(found) >= len(lines):', "            if done + len(found) >= len(lines):",
+          TEST_QTEST + "::test_what_is_no_answer_is_refused", "any line is an answer"),
+    Fault("target.flags.deaths", "replay/measure.py", "            yield str(done[-1][1])", "            yield 'it lives'",
+          TEST_MEASURE + "::test_a_host_that_dies_of_a_life_is_told_by_its_death", "a death is no answer"),
+    Fault("target.flags.hang", "replay/measure.py", '    if name != "debugfs_hides_intids_above_16_bits":', "    if True:",
+          TEST_MEASURE + "::test_a_life_that_never_ends_is_left_out_where_it_would_not", "a listing that never ends is asked for"),
+    Fault("target.lives.dice", "replay/generator/dice.py", "        return self.number() * limit >> 64", "        return hash(str(self.number())) % limit",
+          TEST_GENERATOR + "::test_the_same_seed_gives_the_same_bytes", "a seed gives other lives on another run"),
+    Fault("target.lives.frail", "replay/generator/life.py", "        if not self.frail:", "        if True:",
+          TEST_GENERATOR + "::test_a_life_ends_before_what_kills_its_host", "a life kills its host"),
 )
 # fmt: on
 
@@ -977,4 +1052,4 @@ EQUIVALENCE: Final = (
 )
 # fmt: on
 
-FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RECORD + HOSTS + EQUIVALENCE
+FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS + TARGETS + EQUIVALENCE

@@ -18,6 +18,8 @@ from tracer.events import PROBE, SYSTEM
 
 pytestmark = needs_qemu
 
+SPIN = 1_000_000  # a guest that logs without a pause is faster than a file can be followed
+
 
 @pytest.fixture
 def join(tmp_path):
@@ -40,9 +42,16 @@ def join(tmp_path):
 def running(start, tmp_path):
     """Return a function that starts a VM which nobody records, with a second monitor."""
 
-    def make(*options, **more):
+    def make(*options, code=None, **more):
         other = tmp_path / "other"
-        vm = start("-qmp", f"unix:{other},server=on,wait=off", *options, record=None, **more)
+        vm = start(
+            "-qmp",
+            f"unix:{other},server=on,wait=off",
+            *options,
+            code=code or image(spin=SPIN),
+            record=None,
+            **more,
+        )
         vm.connect()
         vm.other = other
         vm.log = tmp_path / "log"
@@ -120,7 +129,7 @@ def test_a_reset_of_a_joined_vm_is_looked_at_when_asked_for(running, join):
 
 
 def test_every_reset_of_a_joined_vm_can_be_looked_at(running, join):
-    vm = running(code=image(FOR_EVER))
+    vm = running(code=image(FOR_EVER, spin=SPIN))
     recorder = join(vm, "--probe-resets")
     before = vm.lives()
     until(lambda: vm.lives() > before + 5)
@@ -143,7 +152,7 @@ def test_events_that_were_on_stay_on(running, join):
 
 @pytest.mark.parametrize("probe", [[], ["--probe-resets"]])
 def test_a_killed_recorder_leaves_a_vm_as_it_was(running, join, probe):
-    vm = running(code=image(FOR_EVER))
+    vm = running(code=image(FOR_EVER, spin=SPIN))
     recorder = join(vm, *probe)
     recorder.kill()
     recorder.wait()

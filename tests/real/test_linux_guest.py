@@ -18,7 +18,7 @@ from tracer.sources.qemu_probe import GICR_REGISTERS, ITS_REGISTERS
 pytestmark = needs_qemu
 
 CPUS = 2
-BOOT_SECONDS = 60
+BOOT_SECONDS = 120
 # A later -m and -smp is the one that counts.
 SMALL = ("-accel", "tcg,thread=multi", "-m", "512", "-smp", str(CPUS))
 

@@ -25,7 +25,7 @@ _RECORD = (
     "from replay import cli; from tracer.sources import qemu_feed; import sys;"
     "qemu_feed.MAX_BYTES = 1 << 20; sys.exit(cli.main(sys.argv[1:]))"
 )
-SECONDS = 6
+SECONDS = 3
 MAX_RECORDER_KB = 120_000
 # Of `bare_metal`: four reads, seven writes, five commands of two lines, seven table accesses.
 LINES_OF_A_LIFE = 4 + 7 + 5 * 2 + 7

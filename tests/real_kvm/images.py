@@ -1,8 +1,8 @@
 """What a KVM host under TCG and its guests boot from: Debian's kernels and programs for arm64.
 
-One mmdebstrap per Debian release fetches and unpacks; a program and the libraries that it needs are
-copied into an initramfs, so that no disk, no root file system and no arm64 machine is needed. All of
-it is kept below .cache/kvm and made once.
+`replay.kernels` fetches them; a program and the libraries that it needs are copied into an initramfs,
+so that no disk, no root file system and no arm64 machine is needed. Archives are kept below
+.cache/kvm and made once.
 """
 
 from __future__ import annotations
@@ -17,18 +17,23 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from replay.kernels import fetch_with_dependencies
+
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "kvm"
 HERE = Path(__file__).parent
-TOOLS = ("mmdebstrap", "cpio", "readelf", "qemu-system-aarch64")
+TOOLS = ("apt-get", "dpkg-deb", "cpio", "readelf", "qemu-system-aarch64")
 
-MIRROR = "http://deb.debian.org/debian"
+# release -> its suites, and the packages that are wanted of it
 RELEASES = {
     "bookworm": (
-        "linux-image-arm64,qemu-system-arm,busybox-static,dash,kexec-tools,socat",
-        (f"deb {MIRROR} bookworm main", f"deb {MIRROR}-security bookworm-security main"),
+        ("bookworm", "bookworm-security"),
+        (
+            *("linux-image-arm64", "qemu-system-arm", "busybox-static", "dash", "kexec-tools"),
+            "socat",
+        ),
     ),
-    "trixie": ("linux-image-arm64", (f"deb {MIRROR} trixie main",)),
+    "trixie": (("trixie",), ("linux-image-arm64",)),
 }
 # In the order in which they can be loaded; what a kernel has built in is left out.
 GUEST_MODULES = (
@@ -48,21 +53,7 @@ def missing_tools() -> list[str]:
 @cache
 def unpacked(release: str) -> Path:
     """Return the folder with the packages of one Debian release."""
-    made = CACHE / release
-    if not made.exists():
-        packages, sources = RELEASES[release]
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=CACHE) as folder:
-            fresh = Path(folder) / release
-            subprocess.run(
-                [
-                    *("mmdebstrap", "--quiet", "--variant=extract", "--architectures=arm64"),
-                    *(f"--include={packages}", release, fresh, *sources),
-                ],
-                check=True,
-            )
-            fresh.rename(made)
-    return made
+    return fetch_with_dependencies(*RELEASES[release])
 
 
 def kernel(release: str) -> Path:
@@ -127,6 +118,7 @@ def _initramfs(name: str, init: Path, mods: Iterable[Path], files: dict[str, Pat
     sources = [init, Path(__file__), *files.values()]
     if made.exists() and made.stat().st_mtime > max(each.stat().st_mtime for each in sources):
         return made
+    CACHE.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=CACHE) as folder:
         top = Path(folder) / "root"
         for each in ("bin", "dev", "proc", "sys", "tmp", "modules"):

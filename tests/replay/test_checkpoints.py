@@ -394,9 +394,16 @@ def test_a_checkpoint_of_something_else_wrong(first_seq, cpus, message):
         checkpoints.resume(raw, "t", first_seq, small(cpus=cpus))
 
 
-def test_a_newer_checkpoint_is_called_newer():
-    plain = plain_of(checkpoints.snapshot(small(), 0, Standing())) | {"format": 2, "more": 1}
-    with pytest.raises(NewerTrace, match="use a newer itstrace"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2, "more": 1}, "checkpoint format 2: use a newer itstrace"),
+        ({"version": 9}, "a state of qemu in version 9, this itstrace has 1: use the one"),
+    ],
+)
+def test_a_checkpoint_of_another_itstrace_is_called_so(changes, message):
+    plain = plain_of(checkpoints.snapshot(small(), 0, Standing())) | changes
+    with pytest.raises(NewerTrace, match=message):
         checkpoints.resume(msgpack.packb(plain), "t", 0, small())
 
 

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from replay import cli
-from replay.commands.flight import Flight, ring_size
+from replay.commands.flight import Flight
+from replay.commands.ring_options import ring_size
 from replay.engine import Engine
 from replay.judge import model_of, with_flags
 from replay.profiles import find
@@ -323,3 +324,125 @@ def test_a_size_has_a_unit():
     assert [ring_size(text) for text in ("4096", "8k", "64M", "2G")] == [
         4096, 8192, 64 << 20, 2 << 30,
     ]  # fmt: skip
+
+
+# -- an end in the middle of an input
+
+LAST = [
+    make("reg.write", 1, offset=0x80, value=0x8000_0000_4260_0000),
+    make("reg.write", 1, offset=0x100, value=0x8000_0000_4300_0000),
+    make("reg.write", 1, offset=0x108, value=0x8000_0000_4310_0000),
+    make("reg.write", 1, offset=0, value=1, size=4),
+    make("mem.write", 1, gpa=0x4260_0000, data=bytes([5, *[0] * 31]) * 2),
+    make("reg.write", 1, offset=0x88, value=0x20),
+    make("command", 1, cause=1, queue_offset=0, dw0=5, dw1=0, dw2=0, dw3=0),
+    make("reg.write", 1, offset=0x88, value=0x40),
+]
+
+
+@pytest.mark.parametrize(
+    ("end", "divergent"),
+    [({"end": True}, 1), ({"end": False}, 0), ({"end": True, "goes_on": True}, 0)],
+)
+def test_outputs_that_were_not_written_any_more_are_missing_only_in_a_trace_that_has_its_end(
+    end, divergent, tmp_path
+):
+    """The recorder was killed, or the ring written out, between an input and its outputs."""
+    path = tmp_path / "t.itstrace"
+    with path.open("wb") as out:
+        writer = Writer(out, HEADER, bound_ms=0)
+        for event in LAST:
+            writer.add(event)
+        if end.pop("end"):
+            writer.close(**end)
+        else:
+            writer.abandon()
+    _, counts = replayed(path)
+    assert (counts["matched"], counts["divergent"]) == (1, divergent)
+
+
+def test_a_dump_ends_openly_unless_it_is_the_last_one(tmp_path):
+    names = through_ring(
+        tmp_path, HEADER, [POWER, WRITE, RESET, PROBE, PROBED, MSI], size_bytes=1 << 20,
+        bound_events=1, reasons=("reset", "end"),
+    )  # fmt: skip
+    ends = []
+    for name in names:
+        with open_trace(name) as reader:
+            for _ in reader:
+                pass
+            ends.append((reader.status, reader.open_end))
+    assert ends == [("clean", True), ("clean", False)]
+
+
+def test_a_dump_as_text_has_its_state_and_the_same_answers(tmp_path, capsys):
+    header, events = whole(TWO_BOOTS)
+    [name] = through_ring(tmp_path, header, events, size_bytes=600, bound_events=10)
+    code, text, _ = run(capsys, "show", "--text", name)
+    assert code == 0
+    path = tmp_path / "t.its.txt"
+    path.write_text(text)
+    assert run(capsys, "show", "--text", path)[1] == text
+    assert replayed(path)[1] == replayed(name)[1]
+    assert replayed(path)[0].model.state() == replayed(name)[0].model.state()
+    for harm in ('[1, "!"]', "[]", '"x"', "7", '[99999999, "eJw="]', '[10, "eJw="]'):
+        lines = [
+            f"# checkpoint: {harm}" if line.startswith("# checkpoint") else line
+            for line in text.splitlines()
+        ]
+        path.write_text("\n".join(lines))
+        code, _, told = run(capsys, "check", path)
+        assert code == 3, harm
+        assert "checkpoint" in told
+
+
+def test_a_dump_knows_no_state_before_its_first_event(tmp_path, capsys):
+    header, events = whole(TWO_BOOTS)
+    [name] = through_ring(tmp_path, header, events, size_bytes=600, bound_events=10)
+    with open_trace(name) as reader:
+        first = reader.header.first_seq
+    path = written(tmp_path, header, events)
+    for at in (first - 1, first, first + 20):
+        code, answer, _ = run(capsys, "state", "--json", "--at", at, name)
+        same = run(capsys, "state", "--json", "--at", at, path)[1]
+        assert code == 0
+        assert {**json.loads(answer), "notes": []} == {**json.loads(same), "notes": []}
+    code, _, told = run(capsys, "state", "--at", first - 2, name)
+    assert code == 2
+    assert f"the first event is {first}, not {first - 2}" in told
+    assert f"with event {first}, with its state then" in run(capsys, "info", name)[1]
+
+
+# -- where the replay stands beside its model
+
+MARK = make("marker", 1, text="nothing")
+
+
+@pytest.mark.parametrize(
+    ("profile", "life", "answer"),
+    [
+        (
+            "qemu-7.2.22",
+            [POWER, make("context", 1, overlap=1), *[MARK] * 60, STALE_READ],
+            {"ambiguous": 1},
+        ),
+        (
+            "qemu-7.2.22",
+            [*LAST[:-1], *[MARK] * 60, make("mem.write", 1, gpa=0x4260_0040, data=bytes(32)),
+             make("reg.write", 1, offset=0x88, value=0x60)],
+            {"divergent": 2},
+        ),
+        (
+            "linux-6.1.192",
+            [POWER, PROBE, *[MARK] * 60, make("probe", 1, edge=END, lists=1)],
+            {"matched": 1},
+        ),
+    ],
+    ids=["a context that overlaps", "a kind that was seen", "a listing that began"],
+)  # fmt: skip
+def test_a_ring_that_begins_later_is_judged_as_if_it_had_seen(tmp_path, profile, life, answer):
+    header = Header(profile=profile, cpus=1)
+    [name] = through_ring(tmp_path, header, life, size_bytes=200, bound_events=1)
+    engine, counts = replayed(name)
+    assert engine.reader.header.first_seq > len(LAST)
+    assert {key: count for key, count in counts.items() if count} == answer

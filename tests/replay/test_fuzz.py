@@ -10,6 +10,7 @@ import tracemalloc
 import pytest
 
 from replay.engine import Engine
+from replay.judge import model_of
 from replay.profiles import find
 from replay.targets.qemu_model import QemuModel
 from replay.verify import verify
@@ -137,6 +138,52 @@ def test_random_inputs_with_complete_ram_are_survived(seed):
         state = model.state()
         model.vm.restore(snapshot)
         assert model.state() == state
+
+
+def any_line(rng):
+    """An event of the kinds that a verdict listens to, with hostile values."""
+    value = rng.choice((0, 1, 2**63, 2**64 - 1, 0xC000000040010200, rng.getrandbits(64)))
+    offset = rng.choice((0, 0x70, 0x78, 0x80, 0x88, 0x90, 0x100, 0x108, 0x110, 0x20078))
+    origin = rng.choice(("guest", "vmm", "probe"))
+    cpu = rng.choice((0, 1, 7))
+    return rng.choice(
+        (
+            f"reg.write offset={offset:#x} value={value:#x} origin={origin}",
+            f"reg.write offset=0x0 value={value & 1:#x} size=4",
+            f"reg.read offset={offset:#x} value={value:#x} origin={origin}",
+            f"gicr.write cpu={cpu} offset={offset:#x} value={value:#x}",
+            f"gicr.read cpu={cpu} offset={offset:#x} value={value:#x} origin={origin}",
+            f"mem.read cause=0 gpa={value & 2**63 - 1:#x} data={rng.randbytes(64).hex()}",
+            f"mem.read cause=0 gpa=0x40010000 data={rng.randbytes(64).hex()}",
+            f"lpi.ack cause=0 intid={rng.choice((0, 8192, 2**32))} cpu={cpu}",
+            f"probe edge={rng.choice(('begin', 'end'))} perturbing=1 lists={rng.randrange(4)}",
+            f"reset how={rng.choice(('power_on', 'system', 'reinit'))}",
+            (
+                f"command cause=1 queue_offset={value:#x} dw0={rng.randrange(16):#x} dw1={value:#x}"
+                f" dw2={value:#x} dw3={value:#x}"
+            ),
+            f"table.read cause=1 table=cte index={value & 0xFFFF:#x} base=0x0 valid=1 e1=0x1",
+            "restore",
+            'loss reason="late"',
+        )
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_evidence_is_survived_and_judged_alike_twice(seed):
+    rng = random.Random(seed)
+    lines = ["# itstrace: 1", "# cpus: 2"]
+    lines.append(f'# guest_ram: "{rng.choice(("complete", "observed"))}"')
+    lines.append(f'# starts: "{rng.choice(("power_on", "running"))}"')
+    text = "\n".join([*lines, *(f". +0 {any_line(rng)}" for _ in range(250))]) + "\n"
+    name = rng.choice((*PROFILES, "linux-6.1.192", "linux-7.2.13", "xen-4.20"))
+
+    def words():
+        reader = TextReader(io.StringIO(text))
+        verifier, engine = verify(reader, model_of(reader.header, find(name)[0]))
+        return engine.tally, [(each.how, each.word, each.statuses()) for each in verifier.resets]
+
+    assert words() == words()
 
 
 def test_the_largest_identifiers_allocate_nothing_large():

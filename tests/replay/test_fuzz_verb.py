@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from replay import cli
+from replay.commands import fuzz as fuzz_module
 from replay.commands.fuzz import signature
 from replay.lockstep import Difference
+from replay.targets.errors import TargetError
 from tests.support.kernels import kernel
 from tracer.events import make
 
@@ -67,6 +69,30 @@ def test_a_kernel_and_its_model_agree(capsys, tmp_path):
     targets = ["--target", "model:linux-6.1.192", "--target", f"kvm:{kernel('living')}"]
     code, answer = fuzz(capsys, tmp_path, *targets, "--seeds", "10")
     assert (code, answer["differences"], answer["not_judged"]) == (0, {}, 0)
+
+
+def test_a_host_that_is_lost_is_kept_like_a_difference(capsys, tmp_path, monkeypatch):
+    real, lives = fuzz_module.lockstep, []
+
+    def failing(*words):
+        lives.append(words)
+        if len(lives) in (2, 4):
+            raise TargetError(f"kvm:K: it does not answer within {60 + len(lives)} s")
+        return real(*words)
+
+    monkeypatch.setattr(fuzz_module, "lockstep", failing)
+    targets = ["--target", "model:linux-6.1.192", "--target", "model:linux-6.1.192"]
+    code, answer = fuzz(capsys, tmp_path, *targets, "--seeds", "5")
+    assert (code, answer["lives"]) == (1, 5)
+    ((name, seen),) = answer["differences"].items()
+    assert (name, seen["seeds"]) == ("lost:kvm:K: it does not answer within N s", [1, 3])
+    assert Path(seen["trace"]).exists()
+
+
+def test_a_target_that_cannot_live_the_first_life_ends_it(capsys, tmp_path):
+    words = ["--target", "model:linux-6.1.192", "--target", "kvm:/nowhere/Image"]
+    assert cli.main(["fuzz", *words, "-o", str(tmp_path)]) == 4
+    assert "there is no such kernel image" in capsys.readouterr().err
 
 
 def test_one_target_is_no_comparison(capsys):

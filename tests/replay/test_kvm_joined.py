@@ -71,6 +71,12 @@ def mapti(device: int, event: int, intid: int, icid: int) -> tuple[int, ...]:
     return device << 32 | 0xA, intid << 32 | event, icid, 0
 
 
+PROPBASER = "gicr.write cpu=0 offset=0x70 value=0x4040000f\n"
+ON = "gicr.write cpu=1 offset=0x0 value=0x1 size=4\n"
+MAPPED = PROPBASER + ON + TABLES + "reg.write offset=0x88 value=0x60\n" + command(0, *mapd(8)) + command(
+    0x20, *mapc(0, 1), cause=2) + command(0x40, *mapti(8, 1, 8193, 0), cause=3)  # fmt: skip
+
+
 # --- registers
 
 
@@ -203,6 +209,15 @@ def test_what_a_mapping_from_before_answers_is_assumed_whatever_it_is(result: in
     assert replayed(text, HEADER)[0].tally.divergent == (0 if result == -16 else 1)
 
 
+def test_an_irqfd_that_asks_the_cache_alone_is_judged_where_the_cache_is_known() -> None:
+    miss = "xlat.miss cause=0 device_id=0x8 event_id=0x1\n"
+    assert replayed(miss)[0].tally.matched == 1
+    sent = MSI + "xlat.miss cause=1 device_id=0x8 event_id=0x1\nmsi.result cause=2 result=1\n"
+    assert replayed(MAPPED + sent + miss, HEADER)[0].tally.divergent == 1
+    lost = 'loss reason="full"\n'
+    assert replayed(MAPPED + sent + lost + miss, HEADER)[0].tally.learned == 1
+
+
 def test_after_a_reset_everything_of_the_its_is_known_again() -> None:
     text = MSI + "msi.result cause=1 result=1\n" + RESET
     engine, model = replayed(text + "reg.read offset=0x0 value=0x80000000 size=4\n")
@@ -230,6 +245,17 @@ def test_a_guest_that_gives_its_tables_up_makes_the_lists_known_too() -> None:
     assert not model.vm.state.blind
 
 
+def test_after_a_loss_a_register_may_hold_what_nothing_showed() -> None:
+    lost = MAPPED + 'loss reason="full" count=3\n'
+    for value in (0x60, 0x80):
+        engine, _ = replayed(f"{lost}reg.read offset=0x90 value={value:#x}\n", HEADER)
+        assert (engine.tally.learned, engine.tally.divergent) == (1, 0)
+    gap = MAPPED + 'source.gap reason="MSIs are not shown"\n'
+    assert replayed(gap + "reg.read offset=0x90 value=0x80\n", HEADER)[0].tally.divergent == 1
+    again = lost + RESET + "reg.read offset=0x90 value=0x80\n"
+    assert replayed(again, HEADER)[0].tally.divergent == 1
+
+
 # --- listings
 
 
@@ -244,12 +270,6 @@ def row(
     intid: int, target: int = 0, flags: int = 0x9, queued: int = -1, priority: int = 160
 ) -> str:
     return f"lpi.live cause=0 intid={intid} target={target} flags={flags:#x} priority={priority} queued={queued}"
-
-
-PROPBASER = "gicr.write cpu=0 offset=0x70 value=0x4040000f\n"
-ON = "gicr.write cpu=1 offset=0x0 value=0x1 size=4\n"
-MAPPED = PROPBASER + ON + TABLES + "reg.write offset=0x88 value=0x60\n" + command(0, *mapd(8)) + command(
-    0x20, *mapc(0, 1), cause=2) + command(0x40, *mapti(8, 1, 8193, 0), cause=3)  # fmt: skip
 
 
 def tally(text: str, header: str = HEADER) -> tuple[int, int, int]:

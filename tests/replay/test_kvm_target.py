@@ -251,6 +251,16 @@ def test_the_initramfs_is_an_archive_with_one_program(tmp_path):
     assert (tmp_path / "init").read_bytes() == b"\x7fELF and more"
 
 
+def test_the_program_is_built_without_a_warning_for_arm64(monkeypatch, tmp_path):
+    if shutil.which("aarch64-linux-gnu-gcc") is None:
+        pytest.skip("aarch64-linux-gnu-gcc is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kvm_boot, "_FLAGS", (*kvm_boot._FLAGS, "-Wextra", "-Werror"))
+    header = kvm_boot.build().read_bytes()[:20]
+    assert header[:4] == b"\x7fELF"
+    assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64
+
+
 def test_without_a_compiler_it_is_said_how_to_get_one(monkeypatch):
     monkeypatch.setattr(kvm_boot.shutil, "which", lambda _: None)
     with pytest.raises(

@@ -382,3 +382,12 @@ def test_an_event_that_ctrl_reset_frees_and_that_is_delivered_all_the_same_is_st
     blocked = text.removesuffix(result(1)) + result(0)
     (verdict,) = judge(TextReader(io.StringIO(blocked), "life"), V6_1).verifier.resets
     assert "stale" not in verdict.statuses().values()
+
+
+@pytest.mark.parametrize("perturbing", [0, 1])
+@pytest.mark.parametrize("rows", [(), ((8192, 0, 0b1001011, 0),)], ids=["empty", "a survivor"])
+def test_a_listing_that_stopped_the_vm_perturbs_the_reset_that_it_shows(perturbing, rows):
+    look = listing(*rows).replace("edge=begin", f"edge=begin perturbing={perturbing}")
+    text = life(Queue().run(*MAP), *((MSI, result(1)) if rows else ()), RESET, look, RESET)
+    found = judge(TextReader(io.StringIO(text), "life"), V6_1)
+    assert [each.perturbed for each in found.verifier.resets] == [bool(perturbing), False]

@@ -88,6 +88,14 @@ def test_a_life_that_never_ends_is_left_out_where_it_would_not():
     assert "debugfs_hides_intids_above_16_bits" not in found
 
 
+def test_a_listing_that_is_none_tells_nothing(monkeypatch):
+    profile = find("linux-6.1.192")[0]
+    monkeypatch.setattr("replay.targets.kvm_model.KvmModel.live_rows", lambda _: None)
+    found = measured(ModelHosts(profile), parse("kvm"))
+    assert "movall_moves_source_only" not in found
+    assert told(found, profile)["movall_moves_source_only"] is None
+
+
 def test_a_target_that_is_not_there_is_said(monkeypatch):
     def nowhere(*_):
         raise TargetError("kvm:K: there is none")

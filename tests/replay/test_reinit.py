@@ -16,7 +16,7 @@ from replay.profiles import find
 from replay.targets.qemu_model import QemuModel
 from replay.verify import verify
 from tests.replay.test_kvm_verify import HEADER, MAP, MSI, Queue, life, result
-from tests.support.captures import KEXEC, TRACES, open_capture
+from tests.support.captures import KEXEC, KEXEC_5_10, TRACES, open_capture
 from tracer.events import NUMBER
 from tracer.log.text import TextReader
 
@@ -236,6 +236,7 @@ def test_a_hand_over_is_told_with_its_beginning(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "reset 0: reinit at event 21 (disabled at 17)" in out
     assert "devices, events, collections: this kernel frees a list when its BASER" in out
+    assert out.count("kept: a kernel takes its predecessor's LPI tables over") == 1
     assert cli.main(["verify", "--json", str(trace)]) == 0
     (only,) = json.loads(capsys.readouterr().out)["resets"]
     assert (only["kind"], only["seq"], only["disabled_at"]) == ("reinit", 21, 17)
@@ -302,8 +303,20 @@ def test_a_table_that_reads_back_as_the_old_one_shows_no_hand_over():
 # -- a real kernel that boots itself again
 
 
-def test_a_kexec_of_linux_is_one_hand_over_and_leaves_nothing_mapped():
-    reader = open_capture(KEXEC)
+def log_of(name):
+    return gzip.decompress((TRACES / name).read_bytes()).decode()
+
+
+def hand_over_of(name):
+    """(index of the write that disables, of the one that enables), and all writes, by search."""
+    writes = re.findall(r"GICv3 ITS write: offset (0x\w+) data (0x\w+) size (\d)", log_of(name))
+    disabling = max(at for at, each in enumerate(writes) if each == ("0x0", "0x80000000", "4"))
+    return disabling, writes.index(("0x0", "0x80000001", "4"), disabling), writes
+
+
+@pytest.mark.parametrize("name", [KEXEC, KEXEC_5_10])
+def test_a_kexec_of_linux_is_one_hand_over_and_leaves_nothing_mapped(name):
+    reader = open_capture(name)
     verifier, engine = verify(reader, QemuModel(reader.header, QEMU))
     assert engine.tally.divergences == []
     assert [each.how for each in verifier.resets] == ["power_on", "reinit"]
@@ -313,18 +326,41 @@ def test_a_kexec_of_linux_is_one_hand_over_and_leaves_nothing_mapped():
     assert {words[f"GICR_{name}[0]"] for name in ("CTLR", "PROPBASER", "PENDBASER")} == {"kept"}
 
 
-def test_it_stands_where_the_log_has_it():
-    """The only write that disables a used ITS, and the next one that enables it, by search."""
-    log = gzip.decompress((TRACES / KEXEC).read_bytes()).decode()
-    writes = re.findall(r"GICv3 ITS write: offset (0x\w+) data (0x\w+) ", log)
-    disabling = max(at for at, each in enumerate(writes) if each == ("0x0", "0x80000000"))
-    enabling = writes.index(("0x0", "0x80000001"), disabling)
-    reader = open_capture(KEXEC)
+@pytest.mark.parametrize("name", [KEXEC, KEXEC_5_10])
+def test_it_stands_where_the_log_has_it(name):
+    disabling, enabling, _ = hand_over_of(name)
+    reader = open_capture(name)
     verdict = verify(reader, QemuModel(reader.header, QEMU))[0].resets[1]
-    events = [event for _, block in open_capture(KEXEC) for event in block]
+    events = [event for _, block in open_capture(name) for event in block]
     seqs = [seq for seq, event in enumerate(events) if event[0] == NUMBER["reg.write"]]
     assert (verdict.since, verdict.seq) == (seqs[disabling], seqs[enabling])
     # And the redistributor still has the first kernel's table when the second one looks.
-    first = re.search(r"redistributor 0x0 write: offset 0x70 data (0x\w+)", log)
+    first = re.search(r"redistributor 0x0 write: offset 0x70 data (0x\w+)", log_of(name))
     assert first is not None
     assert components(verdict)["GICR_PROPBASER[0]"].observed[0].value == int(first[1], 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "left"), [(KEXEC, set()), (KEXEC_5_10, {"collections"})], ids=["6.1", "5.10"]
+)
+def test_what_a_real_kernel_writes_leaves_this_on_a_kernel_that_only_frees_invalid_tables(
+    name, left
+):
+    """The guest's own writes, on KVM of Linux 6.1: 5.10 re-points BASER1 with Valid 1."""
+    disabling, enabling, writes = hand_over_of(name)
+    lines = "".join(
+        f". +0 reg.write offset={offset} value={value} size={size}\n"
+        for offset, value, size in writes[disabling : enabling + 1]
+    )
+    tables = "".join(
+        f". +0 reg.write offset={offset} value={value} size={size}\n"
+        for offset, value, size in writes[:disabling]
+        if offset in ("0x100", "0x108")
+    )
+    start = life(DISABLE, tables, ENABLE).replace('"complete"', '"observed"')
+    commands = Queue().run(*MAP)
+    ram = "# ram_ranges: [[1073741824, 1073741824]]\n"
+    text = re.sub("# ram_ranges.*\n", ram, start) + commands + lines
+    verdict = reinit(judge_trace(TextReader(io.StringIO(text), "life"), V6_1))
+    words = verdict.statuses()
+    assert {each for each, word in words.items() if word == "unspecified"} == left

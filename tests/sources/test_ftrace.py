@@ -358,6 +358,44 @@ def test_a_tasks_name_may_be_anything(comm: str) -> None:
     assert shown(events) == ["+1500000000 context cpu=12 thread=4711", "+0 init"]
 
 
+TOOLS = {
+    "tracefs": "kvm-6.1.192-linux-6.1-boot.tracefs.txt.gz",
+    "trace-cmd": "kvm-6.1.192-linux-6.1-boot.trace-cmd.txt.gz",
+    "perf": "kvm-6.1.192-linux-6.1-boot.perf.txt.gz",
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_what_a_tool_really_wrote_of_a_boot_replays_without_a_divergence(tool: str) -> None:
+    text = text_of(TRACES / TOOLS[tool])
+    events, stats = imported(text.encode())
+    count = Counter(kind_name(event[0]) for event in events)
+    assert stats.gap_count == 0
+    # Each fetch of 32 bytes is a command here, counted by nothing but its text.
+    assert count["command"] == len(re.findall(r"\brd: .* len=32 ", text)) == 23
+    assert (count["save"], count["reset"], count["save_pending"], count["create"]) == (1, 1, 1, 1)
+    assert count["xlat.hit"] + count["xlat.miss"] == len(re.findall(r"\bmsic: +\(", text))
+    engine, tally, _ = replayed(text)
+    assert tally.divergences == []
+    assert tally.matched > 400
+    assert (tally.not_judged, engine.lost, engine.violated) == (0, 0, [])
+    header = header_of(text)
+    assert (header.cpus, header.its_bases, header.starts) == (2, [0x8080000], "power_on")
+    assert not {"its_bases", "gicd_base", "gicr_base", "cpus"} & set(header.guessed)
+
+
+def test_a_text_of_perf_without_its_guests_part_says_that_records_are_missing() -> None:
+    """perf script leaves out what the kernel marks as the guest's, unless it is told otherwise."""
+    text = text_of(TRACES / TOOLS["perf"])
+    rest = "".join(each for each in text.splitlines(True) if "[guest/" not in each)
+    engine, tally, _ = replayed(rest)
+    assert (tally.divergent, engine.lost) == (0, 1)
+    told = [each for each in without_times(imported(rest.encode())[0]) if "reason=" in each]
+    assert told == [
+        'loss reason="records are missing: interrupts come through an ITS that no guest set up"'
+    ]
+
+
 def test_trace_cmd_prints_callers_as_addresses_and_then_no_record_is_a_command() -> None:
     address = cmd(1, 2, 3, 4, caller="ffff800080123456")
     stats = story(

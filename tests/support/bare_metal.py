@@ -62,17 +62,15 @@ def _life(table_size: int) -> list[int]:
     return [*code, *load(ITS + _CREADR), *load(ITS + _CTLR, 4)]
 
 
-def image(lives: int | None = None, *, table_size: int = 0) -> bytes:
+def image(lives: int | None = None, *, table_size: int = 0, spin: int = 0) -> bytes:
     """Return the code: so many lives with a reset between any two, or (None) one without end.
 
-    `table_size` is the Size and Page_Size of the device table's BASER.
+    `table_size` is the Size and Page_Size of the device table's BASER; `spin` counts down in each
+    life, for a guest that leaves others something of the machine.
     """
-    code = [
-        *_life(table_size),
-        *load(COUNTER),
-        0x9100_0421,
-        0xF900_0001,
-    ]  # add x1, x1, 1; str x1, [x0]
+    count = [*load(COUNTER), 0x9100_0421, 0xF900_0001]  # add x1, x1, 1; str x1, [x0]
+    wait = [*move(1, spin), 0xF100_0421, 0x54FF_FFE1] if spin else []  # subs x1, x1, 1; b.ne
+    code = [*_life(table_size), *wait, *count]
     if lives is None:
         code.append(0x1400_0000 | -len(code) & 0x03FF_FFFF)  # b start
     else:

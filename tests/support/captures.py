@@ -16,6 +16,7 @@ TWO_BOOTS_TIMED = "qemu-7.2.22-linux-6.1-two-boots.timestamps.log"
 ITS_TRIGGER = "qemu-7.2.22-kvm-unit-tests-its-trigger.log"
 ITS_INTROSPECTION = "qemu-7.2.22-kvm-unit-tests-its-introspection.log"
 KEXEC = "qemu-7.2.22-linux-6.1-kexec.log.gz"
+KEXEC_5_10 = "qemu-7.2.22-linux-5.10-kexec.log.gz"
 PROBED = "qemu-7.2.22-bare-metal-probed.itstrace"  # recorded as a trace, not as a log
 ALL = (TWO_BOOTS, TWO_BOOTS_TIMED, ITS_TRIGGER, ITS_INTROSPECTION)
 

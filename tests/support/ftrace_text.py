@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import re
 from collections.abc import Iterable
 
@@ -83,3 +84,27 @@ def told(records: Iterable[str]) -> str:
 
 
 SHOWN_INIT = "context cpu=0 thread=7\ninit\nattr.result cause=1 errno=0\n"
+
+
+def mutate(rng: random.Random, texts: list[str]) -> None:
+    """Flip, cut, drop, double, swap or bend one of the lines."""
+    at = rng.randrange(len(texts))
+    text = texts[at]
+    how = rng.randrange(6)
+    if how == 0 and text:
+        place = rng.randrange(len(text))
+        texts[at] = text[:place] + chr(ord(text[place]) ^ 1 << rng.randrange(7)) + text[place + 1 :]
+    elif how == 1:
+        texts[at] = text[: rng.randrange(len(text) + 1)]
+    elif how == 2:
+        del texts[at]
+    elif how == 3:
+        texts.insert(at, text)
+    elif how == 4:
+        other = rng.randrange(len(texts))
+        texts[at], texts[other] = texts[other], text
+    else:
+        big = rng.choice(("0", "f" * 16, "9" * 30, "-1", "8080088", "100", "4294967295"))
+        words = text.split(" ")
+        words[rng.randrange(len(words))] = big
+        texts[at] = " ".join(words)

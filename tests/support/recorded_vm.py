@@ -62,14 +62,15 @@ class Vm:
         monitor.settimeout(20)
         self._open.append(monitor)
         until(lambda: monitor.connect_ex(str(self.qmp)) == 0)
-        self._stream = monitor.makefile("rw")
+        self._stream = monitor.makefile("r")
         self._open.append(self._stream)
+        self._monitor = monitor
         self.ask("qmp_capabilities")
         return self
 
     def ask(self, command, **arguments):
-        self._stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._stream.flush()
+        question = json.dumps({"execute": command, "arguments": arguments})
+        self._monitor.sendall(question.encode() + b"\n")
         for line in self._stream:
             if "return" in (message := json.loads(line)):
                 return message["return"]
@@ -109,7 +110,7 @@ def _loaded(tmp_path, code):
     return ("-serial", "none", "-device", f"loader,file={guest},addr={START:#x},cpu-num=0")
 
 
-def until(true, seconds=20):
+def until(true, seconds=60):
     end = monotonic() + seconds
     while not true():
         assert monotonic() < end, "it did not happen"

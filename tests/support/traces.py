@@ -21,7 +21,8 @@ import msgpack
 from tracer.events import POWER_ON, SYSTEM, Event, make
 from tracer.log import format as fmt
 from tracer.log.header import Header
-from tracer.log.stream import Problem, Reader, Writer
+from tracer.log.source import Problem
+from tracer.log.stream import Reader, Writer
 from tracer.log.text import TextReader, write_text
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"

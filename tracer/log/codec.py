@@ -113,35 +113,23 @@ def pack_map(value: dict[str, Any]) -> bytes:
     return payload
 
 
-def checkpoint_parts(checkpoint: bytes) -> list[bytes]:
-    """Return the payloads of the frames that hold a checkpoint together."""
-    size = fmt.CHECKPOINT_PART_BYTES
-    pieces = [checkpoint[at : at + size] for at in range(0, len(checkpoint), size)]
-    return [
-        msgpack.packb([number, len(pieces), piece], use_bin_type=True)
-        for number, piece in enumerate(pieces)
-    ]
-
-
-def unpack_checkpoint_part(raw: bytes) -> tuple[int, int, bytes]:
-    """Return (number, how many there are, bytes) of one frame of a checkpoint."""
-    most = -(-fmt.MAX_CHECKPOINT_BYTES // fmt.CHECKPOINT_PART_BYTES)
-    try:
-        value = msgpack.unpackb(
-            raw, max_array_len=3, max_map_len=0, max_str_len=0, max_ext_len=0,
-            max_bin_len=fmt.CHECKPOINT_PART_BYTES,
-        )  # fmt: skip
-    except _MSGPACK_ERRORS as error:
-        raise _msgpack_error(error) from error
-    match value:
-        case [int(number), int(count), bytes(data)] if 0 <= number < count <= most:
-            return number, count, data
-    raise PayloadError("a checkpoint must come in parts [number, how many there are, bytes]")
-
-
 def unpack_map(raw: bytes) -> dict[str, Any]:
     """Return the map of a header, index or end frame."""
     return _unpack_map(raw, fmt.MAX_FRAME_RAW_BYTES, fmt.MAX_HEADER_ITEMS, fmt.MAX_TEXT_BYTES)
+
+
+def unpack_list(raw: bytes, items: int, length: int) -> list[Any]:
+    """Return a list of at most `items` numbers and bytes of at most `length`."""
+    try:
+        value = msgpack.unpackb(
+            raw, max_array_len=items, max_map_len=0, max_str_len=0, max_ext_len=0,
+            max_bin_len=length,
+        )  # fmt: skip
+    except _MSGPACK_ERRORS as error:
+        raise _msgpack_error(error) from error
+    if not isinstance(value, list):
+        raise PayloadError("payload must be a list")
+    return value
 
 
 def unpack_plain(raw: bytes, most: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tracer.log.stream import Reader, Writer
 SEGMENTS: Final = 8  # a ring holds its size in so many segments, and the one being written
 FOLDER_SUFFIX: Final = ".ring"
 END: Final = "end"
+KILLED: Final = "killed"
 _TIME_BEFORE: Final = "ring_time_before_ns"  # in a segment's annotations
 _SEGMENT: Final = "{:012d}.itstrace"
 _READS: Final = frozenset(NUMBER[name] for name in ("reg.read", "gicr.read", "gicd.read"))
@@ -351,6 +352,9 @@ def segments_of(folder: Path) -> list[Path]:
 def join(paths: Sequence[Path], out: BinaryIO, name: str, reason: str) -> int:
     """Write the segments as one trace to `out`; return the sequence number behind its last event.
 
+    With the reason `KILLED` it gets no clean end, and with any but `END` one that says that the
+    recording went on.
+
     Raises:
         WriteError: it cannot be written.
         TraceError: a segment cannot be read to its end.
@@ -374,7 +378,10 @@ def join(paths: Sequence[Path], out: BinaryIO, name: str, reason: str) -> int:
             _copy(reader, writer, first=False)
     if writer is None:
         raise SourceError(f"{paths[0].parent}: no segment has a whole header")
-    writer.close()
+    if reason == KILLED:
+        writer.abandon()
+    else:
+        writer.close(goes_on=reason != END)
     return writer.next_seq
 
 

@@ -11,7 +11,7 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 from operator import itemgetter
 from typing import BinaryIO, Final
@@ -19,21 +19,21 @@ from typing import BinaryIO, Final
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace, WriteError
 from tracer.events import Event
 from tracer.log import format as fmt
+from tracer.log.checkpoint import Assembly, digest, parts
 from tracer.log.codec import (
     PayloadError,
     brief,
     check_sizes,
-    checkpoint_parts,
     compress,
     count_events,
     decompress,
     pack_events,
     pack_map,
-    unpack_checkpoint_part,
     unpack_events,
     unpack_map,
 )
 from tracer.log.header import Header
+from tracer.log.source import Problem, Source
 
 _TIME: Final = itemgetter(1)
 _PREAMBLE_AND_CHAIN: Final = fmt.PREAMBLE.pack(fmt.MAGIC, fmt.VERSION)
@@ -41,11 +41,6 @@ _PREAMBLE_AND_CHAIN: Final = fmt.PREAMBLE.pack(fmt.MAGIC, fmt.VERSION)
 
 def _link(chain: bytes, frame: bytes) -> bytes:
     return blake2b(chain + frame, digest_size=fmt.CHAIN_SIZE_BYTES).digest()
-
-
-def checkpoint_digest(checkpoint: bytes) -> str:
-    """Return what a header's `base_digest` says of a checkpoint."""
-    return blake2b(checkpoint, digest_size=fmt.CHAIN_SIZE_BYTES).hexdigest()
 
 
 class Writer:
@@ -91,11 +86,11 @@ class Writer:
         self._offset = 0
         self._chain = _link(b"", _PREAMBLE_AND_CHAIN)
         if checkpoint is not None:
-            header = replace(header, base_digest=checkpoint_digest(checkpoint))
+            header = replace(header, base_digest=digest(checkpoint))
         head = self._checked_header(header)
         self._write(_PREAMBLE_AND_CHAIN)
         self._frame(fmt.HEADER, head, fmt.CODEC_NONE)
-        for part in checkpoint_parts(checkpoint or b""):
+        for part in parts(checkpoint or b""):
             self._frame(fmt.CHECKPOINT, part, codec)
         self._background = background
         self._stop = threading.Event()
@@ -276,14 +271,19 @@ class Writer:
             self._put_frame(kind, codec, stored, len(raw))
             self._next_seq += count_events(raw)
 
-    def close(self) -> None:
-        """Write the index and the end frame; the file then has a clean end."""
+    def close(self, *, goes_on: bool = False) -> None:
+        """Write the index and the end frame; the file then has a clean end.
+
+        `goes_on`: what was recorded went on behind it.
+        """
         self._end_watch()
         self.flush()
         with self._lock:
             index = [list(entry) for entry in self._index]
             self._frame(fmt.INDEX, pack_map({"frames": index}), self._codec)
             end = {"events": self._next_seq, "digest": self._chain.hex()}
+            if goes_on:
+                end["goes_on"] = True
             self._frame(fmt.END, pack_map(end), fmt.CODEC_NONE)
 
     def abandon(self) -> None:
@@ -297,53 +297,6 @@ class Writer:
         self._wake.set()
         if self._watcher:
             self._watcher.join()
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong with the file, and where."""
-
-    offset: int
-    what: str
-    kind: str  # cut or damaged
-
-
-class _Source:
-    """Bytes of a stream that may be a pipe, with a look ahead of bounded size."""
-
-    __slots__ = ("_buffer", "_ended", "_stream", "offset")
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._buffer = bytearray()
-        self._ended = False
-        self.offset = 0
-
-    def peek(self, size: int) -> bytes:
-        while len(self._buffer) < size and not self._ended:
-            more = self._stream.read(max(size - len(self._buffer), 65536))
-            if more:
-                self._buffer += more
-            else:
-                self._ended = True
-        return bytes(self._buffer[:size])
-
-    def skip(self, size: int) -> None:
-        del self._buffer[:size]
-        self.offset += size
-
-    def find(self, needle: bytes) -> bool:
-        """Skip to the next `needle`; False, with all skipped, when there is none."""
-        while True:
-            at = self._buffer.find(needle)
-            if at >= 0:
-                self.skip(at)
-                return True
-            self.skip(max(len(self._buffer) - len(needle) + 1, 0))
-            if self._ended:
-                self.skip(len(self._buffer))
-                return False
-            self.peek(len(self._buffer) + 65536)
 
 
 class Reader:
@@ -363,6 +316,7 @@ class Reader:
         self.problems: list[Problem] = []
         self.problem_count = 0
         self.ended = False
+        self._goes_on = False
         self._wasted = 0  # bytes of payloads that were read in vain, looking for a way on
         self._before = b""  # the chain before the last whole frame
         self._last: tuple[bytes, bytes] = (b"", b"")  # the last whole frame, and its payload
@@ -370,7 +324,7 @@ class Reader:
         self.next_seq = 0
         self.unknown_frames = 0
         self.last_good_offset = 0
-        self._source = _Source(stream)
+        self._source = Source(stream)
         self._anchored = True  # whether the chain is known: not right after damage
         self.chain = self._preamble()
         self.header = self._header()
@@ -416,33 +370,27 @@ class Reader:
 
     def _checkpoint(self) -> bytes | None:
         """Return the state before the first event, None when the file holds none or not all of it."""
-        source, parts, count = self._source, bytearray(), 1
-        number = 0
-        while number < count:
-            start = source.offset
-            if self._next_kind() != fmt.CHECKPOINT:
-                break
+        whole = Assembly()
+        start = self._source.offset
+        while not whole.is_complete and self._next_kind() == fmt.CHECKPOINT:
             frame = self._next_frame()
             if isinstance(frame, Problem):
                 self._problem(frame.offset, f"checkpoint: {frame.what}", frame.kind)
                 return None
             try:
-                part, count, data = unpack_checkpoint_part(frame[1])
-                if part != number or len(parts) + len(data) > fmt.MAX_CHECKPOINT_BYTES:
-                    raise PayloadError(f"part {part} of a checkpoint is out of place")
+                whole.add(frame[1])
             except PayloadError as error:
                 self._problem(start, str(error), "damaged")
                 return None
-            parts += data
-            number += 1
-        if not number:
+            start = self._source.offset
+        if whole.is_empty:
             return None
-        if number < count or checkpoint_digest(bytes(parts)) != self.header.base_digest:
-            whole = number == count or source.peek(1)
-            what = "the checkpoint is not the one that the header names"
-            self._problem(source.offset, what, "damaged" if whole else "cut")
-            return None
-        return bytes(parts)
+        if whole.digest == self.header.base_digest:
+            return whole.data
+        cut = not whole.is_complete and not self._source.peek(1)
+        what = "the checkpoint is not the one that the header names"
+        self._problem(start, what, "cut" if cut else "damaged")
+        return None
 
     def _next_kind(self) -> int | None:
         """Return the type that the frame here claims, None at the end."""
@@ -454,6 +402,11 @@ class Reader:
         """`clean`, `cut` (no clean end: the recorder was stopped) or `damaged`, as far as read."""
         kinds = {problem.kind for problem in self.problems}
         return "damaged" if "damaged" in kinds else "cut" if kinds else "clean"
+
+    @property
+    def open_end(self) -> bool:
+        """Whether outputs of the last input may be missing: the recording went on, or was cut."""
+        return self._goes_on or not self.ended
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         while not (self._follow and self.ended):
@@ -576,6 +529,7 @@ class Reader:
             self._problem(start, f"the end counts {brief(end.get('events'))} events", "damaged")
         if end.get("digest") != self._before.hex():
             self._problem(start, "the end names another digest", "damaged")
+        self._goes_on = end.get("goes_on") is True
         self.ended = True
 
     def _problem(self, offset: int, what: str, kind: str) -> None:

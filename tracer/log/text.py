@@ -11,6 +11,7 @@ A header line is `# key: JSON`; a comment begins with `##`, on a line of its own
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -30,12 +31,13 @@ from tracer.events import (
 )
 from tracer.its import commands
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, brief, check_event, fits
+from tracer.log.codec import PayloadError, brief, check_event, compress, decompress, fits
 from tracer.log.header import Header
-from tracer.log.stream import Problem
+from tracer.log.source import Problem
 
 SUFFIX: Final = ".its.txt"
 _FIRST: Final = "# itstrace: "
+_CHECKPOINT: Final = "checkpoint"  # as a header line has it; no key of the header
 _EVENTS_PER_BLOCK: Final = 1024
 _TOKEN: Final = re.compile(r'([a-z_0-9.]+)=("(?:[^"\\]|\\.)*"|\S+)\s*')
 _CALL: Final = re.compile(r"([A-Za-z0-9]+)\(([a-z0-9_=,xA-F]{0,2000})\)")
@@ -105,13 +107,21 @@ def _format_unknown(value: Any) -> str:
     return json.dumps(json.dumps(value, default=lambda item: {"hex": item.hex()}))
 
 
-def write_text(header: Header, events: Iterable[tuple[int, Event]], out: TextIO) -> None:
+def write_text(
+    header: Header,
+    events: Iterable[tuple[int, Event]],
+    out: TextIO,
+    checkpoint: bytes | None = None,
+) -> None:
     """Write a whole trace in text form."""
     out.write(f"{_FIRST}{fmt.VERSION}\n")
     defaults = Header().to_map()
     for key, value in header.to_map().items():
         if key != "version" and (key not in defaults or value != defaults[key]):
             out.write(f"# {key}: {json.dumps(value, sort_keys=True)}\n")
+    if checkpoint is not None:
+        packed = base64.b64encode(compress(checkpoint, fmt.CODEC_ZLIB)).decode()
+        out.write(f"# {_CHECKPOINT}: {json.dumps([len(checkpoint), packed])}\n")
     for seq, event in events:
         out.write(format_event(seq, event) + "\n")
 
@@ -139,6 +149,11 @@ class TextReader:
     def status(self) -> str:
         """Always `clean`: a wrong line is an error at once."""
         return "clean"
+
+    @property
+    def open_end(self) -> bool:
+        """Never: whoever wrote it by hand meant it to end there."""
+        return False
 
     def _wrong(self, what: str) -> DamagedTrace:
         error = DamagedTrace(self.name, 0, what)
@@ -182,7 +197,19 @@ class TextReader:
                 raise self._wrong(f"{key} is given twice")
             lines[key] = self._line_number
             values[key] = self._json(text)
+            if key == _CHECKPOINT:
+                self.checkpoint = self._state(values.pop(key))
         return self._checked(values, lines)
+
+    def _state(self, value: Any) -> bytes:
+        """Return the checkpoint that a header line holds."""
+        try:
+            size, packed = value
+            if type(size) is not int or not 0 < size <= fmt.MAX_CHECKPOINT_BYTES:
+                raise PayloadError(f"a checkpoint has at most {fmt.MAX_CHECKPOINT_BYTES} bytes")
+            return decompress(base64.b64decode(packed, validate=True), fmt.CODEC_ZLIB, size)
+        except (ValueError, TypeError) as error:
+            raise self._wrong(f"{_CHECKPOINT} must be [size, zlib in base64]: {error}") from error
 
     def _checked(self, values: dict[str, Any], lines: dict[str, int]) -> Header:
         """Return the header; an error names the line of the key that is wrong."""

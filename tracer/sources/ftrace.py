@@ -261,6 +261,8 @@ class Ftrace(Spans):
         top = self._top()
         owner = top if top is not None and top.event[0] == _MSI else None
         self._effect(owner, _MSI_RESULT, f[b"ret"])
+        if f[b"ret"] == 1:
+            self._delivered()
         if owner is not None:
             self._pop()
 
@@ -287,8 +289,17 @@ class Ftrace(Spans):
             self._effect(top, kind, *pair)
         if alone and kind == _HIT:
             self._effect(top, _MSI_RESULT, 1)
+            self._delivered()
         if alone:
             self._pop()
+
+    def _delivered(self) -> None:
+        """An MSI went through: a guest has set up the ITS before, and that must be here."""
+        if self.born and self.places.touched and not self.queue.seen:
+            self.queue.seen = True  # said once
+            self.lose(
+                "records are missing: interrupts come through an ITS that no guest set up", None
+            )
 
     def _msi(self, begin: Callable[..., Span], path: int, f: Fields) -> None:
         self.made(born=False)

@@ -28,9 +28,18 @@ class Places:
     regions: list[tuple[int, int]] = field(default_factory=list)  # (base, redistributors)
     its_told: bool = False
     gicd_told: bool = False
-    cpus: int | None = None  # told by GICR_TYPER.Last, or by our recorder
+    last: int | None = None  # redistributors, by GICR_TYPER.Last or by our recorder
     touched: int = 0  # redistributors that were used, at least
     elsewhere: int | None = None  # where an ITS would be for an MSI that went past this one
+
+    @property
+    def cpus(self) -> int | None:
+        """How many redistributors there are; None until that is told.
+
+        A VMM makes room for them, perhaps for more than there are, and resets each one.
+        """
+        room = sum(count for _, count in self.regions)
+        return self.last or (room if room == self.touched else None) or None
 
     def set_its(self, base: int) -> None:
         """Take what the VMM said, or our recorder."""
@@ -70,7 +79,7 @@ class Places:
         first = 0
         for base, count in self.regions or ((ft.GICR_BASE, ft.MAX_GICRS),):
             cpu, offset = divmod(gpa - base, ft.GICR_BYTES)
-            if 0 <= cpu < count and (self.cpus is None or first + cpu < self.cpus):
+            if 0 <= cpu < count and (self.last is None or first + cpu < self.last):
                 return first + cpu, offset
             first += count
         return None
@@ -81,5 +90,5 @@ class Places:
         if found is None:
             return
         self.touched = max(self.touched, found[0] + 1)
-        if found[1] == _GICR_TYPER and value & _LAST and self.cpus is None:
-            self.cpus = found[0] + 1
+        if found[1] == _GICR_TYPER and value & _LAST and self.last is None:
+            self.last = found[0] + 1

@@ -31,6 +31,7 @@ class Queue:
         self._base: int | None = None
         self._cwriter = self._creadr = 0
         self._enabled = False
+        self.seen = False  # whether any access was
 
     def reset(self) -> None:
         """CTRL_RESET zeroes its registers."""
@@ -41,6 +42,7 @@ class Queue:
 
     def written(self, span: Span, offset: int, value: int, size: int) -> None:
         """Follow a write, and note whether it makes KVM run the queue, and to where."""
+        self.seen = True
         if offset in (CBASER, CBASER + 4) and not self._enabled:
             self._place(offset, value, size)
         elif offset == CWRITER and value & _OFFSET < self.bytes:

@@ -15,24 +15,24 @@ from typing import Final
 
 from tracer.errors import SourceError
 from tracer.events import NUMBER, Event
-from tracer.log.header import MAX_CPUS, POWER_ON, RUNNING, Header
+from tracer.log.header import Header
 from tracer.sources import ftrace_formats as ft
-from tracer.sources.ftrace import NAME, Ftrace
+from tracer.sources.ftrace import Ftrace
 from tracer.sources.ftrace_facts import Facts
+from tracer.sources.ftrace_header import header
 from tracer.sources.ftrace_places import Places
 from tracer.sources.ftrace_records import Record, parse
 from tracer.sources.ftrace_samples import MAX_SAMPLES, Sample
 from tracer.sources.stats import Stats
 
-MAX_VMS: Final = 64
+MAX_VMS: Final = 256
 MAX_EARLY: Final = 64  # notes before the first VM
-MAX_KVMS: Final = 1024  # addresses of `struct kvm`
+MAX_KVMS: Final = 4096  # addresses of `struct kvm`
 HOLD_EVENTS: Final = 1024  # of a VM until its header is known
 HOLD_NS: Final = 10_000_000_000
 WAIT_RECORDS: Final = 8192  # behind a thread that nothing has told of
 WAIT_NS: Final = 2_000_000_000
 TICK_NS: Final = 1_000_000_000
-DEFAULT_VERSION: Final = "6.1.192"  # of a kernel that nothing tells
 
 # Records that only the VMM's own threads make: their kvm and their process belong together.
 _BINDING: Final = frozenset(
@@ -91,6 +91,7 @@ class Vms:
         self._ticked_ns = 0
         self._now_ns = 0
         self._lost = 0
+        self._rest: Vm | None = None  # whatever is beyond the limit
         self._early: list[Callable[[Vm], None]] = []
         self._whole: list[tuple[Vm, list[Event]]] = []  # events that are complete, until they go
 
@@ -218,7 +219,7 @@ class Vms:
             self._give(vm)
 
     def _wanted(self, vm: Vm) -> bool:
-        return self._only is None or vm.tgid == self._only
+        return vm is not self._rest and self._only in (None, vm.tgid)
 
     def _vm_of(self, record: Record) -> Vm | None:
         """Return the VM of a record; None while nothing tells."""
@@ -278,13 +279,15 @@ class Vms:
         return None
 
     def _made(self, name: str, tgid: int | None) -> Vm:
-        """Return a new VM; when there are too many already, the last one gets it all."""
-        if len(self.known) >= MAX_VMS:
-            vm = next(reversed(self.known.values()))
-            vm.log.tell(f"there are more than {MAX_VMS} VMs: this trace holds several")
-            return vm
+        """Return a new VM; when there are too many, one for the rest that nobody is given."""
+        asked_for = tgid is not None and tgid == self._only
+        if len(self.known) >= MAX_VMS and not asked_for:
+            if self._rest is None:
+                self._rest = Vm("the rest", None, Ftrace(self.stats, Places()), self._now_ns)
+                self._gap(f"there are more than {MAX_VMS} VMs: records of others are not used")
+            return self._rest
         fact = self.facts.vms.get(tgid) if tgid is not None else None
-        places = Places(cpus=fact.vcpus if fact else None)
+        places = Places(last=fact.vcpus if fact else None)
         base = self._its_base or (fact.its_bases[0] if fact and fact.its_bases else None)
         if base is not None:
             places.set_its(base)
@@ -349,8 +352,8 @@ class Vms:
         vm = self._by_tgid.get(sample.tgid) or self._made(str(sample.tgid), sample.tgid)
         if not self._wanted(vm):
             return
-        if sample.vcpus and vm.log.places.cpus is None:
-            vm.log.places.cpus = sample.vcpus
+        if sample.vcpus and vm.log.places.last is None:
+            vm.log.places.last = sample.vcpus
         overlap = vm.log.busy or sample.inputs != vm.log.inputs
         for probe in probes:
             vm.log.listed(probe, overlap=overlap)
@@ -372,40 +375,6 @@ class Vms:
         told = vm.log.places.cpus is not None and vm.log.places.its_told
         asked = last and self._only is not None and vm.tgid == self._only
         if full or asked or (vm.its and (told or late or last)):
-            vm.header = self._header(vm)
+            vm.header = header(self.facts, vm.log, vm.id, vm.tgid)
             held, vm.held = vm.held, []
             yield vm, held
-
-    def _header(self, vm: Vm) -> Header:
-        """Return what is known of a VM now; what is a guess is named."""
-        facts, places = self.facts, vm.log.places
-        version = facts.kernel or DEFAULT_VERSION
-        guesses = {
-            "command.queue_offset": facts.stream is None,
-            "cpus": places.cpus is None and places.touched > 0,
-            "gicd_base": not places.gicd_told,
-            "gicr_base": not places.regions,
-            "implementation_version": facts.kernel is None,
-            "its_bases": not places.its_told,
-            "profile": facts.kernel is None,
-        }
-        gicr = places.regions[0][0] if places.regions else ft.GICR_BASE
-        notes = {"gicd_base": hex(places.gicd), "gicr_base": hex(gicr)}
-        notes |= {"release": facts.release} if facts.release and facts.stream else {}
-        notes |= {"missing": "; ".join(facts.missing)} if facts.missing else {}
-        notes |= {"vm": vm.id} if vm.tgid is not None else {}
-        return Header(
-            source=NAME,
-            order="per_cpu",
-            implementation="linux-kvm",
-            implementation_version=version,
-            profile=f"linux-{version}",
-            its_bases=[places.its],
-            cpus=min(places.cpus or places.touched, MAX_CPUS) or None,
-            clock=facts.clock,
-            guest_ram="observed",
-            starts=POWER_ON if vm.log.born else RUNNING,
-            guessed=[name for name, guessed in guesses.items() if guessed],
-            command_line=facts.commands.get(vm.tgid) if vm.tgid is not None else None,
-            annotations=notes,
-        )

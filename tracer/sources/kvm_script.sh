@@ -8,12 +8,15 @@
 # It runs as root, needs a shell, tracefs and debugfs, writes no file, and changes nothing but its own: two
 # tracefs instances and one group of kprobes, all named itstrace_PID, which are removed at the end.
 # It reads and stops no VM. `itstrace import` reads what it prints.
+#
+# shellcheck disable=SC2010,SC2013,SC2016 # links are read with ls; lists have no blanks; $retval is the kernel's
+# shellcheck disable=SC2015,SC2317 # && and || as wanted; `end` is called by traps
 
 MAX_ROWS=4096        # of one list in one sample
 MAX_TEXT=900         # bytes of one marker: the kernel cuts at 1024
 TOTAL_KB=262144      # of ring buffer, on all CPUs together
 CPU_KB=${ITSTRACE_CPU_KB:-4096} # of ring buffer, on one CPU, at most
-PATIENCE=10          # seconds for what should end at once
+PATIENCE=${ITSTRACE_PATIENCE:-10} # seconds for what should end at once
 NL='
 '
 GROUP=itstrace_$$
@@ -61,7 +64,9 @@ clean() {
 		left=${folder##*/itstrace_}
 		left=${left%_watch}
 		case $left in '' | *[!0-9]*) continue ;; esac
-		owner_lives "$left" || clean_one "$left"
+		[ -d "$folder" ] && ! owner_lives "$left" || continue
+		end_readers "$left"
+		remove "itstrace_$left"
 	done
 	# Probes without an instance: their recorder was killed between the two.
 	for left in $(sed -n 's,^[pr][0-9]*:itstrace_\([0-9]*\)/.*,\1,p' "$TRACEFS/kprobe_events" | sort -u); do
@@ -69,18 +74,14 @@ clean() {
 	done
 }
 
-clean_one() {
-	end_readers "$1"
-	remove "itstrace_$1"
-}
-
-end_readers() {
-	for folder in /proc/[0-9]*/fd; do
-		if ls -l "$folder" 2>/dev/null | grep -q "/instances/itstrace_$1[_/]"; then
-			reader=${folder#/proc/}
-			kill -s KILL "${reader%/fd}" 2>/dev/null
-		fi
-	done
+end_readers() { # who still reads from a dead recorder's instances; ls tells of each process in turn
+	ls -l /proc/[0-9]*/fd 2>/dev/null | grep -e '^/proc/' -e "/instances/itstrace_$1[_/]" |
+		while IFS= read -r line; do
+			case $line in
+			/proc/*) reader=${line#/proc/} ;;
+			*) kill -s KILL "${reader%%/*}" 2>/dev/null ;;
+			esac
+		done
 }
 
 remove() {
@@ -214,6 +215,10 @@ watch() { # samples when an attribute that resets, saves or restores has returne
 			sample_all '' "${line##*: its: }"
 			case $line in *': its: end') break ;; esac
 			;;
+		*': create: '*)
+			who "$line"
+			for vm in $(vms_of "$tgid"); do describe mark "$vm"; done
+			;;
 		*': set_attr: '*)
 			who "$line"
 			case $line in
@@ -238,9 +243,8 @@ watch() { # samples when an attribute that resets, saves or restores has returne
 	kill "$reader"
 }
 
-who() { # of "TASK-TID (TGID) [CPU] ...: set_attr": the two numbers
-	thread=${1%%: set_attr*}
-	thread=${thread%\[*}
+who() { # of "TASK-TID (TGID) [CPU] ...": the two numbers
+	thread=${1%\[*}
 	tgid=${thread##*\(}
 	tgid=${tgid%%\)*}
 	tgid=${tgid##*[!0-9]}
@@ -249,20 +253,20 @@ who() { # of "TASK-TID (TGID) [CPU] ...: set_attr": the two numbers
 	thread=${thread%%[!0-9]*}
 }
 
-sample_all() { # TGID TRIGGER: that process's VMs, or all when it has none that is known
-	wanted=
+sample_all() { # TGID TRIGGER
+	for vm in $(vms_of "$1"); do sample "$vm" "$2"; done
+}
+
+vms_of() { # TGID: the VMs of that process, or all when it has none that is known
+	all='' its=''
 	for folder in "$DEBUGFS"/kvm/*-*/; do
+		[ -d "$folder" ] || continue
 		vm=${folder%/}
 		vm=${vm##*/}
-		[ -d "$folder" ] && [ -n "$1" ] && [ "$(tgid_of "$vm")" = "$1" ] && wanted="$wanted $vm"
+		all="$all $vm"
+		[ -n "$1" ] && [ "$(tgid_of "$vm")" = "$1" ] && its="$its $vm"
 	done
-	if [ -z "$wanted" ]; then
-		for folder in "$DEBUGFS"/kvm/*-*/; do
-			vm=${folder%/}
-			[ -d "$folder" ] && wanted="$wanted ${vm##*/}"
-		done
-	fi
-	for vm in $wanted; do sample "$vm" "$2"; done
+	echo "${its:-$all}"
 }
 
 sample() { # PID-FD TRIGGER
@@ -307,8 +311,7 @@ row() {
 start() {
 	number=0
 	echo 'group==4 && (attr==1 || attr==2 || attr==4)' >"$WATCH/events/$GROUP/set_attr/filter"
-	echo 1 >"$WATCH/events/$GROUP/set_attr/enable"
-	echo 1 >"$WATCH/events/$GROUP/set_attr_ret/enable"
+	for event in create set_attr set_attr_ret; do echo 1 >"$WATCH/events/$GROUP/$event/enable"; done
 	echo 1 >"$INSTANCE/events/$GROUP/enable"
 	echo 1 >"$INSTANCE/events/kvm/kvm_mmio/enable"
 	pump &
@@ -362,15 +365,12 @@ finish() {
 
 wait_for() { # PID
 	(
-		sleep "$PATIENCE" &
-		sleep=$!
-		trap 'kill "$sleep"; exit' TERM
-		wait "$sleep"
+		sleep "$PATIENCE"
 		kill "$1"
 	) >/dev/null 2>&1 5>&- 6>&- &
 	limit=$!
 	wait "$1"
-	kill "$limit" 2>/dev/null
+	kill -s KILL "$limit" 2>/dev/null # TERM is ignored by now
 }
 
 lost() {

@@ -1,0 +1,66 @@
+"""`corpus run --matrix --target`: traces x targets, one word each, and why."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from replay import cli
+
+SCENARIOS = Path(__file__).parents[2] / "traces/scenarios"
+F1, K4, S14 = (
+    SCENARIOS / f"{name}.its.txt"
+    for name in (
+        "F1-lpi-outlives-ctrl-reset",
+        "S03-K4-baser0-repointed-with-valid-1",
+        "S14-Q3-cbaser-write-keeps-cwriter",
+    )
+)
+
+
+def matrix(capsys, *words):
+    code = cli.main(["corpus", "run", *map(str, words), "--matrix"])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_each_trace_has_a_word_on_each_target(capsys):
+    targets = ["--target", "model", "--target", "model:linux-6.1.192"]
+    code, out, err = matrix(capsys, F1, K4, *targets)
+    assert code == 1
+    assert out.splitlines() == [
+        "1: model",
+        "2: model:linux-6.1.192",
+        f"{'':36}          1          2",
+        "F1-lpi-outlives-ctrl-reset                equal      equal",
+        "S03-K4-baser0-repointed-with-valid-1      equal  divergent",
+    ]
+    assert "S03-K4-baser0-repointed-with-valid-1: model:linux-6.1.192: divergent: event 18" in err
+    code, _, _ = matrix(capsys, F1, *targets)
+    assert code == 0
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-aarch64") is None, reason="no qemu-system-aarch64")
+def test_a_trace_of_another_family_is_left_out(capsys):
+    code, out, _ = matrix(capsys, F1, S14, "--target", "qemu", "--json")
+    table = json.loads(out)["traces"]
+    assert code == 0
+    assert [table[str(path)]["qemu"]["word"] for path in (F1, S14)] == ["-", "equal"]
+    assert table[str(S14)]["qemu"]["matched"] > 0
+
+
+def test_a_target_that_is_not_there_cannot_and_a_finding_beside_it_counts_more(capsys):
+    code, out, err = matrix(capsys, S14, "--target", "qemu:/nowhere/qemu")
+    assert (code, "    cannot" in out) == (4, True)
+    assert "/nowhere/qemu: No such file or directory" in err
+    both = ["--target", "qemu:/nowhere/qemu", "--target", "model:qemu-6.2"]
+    code, out, _ = matrix(capsys, S14, *both)
+    assert (code, "    cannot  divergent" in out) == (1, True)
+
+
+def test_targets_without_a_matrix_are_refused(capsys):
+    assert cli.main(["corpus", "run", str(F1), "--target", "model"]) == 2
+    assert "give --matrix" in capsys.readouterr().err

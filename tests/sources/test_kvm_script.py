@@ -1,0 +1,190 @@
+"""The script that runs on a KVM host: what it refuses, sets and removes, in a folder like tracefs.
+
+What it does on a real kernel, tests/real_kvm tests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tracer.sources.kvm_probes import PROBES, STACK_WORDS
+from tracer.sources.kvm_script import script
+
+SHELLS = [["dash"], ["busybox", "sh"], ["bash", "--posix"]]
+DEAD = 4_194_304  # beyond the largest number that Linux gives a process
+
+
+@pytest.fixture(params=SHELLS, ids=lambda words: words[0])
+def shell(request):
+    if shutil.which(request.param[0]) is None:
+        pytest.skip(f"{request.param[0]} is not installed")
+    return request.param
+
+
+class Fake:
+    """Folders like tracefs and debugfs; what would be a control file is a plain one."""
+
+    def __init__(self, folder):
+        self.tracefs = folder / "tracing"
+        self.debugfs = folder / "debug"
+        for each in ("instances", "events/kvm/kvm_mmio"):
+            (self.tracefs / each).mkdir(parents=True)
+        for each in ("kprobe_events", "kprobe_profile"):
+            (self.tracefs / each).touch()
+        for each in ("kvm", "kprobes"):
+            (self.debugfs / each).mkdir(parents=True)
+        (self.debugfs / "kprobes/enabled").write_text("1\n")
+        self.kallsyms = folder / "kallsyms"
+        self.symbols(*{probe.symbol for probe in PROBES})
+
+    def symbols(self, *names):
+        self.kallsyms.write_text("".join(f"0000000000000000 t {name}\n" for name in names))
+
+    def run(self, shell, *words, **more):
+        there = {
+            "ITSTRACE_UID": "0",
+            "ITSTRACE_PATIENCE": "0",  # a folder that is not tracefs keeps its files
+            "ITSTRACE_TRACEFS": str(self.tracefs),
+            "ITSTRACE_DEBUGFS": str(self.debugfs),
+            "ITSTRACE_KALLSYMS": str(self.kallsyms),
+        }
+        return subprocess.run(
+            [*shell, "-s", *words],
+            check=False,
+            input=script(),
+            env={**os.environ, **there, **more},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def fake(tmp_path):
+    return Fake(tmp_path)
+
+
+def test_every_shell_can_read_it(shell):
+    done = subprocess.run(
+        [*shell, "-n"], check=False, input=script(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing():
+    done = subprocess.run(
+        ["shellcheck", "-s", "sh", "-"],
+        check=False,
+        input=script(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "more", "message"),
+    [
+        (lambda fake: None, {"ITSTRACE_UID": "1000"}, "this must run as root: put sudo before it"),
+        (
+            lambda fake: (fake.tracefs / "instances").rmdir(),
+            {},
+            "tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing",
+        ),
+        (lambda fake: (fake.debugfs / "kvm").rmdir(), {}, "mount -t debugfs debugfs"),
+        (
+            lambda fake: (fake.tracefs / "events/kvm/kvm_mmio").rmdir(),
+            {},
+            "this kernel has no tracepoint kvm:kvm_mmio: it is no KVM host",
+        ),
+        (
+            lambda fake: (fake.tracefs / "kprobe_events").unlink(),
+            {},
+            "this kernel has no kprobe events (CONFIG_KPROBE_EVENTS)",
+        ),
+        (
+            lambda fake: (fake.debugfs / "kprobes/enabled").write_text("0\n"),
+            {},
+            "kprobes are switched off: echo 1 > ",
+        ),
+        (lambda fake: fake.symbols("vgic_init"), {}, "this kernel takes no kprobe"),
+    ],
+    ids=["user", "tracefs", "debugfs", "kvm", "kprobe_events", "switched_off", "no_symbol"],
+)
+def test_it_refuses_and_says_the_way_out(shell, fake, spoil, more, message):
+    spoil(fake)
+    done = fake.run(shell, **more)
+    assert done.returncode == 2
+    assert done.stdout.startswith("#its error: ")
+    assert message in done.stdout
+
+
+def test_it_sets_every_probe_in_a_group_of_its_own(shell, fake):
+    done = fake.run(shell)
+    group = re.search(r"#its group: (itstrace_[0-9]+)\n", done.stdout)[1]
+    lines = (fake.tracefs / "kprobe_events").read_text().splitlines()
+    wanted = [
+        f"{'p' if probe.kind == 'p' else 'r64'}:{group}/{probe.name} {probe.symbol} {probe.fields}"
+        for probe in PROBES
+    ]
+    assert [line for line in lines if not line.startswith("-")] == wanted
+    removed = [f"-:{group}/{probe.name}" for probe in PROBES]
+    assert [line for line in lines if line.startswith("-")] == removed
+
+
+def test_what_this_kernel_lacks_is_named(shell, fake):
+    there = {probe.symbol for probe in PROBES} - {"kvm_read_guest", "vgic_its_create"}
+    fake.symbols(*there, "kvm_read_guest.constprop.0", "kvm_read_guest_page")
+    told = [line for line in fake.run(shell).stdout.splitlines() if "missing" in line]
+    it_is_a_clone = "it has kvm_read_guest.constprop.0, whose arguments may differ"
+    assert told == [
+        "#its missing: vgic_its_create when an ITS is made (this kernel does not have it)",
+        f"#its missing: kvm_read_guest commands ({it_is_a_clone})",
+        f"#its missing: kvm_read_guest commands ({it_is_a_clone})",
+    ]
+
+
+def test_clean_removes_what_the_dead_left_and_nothing_else(shell, fake):
+    instances = fake.tracefs / "instances"
+    for name in (f"itstrace_{DEAD}", f"itstrace_{DEAD}_watch", "itstrace_mine", "another"):
+        (instances / name).mkdir()
+    (fake.tracefs / "kprobe_events").write_text(
+        f"p:itstrace_{DEAD}/rd kvm_read_guest len=%x3:u64\n"
+        f"r64:itstrace_{DEAD}/cmd kvm_read_guest\n"
+        f"p:itstrace_{DEAD + 1}/rd kvm_read_guest len=%x3:u64\n"
+        "p:kprobes/rd kvm_read_guest\n"
+    )
+    done = fake.run(shell, "clean")
+    assert done.returncode == 0
+    assert sorted(each.name for each in instances.iterdir()) == ["another", "itstrace_mine"]
+    removed = (fake.tracefs / "kprobe_events").read_text().splitlines()[4:]
+    assert set(removed) == {  # a plain file still lists them: some are removed twice
+        f"-:itstrace_{DEAD}/rd",
+        f"-:itstrace_{DEAD}/cmd",
+        f"-:itstrace_{DEAD + 1}/rd",
+    }
+
+
+def test_clean_leaves_what_somebody_uses(shell, fake):
+    mine = fake.tracefs / "instances" / f"itstrace_{os.getpid()}"
+    mine.mkdir()
+    with (mine / "trace_marker").open("w"):
+        fake.run(shell, "clean")
+        assert mine.exists()
+
+
+def test_a_number_that_another_process_has_now_is_no_owner(shell, fake):
+    left = fake.tracefs / "instances" / f"itstrace_{os.getpid()}"
+    left.mkdir()
+    fake.run(shell, "clean")
+    assert not left.exists()
+
+
+def test_the_window_is_wide_enough_for_both_kernels():
+    assert 8 * STACK_WORDS >= 56 + 32  # data - sp is 40 on 6.1.192, 56 on 6.12.117

@@ -1,0 +1,55 @@
+"""Bytes of a stream that may be a pipe, with a look ahead, and what is found wrong with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with the file, and where."""
+
+    offset: int
+    what: str
+    kind: str  # cut or damaged
+
+
+class Source:
+    """Bytes of a stream that may be a pipe, with a look ahead of bounded size."""
+
+    __slots__ = ("_buffer", "_ended", "_stream", "offset")
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+        self._ended = False
+        self.offset = 0
+
+    def peek(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer at the end."""
+        while len(self._buffer) < size and not self._ended:
+            more = self._stream.read(max(size - len(self._buffer), 65536))
+            if more:
+                self._buffer += more
+            else:
+                self._ended = True
+        return bytes(self._buffer[:size])
+
+    def skip(self, size: int) -> None:
+        """Step over bytes that were looked at."""
+        del self._buffer[:size]
+        self.offset += size
+
+    def find(self, needle: bytes) -> bool:
+        """Skip to the next `needle`; False, with all skipped, when there is none."""
+        while True:
+            at = self._buffer.find(needle)
+            if at >= 0:
+                self.skip(at)
+                return True
+            self.skip(max(len(self._buffer) - len(needle) + 1, 0))
+            if self._ended:
+                self.skip(len(self._buffer))
+                return False
+            self.peek(len(self._buffer) + 65536)
