@@ -61,7 +61,10 @@ def test_an_lpi_that_outlives_ctrl_reset_is_found_without_a_hint(capsys):
     assert lpi["blame"] == {"seq": 16}
     mapped = next(each for each in first["differences"] if each["chapter"] == "p4")
     assert ("pending" in mapped["one"], "pending" in mapped["other"]) == (True, False)
-    assert (mapped["one"][:7], mapped["other"][:7]) == ("(vCPU 0", "(vCPU 1")  # the old one, the new
+    assert (mapped["one"][:7], mapped["other"][:7]) == (
+        "(vCPU 0",
+        "(vCPU 1",
+    )  # the old one, the new
 
 
 def test_switching_lpis_off_cures_it(capsys):
