@@ -60,6 +60,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind", action="append", choices=QUESTIONS, help="with --probe: ask this, not the usual"
     )
+    parser.add_argument(
+        "--at", action="append", type=int, metavar="SEQ", help="with --probe: ask before this event"
+    )
     parser.add_argument("--record", metavar="FILE", help="with --on: write the run as a trace")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="every component of each reset"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, print_json, progress
-from replay.commands.verify_on_text import as_json, print_outcome
+from replay.commands.verify_on_text import as_json, print_outcome, print_target
 from replay.equivalence.bench import Bench
 from replay.equivalence.inventory import Inventory, take
 from replay.equivalence.plan import PENDING, ROUND, Question, plan
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         header.cpus = options.cpus
     profile = _profile(spec, header, options)
     kinds = options.kind or _KINDS[profile.family]
-    questions = plan(events, kinds, probe=options.probe)
+    questions = plan(events, kinds, probe=options.probe, places=options.at or ())
     with Targets() as targets:
         asker = _Asker(targets, spec, header, events, profile, options)
         outcomes = list(map(asker.ask, progress(questions[:MAX_QUESTIONS], "questions")))
@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(as_json(outcomes, events, left))
     else:
+        print_target(outcomes)
         for each in outcomes:
             print_outcome(each, events, verbose=options.verbose)
         if left:
@@ -71,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _is_finding(outcome: Outcome) -> bool:
-    return bool(outcome.crash) or any(each.is_finding() for each in outcome.differences)
+    told = outcome.crash or outcome.complaints
+    return bool(told) or any(each.is_finding() for each in outcome.differences)
 
 
 def _profile(spec: Spec, header: Header, options: argparse.Namespace) -> Profile:
@@ -100,6 +102,7 @@ class _Asker:
         profile: Profile,
         options: argparse.Namespace,
     ) -> None:
+        self._targets = targets
         self._header = header
         self._events = events
         self._profile = profile
@@ -131,7 +134,9 @@ class _Asker:
 
     def ask(self, question: Question) -> Outcome:
         """Return what came of one question."""
-        return self.bench.ask(question, self._inventory(question.at), probe=self._probe)
+        outcome = self.bench.ask(question, self._inventory(question.at), probe=self._probe)
+        outcome.complaints = self._targets.findings()
+        return outcome
 
 
 def _record(options: argparse.Namespace, header: Header, outcomes: list[Outcome]) -> None:

@@ -24,6 +24,12 @@ MAX_KEYS: Final = 8  # of one component
 MAX_TOLD: Final = 3  # differences of one key
 
 
+def print_target(outcomes: Sequence[Outcome]) -> None:
+    """Print who was asked, with what it says of its version."""
+    for name in dict.fromkeys((each.target, each.about) for each in outcomes):
+        print(clean(f"{name[0]}: {name[1]}" if name[1] else name[0]))
+
+
 def print_outcome(outcome: Outcome, events: Sequence[Event], *, verbose: bool) -> None:
     """Print one question and what came of it."""
     word = outcome.word
@@ -35,6 +41,8 @@ def print_outcome(outcome: Outcome, events: Sequence[Event], *, verbose: bool) -
         print(paint(f"  {chapter}: the host dies in {function}", "red"))
         for line in lines:
             print(f"    {clean(line)}")
+    for line in outcome.complaints:
+        print(paint(f"  the host's kernel complains: {clean(line)}", "red"))
     for (component, key), told in _grouped(outcome.differences, verbose=verbose):
         if verbose or told[0].word in _COLOUR:
             _print(component, key, told, events)
@@ -172,6 +180,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "kind": question.kind,
         "unit": question.unit if question.how is not None else None,
         "target": outcome.target,
+        "about": outcome.about,
+        "complaints": outcome.complaints,
         "verdict": outcome.word,
         "crash": crash and {"chapter": crash[0], "function": crash[1], "oops": crash[2]},
         "differences": [_difference(each) for each in outcome.differences],

@@ -67,7 +67,7 @@ class Bench:
             outcome.notes.append(f"the trace has {had} vCPUs, both sides had {self.cpus}")
         with ExitStack() as stack:
             one = Side(stack.enter_context(self.open()))
-            outcome.target = one.target.name
+            outcome.target, outcome.about = one.target.name, one.target.about()
             run = Run(self, question, inventory, outcome, one)
             try:
                 other = _BEGIN[question.what](self, run, stack)

@@ -40,12 +40,16 @@ class Question:
         return "lpi" if self.how == ev.SYSTEM else "its"
 
 
-def plan(events: Sequence[Event], kinds: Sequence[str], *, probe: bool) -> list[Question]:
+def plan(
+    events: Sequence[Event], kinds: Sequence[str], *, probe: bool, places: Sequence[int] = ()
+) -> list[Question]:
     """Return what is to be asked of a life: at each reset of it, and (probing) at its end.
 
     `kinds` are resets by name, `round trip` and `pending tables`; a reset that stands in the trace
-    is asked about whatever its kind.
+    is asked about whatever its kind. With `places`, it is asked there, before those events.
     """
+    if places:
+        return [_question(kind, min(at, len(events))) for at in places for kind in kinds]
     found: list[Question] = []
     for at, event in enumerate(events):
         if event[0] == _RESET and event[2] != ev.POWER_ON:

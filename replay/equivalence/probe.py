@@ -211,7 +211,11 @@ class Probe:
 
     def registers(self) -> list[Step]:
         """Read the registers of the ITS and of the redistributors."""
-        return self.its_registers() + [
+        return self.its_registers() + self.gicr_registers()
+
+    def gicr_registers(self) -> list[Step]:
+        """Read the registers of the redistributors."""
+        return [
             Step(make("gicr.read", 0, cpu=cpu, offset=at, value=0, size=4, origin=ev.PROBE))
             for cpu in range(self.cpus)
             for at in (0x0, 0x70, 0x74, 0x78, 0x7C)
@@ -262,7 +266,7 @@ class Probe:
                 steps.append(self._gicr(cpu, offset, value & 0xFFFF_FFFF))
                 steps.append(self._gicr(cpu, offset + 4, value >> 32))
             steps.append(self._gicr(cpu, 0, 1))
-        return steps + self.registers()
+        return steps + self.gicr_registers()
 
     def lpis(self, cpu: int, *, on: bool, ptz: bool = False) -> list[Step]:
         """Switch the LPIs of a vCPU on or off."""

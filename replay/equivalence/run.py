@@ -35,6 +35,8 @@ class Outcome:
 
     question: Question
     target: str = ""
+    about: str = ""  # what the target says of its version
+    complaints: list[str] = field(default_factory=list)  # of a host's kernel that lives on
     differences: list[Difference] = field(default_factory=list)
     looked: dict[str, int] = field(default_factory=dict)  # component -> answers that were equal
     not_looked: list[str] = field(default_factory=list)
@@ -216,7 +218,16 @@ class Run:
             self._comparison.looked["RAM"] += 1
 
     def _tell(self, told: Told) -> None:
+        if told.component == "translation_cache" and self._is_listed(told.key):
+            told = told._replace(component="events")
         self.outcome.differences.append(self.life.judge.word(told, self.chapter, self))
+
+    def _is_listed(self, key: Any) -> bool:
+        """Return whether INT, which looks past the cache, reached the same event."""
+        intid = self.inventory.events.get(key) if isinstance(key, tuple) else None
+        return any(
+            each.component == "events" and each.key == intid for each in self.outcome.differences
+        )
 
     def finish(self) -> None:
         """Note what was equal and what was not looked at; find out who wrote what is in RAM."""

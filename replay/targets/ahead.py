@@ -70,6 +70,9 @@ class Target(Protocol):
 class Inspectable(Target, Protocol):
     """A target whose guest RAM can be looked at from outside, and copied to another like it."""
 
+    def about(self) -> str:
+        """Return what it says of its own version and build; nothing where its name says it."""
+
     def complete(self) -> None:
         """From here on every write to RAM is an event: nothing is put there as a guest would."""
 

@@ -69,6 +69,10 @@ class ModelTarget:
     def close(self) -> None:
         """Nothing is left of it."""
 
+    def about(self) -> str:
+        """Its name says it."""
+        return ""
+
     # -- its RAM, from outside
 
     def complete(self) -> None:

@@ -6,6 +6,7 @@ All of it is `python tests/mutants/run.py`.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -35,6 +36,13 @@ def test_names_and_faults_are_unique():
     assert [name for name, n in Counter(each.name for each in FAULTS).items() if n > 1] == []
     lines = Counter((each.file, each.old, each.new) for each in FAULTS)
     assert [line for line, n in lines.items() if n > 1] == []
+
+
+def test_no_name_of_a_file_is_given_twice():
+    """The second would take the first one's faults to another killer."""
+    text = (ROOT / "tests" / "mutants" / "catalogue.py").read_text()
+    names = re.findall(r"^(\w+): Final", text, re.MULTILINE)
+    assert [name for name, n in Counter(names).items() if n > 1] == []
 
 
 def test_every_killer_is_there():

@@ -96,6 +96,71 @@ def test_it_does_not_where_mapd_clears_the_entry(capsys):
     assert {each["verdict"] for each in questions} == {"equal"}
 
 
+def carried(tmp_path, capsys, *lines):
+    """Return the exit code, and the event that a round trip carries, of S06's beginning and `lines`."""
+    text = (SCENARIOS / f"{F3}.its.txt").read_text()
+    start = text.partition(". +0 mem.write gpa=0x40300060")[0]
+    path = tmp_path / "life.its.txt"
+    path.write_text(start + "".join(f". +0 {line}\n" for line in lines))
+    words = ("--on", "model:linux-6.1.192", "--probe", "--json", "--kind", "round trip")
+    code = cli.main(["verify", str(path), *words])
+    (trip,) = json.loads(capsys.readouterr().out)["questions"]
+    return code, next(each for each in trip["differences"] if each["component"] == "events")
+
+
+MAPD_AGAIN = (
+    "mem.write gpa=0x40300060 data=MAPD(size=0x3,itt_addr={itt},v=0x1)",
+    "reg.write offset=0x88 value=0x80 origin=vmm",
+)
+
+
+def test_an_itt_that_the_guest_did_not_zero_is_not_the_devices_doing(tmp_path, capsys):
+    lines = [line.format(itt="0x40600000") for line in MAPD_AGAIN]
+    code, back = carried(tmp_path, capsys, *lines)
+    assert (code, back["status"], back["key"]) == (0, "carried in RAM", "0x0/0x0")
+    assert (back["ram"]["by"], back["ram"]["seq"], back["ram"]["handed_over"]) == ("device", 12, 14)
+
+
+def test_an_entry_that_the_guest_wrote_itself_is_the_guests(tmp_path, capsys):
+    lines = [line.format(itt="0x40700000") for line in MAPD_AGAIN]
+    code, back = carried(tmp_path, capsys, *lines, "mem.write gpa=0x40700000 data=u64(0x20000000)")
+    assert (code, back["status"]) == (0, "carried in RAM")
+    assert (back["ram"]["by"], back["ram"]["seq"]) == ("guest", 15)
+
+
+# -- pending bits of the past
+
+
+def test_a_saved_pending_bit_that_outlives_its_event_is_found(capsys):
+    name = "its12-saved-pending-bit-outlives-its-event"
+    words = ("--probe", "--kind", "pending tables", "--at", "16", "--at", "24")
+    code, (before, after) = verify(capsys, name, "model:linux-6.1.192", *words)
+    (bit,) = after["differences"]
+    assert (code, before["verdict"], bit["status"]) == (1, "equal", "carried in RAM")
+    assert (bit["ram"]["by"], bit["ram"]["seq"]) == ("device", 15)
+
+
+# -- kinds of resets
+
+
+def test_lists_that_outlive_a_reinit_are_told_where_no_clause_speaks_of_them(capsys):
+    words = ("--probe", "--kind", "reinit", "--kind", "register_fallback", "--at", "12")
+    code, (old, fallback) = verify(capsys, F3, "model:linux-6.1.192", *words)
+    assert code == 0
+    assert ("events", "unspecified") in words_of(old)
+    assert not {"events", "devices", "lpis"} & {component for component, _ in words_of(fallback)}
+    _, (new, _) = verify(capsys, F3, "model:linux-7.2.13", *words)
+    assert "events" not in {component for component, _ in words_of(new)}
+
+
+def test_what_was_recorded_behind_a_reset_is_the_probe_unless_one_is_generated(capsys):
+    code, questions = verify(capsys, "F1-lpi-outlives-ctrl-reset", "model:linux-6.1.192")
+    (reset,) = questions
+    chapters = {e["chapter"] for e in reset["differences"] if e["component"] == "lpis"}
+    assert (code, reset["verdict"]) == (1, "stale")
+    assert chapters >= {"p0", "recorded"}
+
+
 # -- F4: a host that dies
 
 

@@ -312,3 +312,19 @@ def test_unknown_bits_are_known_one_by_one():
     assert unknown.snapshot() == {"GITS_CBASER": 0xF1}
     unknown.know("GITS_CBASER")
     assert not unknown
+
+
+@pytest.mark.parametrize("pointer", [0xFFFE0, 0x10])
+@pytest.mark.parametrize("profile", ["linux-6.1.192", "qemu-7.2.22"])
+def test_a_queue_that_no_device_can_have_ends(tmp_path, profile, pointer):
+    # A made-up trace: beyond the queue's one page, or between two commands, no pointer stops at.
+    path = tmp_path / "life.its.txt"
+    path.write_text(
+        HEADER.replace(PROFILE.name, profile)
+        + read(0x0, 0x80000001, 4)
+        + read(0x80, 1 << 63 | 0x4000_0000)
+        + read(0x90, pointer)
+        + read(0x88, 0)
+        + write(0x88, 0x20)
+    )
+    assert cli.main(["check", str(path)]) == 0

@@ -77,6 +77,9 @@ class SmallTarget:
             its.reset(f["how"])
         return []
 
+    def about(self):
+        return ""
+
     def complete(self):
         pass
 

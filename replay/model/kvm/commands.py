@@ -86,6 +86,8 @@ def process_commands(state: State) -> None:
     if not state.flags.addresses_have_52_bits:
         base &= 0xFFFF_FFFF_FFFF
     size = queue_bytes(state.cbaser)
+    if max(state.creadr, state.cwriter) >= size or (state.creadr | state.cwriter) % COMMAND_BYTES:
+        return  # no KVM has such a queue: only a trace that was made up shows it to who joined
     while state.creadr != state.cwriter:
         offset = state.creadr
         if state.ram.backed(base + offset, COMMAND_BYTES):
