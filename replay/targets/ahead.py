@@ -103,8 +103,11 @@ class Grouper:
                 ready.append(Group(seq, event, ()))
             elif kind < ev.FIRST_OUTPUT:
                 ready += self.rest()
-                self._held = _Open(seq, event, [])
-            elif kind < ev.FIRST_NOTE and self._held and seq - event[2] == self._held.seq:
+                if kind in ev.KINDS:  # of a newer trace's, nobody can carry it out
+                    self._held = _Open(seq, event, [])
+            elif kind >= ev.FIRST_NOTE:  # where the engine settles, too
+                ready += self.rest()
+            elif self._held and seq - event[2] == self._held.seq:
                 self._held.outputs.append(event)
         return ready
 

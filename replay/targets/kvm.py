@@ -36,7 +36,11 @@ GICR_BYTES: Final = 0x2_0000
 DOORBELL: Final = 0x1_0040
 DEFAULT_RAM: Final = ((0x4000_0000, 1 << 32),)
 MAX_VCPUS: Final = 16
+DEFAULT_INTERRUPTS: Final = 64
+MAX_INTERRUPTS: Final = 1023
 BATCH_SECONDS: Final = 60.0
+_GRP_INTERRUPTS: Final = 3
+_OF_MAKING: Final = (0, _GRP_INTERRUPTS)  # addresses; how many interrupts
 _GRP_DIST, _GRP_CTRL, _GRP_REDIST, _GRP_ITS = 1, 4, 5, 8
 _SAVE, _RESTORE, _SAVE_PENDING, _CTRL_RESET = 1, 2, 3, 4
 # (device, attribute) -> its name, of the group CTRL
@@ -80,7 +84,6 @@ class _Step(NamedTuple):
 class KvmTarget:
     """One VM on a KVM host that a trace is carried out on; `at` is its number there."""
 
-    asked = _ASKED
     expresses = _EXPRESSES
 
     def __init__(self, host: Host, header: Header, *, at: int = 0) -> None:
@@ -89,6 +92,9 @@ class KvmTarget:
         self._header = header
         self.name = host.name
         self._complete = header.guest_ram == "complete"
+        # In observed RAM the configuration of LPIs is unknown, and running vCPUs took some.
+        self.asked = _ASKED if self._complete else _ASKED - {_PROBE}
+        self._interrupts = DEFAULT_INTERRUPTS
         self._ids = _vcpu_ids(header)
         self._gicd = int(header.annotations.get("gicd_base", hex(GICD_BASE)), 16)
         its = (header.its_bases or [self._gicd + ITS_DISTANCE])[0]
@@ -105,7 +111,7 @@ class KvmTarget:
         end = max(base + size for base, size in self._slots) if self._slots else 0
         self._hand_over = None if self._complete else HandOver(end)
         new = Request(
-            wire.NEW, self._at, x=self._gicd, y=its - self._gicd | gicr - self._gicd << 32,
+            wire.NEW, self._at, cpu=self._interrupts, x=self._gicd, y=its - self._gicd | gicr - self._gicd << 32,
             z=4 * len(self._ids), data=struct.pack(f"<{len(self._ids)}I", *self._ids),
         )  # fmt: skip
         slots = [Request(wire.SLOT, self._at, x=base, y=size, z=1) for base, size in self._slots]
@@ -179,16 +185,24 @@ class KvmTarget:
         requests: list[Request] = []
         steps: list[_Step] = []
         for _, event, outputs in groups:
-            if _is_power_on(event):
+            if _is_power_on(event) or _tells_interrupts(event):
                 items += self._batch(requests, steps)
                 requests, steps = [], []
-                if not self._fresh and self._dead is None:
-                    self._set_up()
+                self._made_anew(event)
             first = len(requests)
             bound = self._plan(event, outputs, requests)
             steps.append(_Step(event, first, len(requests), bound))
             self._fresh = self._fresh and len(requests) == first
         return items + self._batch(requests, steps)
+
+    def _made_anew(self, event: Event) -> None:
+        """Begin again: at a power-on, or with so many interrupts while nothing was done yet."""
+        if _tells_interrupts(event) and self._fresh:
+            self._interrupts = min(event[5], MAX_INTERRUPTS)
+        elif self._fresh or not _is_power_on(event):
+            return
+        if self._dead is None:
+            self._set_up()
 
     def _plan(self, event: Event, outputs: Sequence[Event], requests: list[Request]) -> str | None:
         """Add to `requests` what carries out one event; return what that assumes."""
@@ -372,8 +386,8 @@ class KvmTarget:
         return self.control(_CTRL_RESET) if f["how"] in (ev.CTRL_RESET, ev.SYSTEM) else []
 
     def attr_set(self, f: dict[str, Any]) -> list[Request]:
-        """Any other attribute; the address of the ITS was set when it was made."""
-        if (f["device"], f["group"]) == (wire.ITS, 0):
+        """Any other attribute; addresses and numbers were set when the VM was made."""
+        if f["group"] in _OF_MAKING or (f["group"], f["attr"]) == (_GRP_CTRL, 0):
             return []
         size = 0 if f["value"] is None or f["group"] == _GRP_CTRL else 8
         size = 4 if size and f["group"] in (_GRP_DIST, _GRP_REDIST) else size
@@ -399,6 +413,15 @@ def _why_not(error: int) -> str:
 
 def _is_power_on(event: Event) -> bool:
     return bool(event[0] == NUMBER["reset"] and event[2] == ev.POWER_ON)
+
+
+def _tells_interrupts(event: Event) -> bool:
+    return bool(
+        event[0] == NUMBER["attr.set"]
+        and event[2:4] == (wire.GIC, _GRP_INTERRUPTS)
+        and len(event) > 5
+        and event[5]
+    )
 
 
 def _is_attribute(event: Event) -> bool:

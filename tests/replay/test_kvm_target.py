@@ -24,6 +24,7 @@ from tests.support.kernels import kernel
 ROOT = Path(__file__).parents[2]
 FAKE = ROOT / "tests/support/fake_kvm_host.py"
 SCENARIOS = ROOT / "traces/scenarios"
+CAPTURES = sorted((ROOT / "traces").glob("kvm-6.1.192-*.gz"))
 LIFE = """\
 # itstrace: 1
 # implementation: "linux-kvm"
@@ -106,6 +107,15 @@ def test_each_answer_that_the_kernel_does_not_give_is_found(run, living, old, ne
 def test_a_scenario_is_answered_as_it_stands(run, living, name):
     code, out, _ = run(SCENARIOS / f"{name}.its.txt", "--target", living, "--keep-going")
     assert (code, " 0 divergent" in out) == (0, True), out
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name.partition(".txt")[0])
+def test_a_capture_has_no_divergence_on_the_kernel_that_made_it(run, living, tmp_path, path):
+    trace = tmp_path / "t.itstrace"
+    assert cli.main(["import", str(path), "-o", str(trace)]) == 0
+    code, out, err = run(trace, "--target", living, "--keep-going")
+    assert (code, " 0 divergent" in out) == (0, True), (out, err)
+    assert " 0 matched" not in out
 
 
 def test_a_kernel_and_the_model_answer_alike(run, living):

@@ -102,7 +102,7 @@ static int64_t carry_out(struct request *r, const uint64_t *payload, uint64_t le
     }
     uint8_t *memory = 0;
     switch (r->op) {
-    case OP_NEW: error = new_vm(vm, r->x, r->y, (uint32_t *)bytes, size / 4); break;
+    case OP_NEW: error = new_vm(vm, r->x, r->y, (uint32_t *)bytes, size / 4, r->cpu); break;
     case OP_FREE: free_vm(vm); break;
     case OP_SET: case OP_GET: case OP_HAS: value = attribute(r, vm, &error); break;
     case OP_MSI: error = signal_msi(r, vm); break;

@@ -71,10 +71,9 @@ int new_its(struct vm *vm, uint64_t its_base) {
 }
 
 // x: where the GIC is; y: the distance of ITS and redistributors from it, a half each; `ids`: of the vCPUs
-int new_vm(struct vm *vm, uint64_t gicd, uint64_t distances, const uint32_t *ids, int cpus) {
+int new_vm(struct vm *vm, uint64_t gicd, uint64_t distances, const uint32_t *ids, int cpus, uint32_t interrupts) {
     struct kvm_vcpu_init init;
     uint64_t its = gicd + (distances & 0xffffffff), gicr = gicd + (distances >> 32);
-    uint32_t interrupts = 64;
     free_vm(vm);
     if (cpus < 1 || cpus > MAX_CPUS) return -EINVAL;
     vm->fd = ioctl(kvm, KVM_CREATE_VM, 0);

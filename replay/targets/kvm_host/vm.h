@@ -15,7 +15,8 @@ extern struct vm vms[MAX_VMS];
 extern int kvm, run_bytes;
 
 // vm.c
-int new_vm(struct vm *vm, uint64_t gicd, uint64_t distances, const uint32_t *ids, int cpus);
+int new_vm(struct vm *vm, uint64_t gicd, uint64_t distances, const uint32_t *ids, int cpus,
+           uint32_t interrupts);
 int new_its(struct vm *vm, uint64_t its_base);
 void free_vm(struct vm *vm);
 int map_slot(struct vm *vm, int at, uint64_t gpa, uint64_t size);
