@@ -77,8 +77,8 @@ def run(options: argparse.Namespace) -> int:
         if options.raw:
             raw = files.enter_context(create_output(options.raw, force=options.force))
         host = KvmHost(options.via, raw)
-        recording = Recording(host, options)
         try:
+            recording = Recording(host, options)
             with _signals(host, recording):
                 recording.follow()
         finally:

@@ -71,6 +71,7 @@ class Bench:
             run = Run(self, question, inventory, outcome, one)
             try:
                 other = _BEGIN[question.what](self, run, stack)
+                run.other = other
                 if other is not None:
                     run.compare(other, self._asked(run, probe=probe))
             except Crashed as crash:
@@ -91,15 +92,17 @@ class Bench:
         return self._able(run, _ASKED[run.question.what])
 
     def _able(self, run: Run, chapters: Sequence[Chapter]) -> list[Chapter]:
-        able = []
+        able: list[Chapter] = []
+        unable: dict[str, list[str]] = {}
         for each in chapters:
             if each.attributes and not run.attributes:
-                run.outcome.not_looked.append(f"{each.name} ({each.title}): the target cannot")
+                unable.setdefault("the target cannot save and restore", []).append(each.name)
             elif each.name in self._fatal:
                 died = f"a host died of it before, in {self._fatal[each.name]}"
-                run.outcome.not_looked.append(f"{each.name} ({each.title}): {died}")
+                unable.setdefault(died, []).append(each.name)
             elif not (run.question.how == ev.REINIT and each.name in ("p0", "p1")):
                 able.append(each)
+        run.outcome.not_looked += [f"{', '.join(names)} ({why})" for why, names in unable.items()]
         return able
 
     def _suffix(self, run: Run) -> Chapter:

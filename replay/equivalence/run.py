@@ -12,12 +12,13 @@ from typing import Any, Final, Protocol
 
 from replay.equivalence.comparison import Comparison, Told, pending_bits, ram
 from replay.equivalence.inventory import Inventory
+from replay.equivalence.places import Places
 from replay.equivalence.plan import Question
 from replay.equivalence.probe import MAX_PAIRS, Probe, Step
 from replay.equivalence.sequence import Chapter, probe_of
 from replay.equivalence.side import Side
 from replay.equivalence.whence import origin
-from replay.equivalence.words import CARRIED, CRASHED, EQUAL, Difference, Judge, Places, inherit
+from replay.equivalence.words import CARRIED, CRASHED, EQUAL, Difference, Judge, inherit
 from replay.model import effects
 from replay.targets.ahead import Inspectable
 from replay.verdict import STALE, UNPROVEN
@@ -111,7 +112,7 @@ class Run:
 
     def places(self, side: Side) -> None:
         """Learn where the tables of the life are."""
-        self.known_places = Places.of(side.target, self.inventory, self.life.cpus)
+        self.known_places = Places.of(side.target, self.inventory)
 
     def old_pending_bits(self, side: Side) -> list[tuple[int, int]]:
         """Save the pending tables; return (vCPU, INTID) of bits that no pending LPI accounts for.
@@ -186,7 +187,6 @@ class Run:
 
     def compare(self, other: Side, chapters: Sequence[Chapter]) -> None:
         """Ask both sides chapter by chapter."""
-        self.other = other
         self.left = list(chapters)
         while self.left:
             chapter = self.left.pop(0)

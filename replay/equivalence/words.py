@@ -6,20 +6,17 @@ is what the guest made ambiguous. Words: docs/verdicts.md; clauses: `replay.cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from replay.contracts import CHANGED, KEPT, Clause, clause_for
 from replay.equivalence.comparison import Row, Told
 from replay.equivalence.inventory import Inventory
-from replay.equivalence.probe import Probe
-from replay.targets.ahead import Inspectable
 from replay.verdict import KEPT_WORD, STALE, UNSPECIFIED
 from tracer import events as ev
 from tracer.events import Event
-from tracer.its.registers import Baser, gicr_register, its_register
+from tracer.its.registers import gicr_register, its_register
 
 if TYPE_CHECKING:
     from replay.equivalence.whence import Written
@@ -28,7 +25,6 @@ CARRIED: Final = "carried in RAM"
 CRASHED: Final = "crashed"
 EQUAL: Final = "equal"
 _BUSY: Final = -16
-_MAX_LEVEL1: Final = 1024
 # What is spoken of where a contract has no clause with its name; attributes and RAM show lists, too.
 _SPOKEN_OF_AS: Final = {"translation_cache": "events", "lpis": "events"}
 _ATTRIBUTES: Final = ("inner_cache", "outer_cache", "shareability")
@@ -94,90 +90,6 @@ class Difference:
             self.handed_over = handed
 
 
-@dataclass(slots=True)
-class _Place:
-    start: int
-    end: int
-    component: str
-    key: Callable[[int], Any]
-
-
-class Places:
-    """Where in RAM the tables of a life are."""
-
-    def __init__(self) -> None:
-        self._places: list[_Place] = []
-        self._dte: dict[int, int] = {}  # DeviceID -> address of its entry
-        self.itts: dict[int, int] = {}
-
-    @classmethod
-    def of(cls, target: Inspectable, inventory: Inventory, cpus: int) -> Places:
-        """Return where they are, as the registers say now."""
-        places = cls()
-        registers = target.registers()
-        places._devices(target, registers.get("GITS_BASER0", 0), inventory)
-        baser1 = registers.get("GITS_BASER1", 0)
-        start = Baser.physical_address.get(baser1)
-        end = start + (Baser.size.get(baser1) + 1 << 16)
-        places._add(start, end, "collections", partial(_entry_at, 0, start))
-        for device, (itt, bits) in inventory.devices.items():
-            places.itts[device] = itt
-            places._add(itt, itt + (8 << bits), "events", partial(_event_at, device, itt))
-        return places
-
-    def _devices(self, target: Inspectable, baser: int, inventory: Inventory) -> None:
-        start = Baser.physical_address.get(baser)
-        size = Baser.size.get(baser) + 1 << 16
-        pages = [(0, start, size)]
-        if Baser.indirect.get(baser):
-            level1 = target.load(start, 8 * _MAX_LEVEL1) or b""
-            words = [int.from_bytes(level1[at : at + 8], "little") for at in range(0, size, 8)]
-            pages = [
-                (at << 13, word & ~0xFFFF & (1 << 52) - 1, 1 << 16)
-                for at, word in enumerate(words)
-                if word & Baser.valid.mask
-            ]
-        for first, page, bytes_ in pages:
-            self._add(page, page + bytes_, "devices", partial(_entry_at, first, page))
-            for device in inventory.devices:
-                if first <= device < first + bytes_ // 8:
-                    self._dte[device] = page + 8 * (device - first)
-
-    def _add(self, start: int, end: int, component: str, key: Callable[[int], Any]) -> None:
-        self._places.append(_Place(start, end, component, key))
-
-    def at(self, gpa: int, changed: int, probe: Probe) -> tuple[str, Any]:
-        """Return the component and the key of a doubleword of which these bits differ."""
-        found = probe.place(gpa, changed)
-        if found is not None:
-            return found
-        for place in self._places:
-            if place.start <= gpa < place.end:
-                return place.component, place.key(gpa)
-        return "RAM", gpa
-
-    def ranges(self) -> list[tuple[int, int]]:
-        """Return (address, bytes) of every table."""
-        return [(place.start, place.end - place.start) for place in self._places]
-
-    def entry(self, component: str, key: Any) -> int | None:
-        """Return where a device's or an event's entry is in the tables."""
-        if component == "devices":
-            return self._dte.get(key)
-        if component == "events" and key[0] in self.itts:
-            itt, event_id = self.itts[key[0]], int(key[1])
-            return itt + 8 * event_id
-        return None
-
-
-def _entry_at(first: int, start: int, gpa: int) -> int:
-    return first + (gpa - start) // 8
-
-
-def _event_at(device: int, itt: int, gpa: int) -> tuple[int, int]:
-    return device, (gpa - itt) // 8
-
-
 class Judge:
     """Gives words; `strict` calls what no clause speaks of stale."""
 
@@ -186,16 +98,14 @@ class Judge:
 
     def word(self, told: Told, chapter: str, run: Any) -> Difference:
         """Return a difference with its word."""
-        found = Difference(*_of(told), chapter, told.event, told.one, told.other, UNSPECIFIED)
+        found = Difference(
+            told.component, told.key, chapter, told.event, told.one, told.other, UNSPECIFIED
+        )
         found.blame = run.inventory.planted_by(found.component, _blamed(found))
         _WORDS[run.question.what](found, told, run)
         if self._strict and found.word == UNSPECIFIED and found.reason is None:
             found.word = STALE
         return found
-
-
-def _of(told: Told) -> tuple[str, Any]:
-    return told.component, told.key
 
 
 def _blamed(found: Difference) -> Any:
@@ -332,7 +242,7 @@ def _ambiguous(found: Difference, inventory: Inventory) -> str | None:
         if inventory.moved_all:
             return "MOVALL moves an LPI whose collection stays where it was"
     if found.component == "lpis" and one is None and isinstance(other, Row):
-        return "no event that was asked about is mapped to it on one side only"
+        return "it is gone, and no event that was asked about reached it"
     if found.component == "events" and _BUSY in (one, other) and 1 in (one, other):
         return "a cached translation answers without a look at the vCPU's LPIs"
     return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
 from replay.engine import NOT_JUDGED
@@ -161,6 +162,7 @@ class KvmTarget:
         error = self._host.wire.ask([copy], BATCH_SECONDS)[0].error
         if error:
             raise TargetError(f"{self.name}: its RAM cannot be copied: errno {-error}")
+        self._hand_over = deepcopy(source._hand_over)
 
     def about(self) -> str:
         """Return the kernel's release and version: `uname -r -v`."""

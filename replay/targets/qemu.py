@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -165,6 +166,7 @@ class QemuTarget:
     def copy_ram(self, source: QemuTarget) -> None:
         """Make RAM equal to that of another QEMU."""
         self._ram.copy(source._ram)
+        self._hand_over = deepcopy(source._hand_over)
 
     # -- carrying out
 

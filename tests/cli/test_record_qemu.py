@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from replay import cli
@@ -72,6 +74,20 @@ def test_what_is_known_is_no_guess():
         "qemu.gic-version": "3",
         "qemu.type": "virt-7.2-machine",
     }
+
+
+def test_on_kvm_it_is_the_kernels_its(monkeypatch):
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(release="6.1.0-56-arm64"))
+    proc = (
+        b"Linux version 6.1.0-56-arm64 (gcc-12 (Debian 12.2.0-14) 12.2.0) #1 SMP Debian 6.1.192-2\n"
+    )
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda self: proc)
+    header = make_header(b"", Machine(version=(7, 2, 22), kvm=True, properties={}))
+    assert header.implementation == "linux-kvm"
+    assert header.implementation_version == "6.1.192"
+    assert header.profile == "linux-6.1.192"
+    assert {"profile"} <= set(header.guessed)
+    assert not {"implementation", "implementation_version"} & set(header.guessed)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ TEST_REINIT: Final = "tests/replay/test_reinit.py"
 TEST_PROBE: Final = "tests/replay/test_probe_evidence.py"
 TEST_KVM_JOINED: Final = "tests/replay/test_kvm_joined.py"
 TEST_SYSTEM: Final = "tests/replay/test_kvm_system_reset.py"
+TEST_RECORD_KVM: Final = "tests/cli/test_record_kvm.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
@@ -943,6 +944,10 @@ HOSTS: Final = (
           TEST_VMS, "a listing is taken to be of one moment"),
     Fault("host.listing.lists", "tracer/sources/ftrace_samples.py", "        if self.unread or int(match[2]):", "        if False:",
           TEST_VMS, "a listing with a hole lists all"),
+    Fault("host.live.early", "tracer/sources/kvm_live.py", "        if self._ready:", "        if True:",
+          TEST_RECORD_KVM, "a request is swallowed by a shell that still reads the script"),
+    Fault("host.live.lost", "replay/commands/record_kvm.py", "        return 0 if whole and not stats.gap_count else EXIT_LOST", "        return 0",
+          TEST_RECORD_KVM, "a recording that lost something ends as a whole one"),
     Fault("host.returns.ignored", _READER, "                span.end_ns = self._now_ns", "                span.end_ns = span.start_ns",
           TEST_VMS, "an access ends when it begins"),
 )
@@ -1016,4 +1021,40 @@ TARGETS: Final = (
 )
 # fmt: on
 
-FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS + TARGETS
+_EQUIVALENCE: Final = "replay/equivalence/"
+_WORDS: Final = _EQUIVALENCE + "words.py"
+TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
+# fmt: off
+EQUIVALENCE: Final = (
+    Fault("ab.reset.zeroed_ram", _EQUIVALENCE + "bench.py", "        other.target.copy_ram(run.one.target)", "        pass",
+          TEST_EQUIVALENCE, "a fresh VM with zeroed RAM is the yardstick"),
+    Fault("ab.reset.redistributors", _EQUIVALENCE + "bench.py", 'return unit == "its" and (gic or event[0] == _GICR_WRITE)', "return False",
+          TEST_EQUIVALENCE, "what CTRL_RESET leaves alone is called stale"),
+    Fault("ab.reset.lpis_on", _EQUIVALENCE + "bench.py", "    return [*reset, *zeroes]", "    return reset",
+          TEST_EQUIVALENCE, "a system reset on KVM leaves LPIs on"),
+    Fault("ab.crash.goes_on", _EQUIVALENCE + "bench.py", "                self._fatal[run.chapter] = crash.function", "                pass",
+          TEST_EQUIVALENCE, "what killed a host is asked again and again"),
+    Fault("ab.crash.not_looked", _EQUIVALENCE + "bench.py", "for each in run.left]", "for each in []]",
+          TEST_EQUIVALENCE, "what a dead host was not asked is not told"),
+    Fault("ab.words.mask", _WORDS, "    return bool((told.one ^ told.other) << shift & clause.mask & told.mask)", "    return True",
+          TEST_EQUIVALENCE, "F5 is a bug"),
+    Fault("ab.words.handed_over", _WORDS, "        if handed is not None and written.seq < handed:", "        if False:",
+          TEST_EQUIVALENCE, "a table that the guest did not zero is the device's doing"),
+    Fault("ab.words.attributes", _WORDS, '    if found.component.startswith("GI") and _only_attributes(found):', "    if False:",
+          TEST_EQUIVALENCE, "attributes that are sanitised make a round trip stale"),
+    Fault("ab.words.device", _WORDS, "found.key[0] in run.inventory.unmapped:", "False:",
+          TEST_EQUIVALENCE, "a device that comes back is told as an event"),
+    Fault("ab.whence.guest", _EQUIVALENCE + "whence.py", "        mine = kind == _MEM_WRITE and _covers(group.event, gpa)", "        mine = False",
+          TEST_EQUIVALENCE, "what the guest wrote is the device's"),
+    Fault("ab.pending.live", _EQUIVALENCE + "run.py", "            if not (intid in live and live[intid].pending)", "            if False",
+          TEST_EQUIVALENCE, "no pending bit is one of the past"),
+    Fault("ab.cache.events", _EQUIVALENCE + "run.py", '        if told.component == "translation_cache" and self._is_listed(told.key):', "        if False:",
+          TEST_EQUIVALENCE, "an event that is still listed is told as a cached translation"),
+    Fault("ab.ram.told", _EQUIVALENCE + "run.py", '            if component == "lpis" and self._comparison.told_apart(key):', "            if False:",
+          TEST_EQUIVALENCE, "a difference and its trace in RAM are told as two"),
+    Fault("ab.probe.other_vcpu", _EQUIVALENCE + "probe.py", "            icid: (inventory.collections.get(icid, at) + 1) % self.cpus", "            icid: inventory.collections.get(icid, at) % self.cpus",
+          TEST_EQUIVALENCE, "the probe maps everything to the vCPU that it had"),
+)
+# fmt: on
+
+FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS + TARGETS + EQUIVALENCE

@@ -6,6 +6,7 @@ The same on real kernels is tests/targets/test_verify_on.py.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,10 @@ from tracer.events import make
 from tracer.its.commands import encode
 from tracer.log.header import Header
 
-SCENARIOS = Path(__file__).parents[2] / "traces/scenarios"
+TRACES = Path(__file__).parents[2] / "traces"
+SCENARIOS = TRACES / "scenarios"
+CAPTURE = TRACES / "qemu-7.2.22-linux-6.1-two-boots.log"
+QEMU = "qemu-system-aarch64"
 RAM = 0x4000_0000
 DEVICES, COLLECTIONS, QUEUE, ITT = RAM + 0x1_0000, RAM + 0x2_0000, RAM + 0x3_0000, RAM + 0x4_0000
 CONFIG, PENDING = RAM + 0x5_0000, RAM + 0x6_0000
@@ -57,6 +61,10 @@ def test_an_lpi_that_outlives_ctrl_reset_is_found_without_a_hint(capsys):
     assert lpi["blame"] == {"seq": 16}
     mapped = next(each for each in first["differences"] if each["chapter"] == "p4")
     assert ("pending" in mapped["one"], "pending" in mapped["other"]) == (True, False)
+    assert (mapped["one"][:7], mapped["other"][:7]) == (
+        "(vCPU 0",
+        "(vCPU 1",
+    )  # the old one, the new
 
 
 def test_switching_lpis_off_cures_it(capsys):
@@ -170,10 +178,26 @@ def test_a_host_that_dies_is_crashed_and_the_rest_is_not_looked_at(capsys):
     assert (code, first["verdict"]) == (1, "crashed")
     assert first["crash"]["chapter"] == "p9"
     assert first["crash"]["function"] == "vgic_its_save_tables_v0"
-    assert any(each.startswith("p11 (") for each in first["not_looked_at"])
+    assert any(each.startswith("p11 (") for each in first["not_looked_at"])  # it came behind
     # the next question leaves out what killed a host, says so, and dies of the next
     assert any("a host died of it before" in each for each in questions[1]["not_looked_at"])
     assert questions[1]["crash"]["chapter"] == "p11"
+
+
+# -- a real QEMU, and a capture that does not show guest RAM
+
+
+@pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
+@pytest.mark.parametrize("words", [(), ("--probe",)])
+def test_the_reset_of_a_captured_boot_is_equal_on_qemu(words, tmp_path, capsys):
+    trace = tmp_path / "boots.itstrace"
+    assert cli.main(["import", str(CAPTURE), "-o", str(trace)]) == 0
+    capsys.readouterr()
+    code = cli.main(["verify", str(trace), "--on", "qemu", "--json", *words])
+    questions = json.loads(capsys.readouterr().out)["questions"]
+    assert (code, {each["verdict"] for each in questions}) == (0, {"equal"})
+    assert "RAM" in questions[0]["equal"]
+    assert ("translation_cache" in questions[0]["equal"]) == bool(words)
 
 
 # -- lives in which there is nothing to find

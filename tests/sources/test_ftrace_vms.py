@@ -193,6 +193,14 @@ def test_a_thread_that_nothing_told_of_waits_until_something_does() -> None:
     ]
 
 
+def test_a_vm_whose_first_records_name_no_process_is_one_vm() -> None:
+    """As a busy host printed it: the thread that makes the VM has not been switched to yet."""
+    early = lines(attr("gset_attr", 4, 0), back("gset_attr_ret", 0), thread=118, tgid=None)
+    text = PREAMBLE + early + lines(*born(), at=11, thread=118, tgid=118)
+    vms, _ = split(text.encode())
+    assert list(vms.known) == ["118"]
+
+
 def test_a_thread_that_nothing_tells_of_is_the_only_vms() -> None:
     text = PREAMBLE + lines(*born(), at=1, thread=100)
     text += lines(write(0x8080088, 0x20), at=3, thread=101, tgid=None)

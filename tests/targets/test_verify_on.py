@@ -43,7 +43,9 @@ def verify(capsys, kernel, trace, *words):
     code = cli.main(
         ["verify", str(trace), "--on", f"kvm:{kernel.path}", "--probe", "--json", *words]
     )
-    return code, json.loads(capsys.readouterr().out)["questions"]
+    captured = capsys.readouterr()
+    assert captured.out, captured.err  # a target that cannot judge says why
+    return code, json.loads(captured.out)["questions"]
 
 
 def scenario(name):

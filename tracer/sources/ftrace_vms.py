@@ -230,7 +230,9 @@ class Vms:
             if vm is not None and not vm.gone:
                 return self._remember(record, vm)
             if record.name in _BINDING or (record.name == b"msi" and not record.kernel):
-                return self._bind(kvm, tgid)
+                # the kernel may not know the process of a thread's first records; ours says it soon
+                told = tgid is not None or self.facts.stream is None
+                return self._bind(kvm, tgid) if told else None
             lonely = [each for each in self.known.values() if each.kvm is None and not each.gone]
             if len(lonely) == 1 and len(self.known) == 1:
                 return self._remember(record, self._bound(lonely[0], kvm))
