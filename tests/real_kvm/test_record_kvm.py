@@ -251,19 +251,20 @@ def test_lost_records_are_counted(host, guest, tmp_path):
     vm.wait()
     with host.shell() as shell:
         begin(shell, "export ITSTRACE_CPU_KB=8")
+        readers = "grep -l '^dd$' /proc/[0-9]*/comm | cut -d/ -f3"
+        host.wait_for(lambda: len(host.run(readers).split()) == 2)
         for word in ("STOP", "CONT"):  # nobody reads meanwhile
-            readers = "$(grep -l '^dd$' /proc/[0-9]*/comm | cut -d/ -f3)"
-            host.run(f"for pid in {readers}; do kill -s {word} $pid; done; sleep 10")
+            host.run(f"for pid in $({readers}); do kill -s {word} $pid; done; sleep 10")
         print("stop", file=shell.stdin, flush=True)
         text = shell.stdout.read()
     vm.quit()
     path = tmp_path / "busy.txt"
     path.write_text(f"#its stream: 1\n{text}")
-    assert cli.main(["import", str(path)]) == 0
+    assert cli.main(["import", str(path)]) in (0, 3)  # 3: a return whose entry was lost
     _, events = read(path.with_suffix(".itstrace"))
-    lost = sum(fields[0] for name, fields in events if name == "loss")
+    lost = sum(fields[1] for name, fields in events if name == "loss")
     told = sum(int(each) for each in re.findall(r"#its lost: cpu \d+ overrun (\d+)", text))
-    assert lost >= told > 0
+    assert lost == told > 0
 
 
 def begin(shell, before=""):
