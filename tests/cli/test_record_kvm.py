@@ -99,12 +99,15 @@ def test_no_trace_is_overwritten(tmp_path, capsys):
 
 
 def test_signals_are_requests(tmp_path):
-    """A request that comes while the script is still being read is kept until it listens."""
-    answers = 'while read -r word; do echo "said $word" >&2; [ $word = stop ] && break; done'
-    shell = tmp_path / "shell"
+    """What comes while the shell still reads the script, and would swallow it, is kept until then."""
+    shell, answers = tmp_path / "shell", tmp_path / "answers"
+    answers.write_text(
+        'while read -r word; do echo "said $word" >&2; [ $word = stop ] && exit; done'
+    )
     shell.write_text(
         'while read -r line; do [ "$line" = \'main "$@"\' ] && break; done\n'
-        f"echo now >&2; sleep 1; echo '#its stream: 1'; {answers}; echo '#its end: stop'\n"
+        "echo now >&2; timeout 1 cat >/dev/null; echo '#its stream: 1'\n"
+        f"timeout 20 dash {answers}; echo '#its end: stop'\n"
     )
     recorder = subprocess.Popen(
         [

@@ -6,6 +6,7 @@ reaches such a shell, for `itstrace record kvm --via`.
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 import subprocess
@@ -63,6 +64,11 @@ class Host:
     def __exit__(self, *_: object) -> None:
         self._qemu.kill()
         self._qemu.wait()
+
+    def cpu_seconds(self) -> float:
+        """Return how long processors have worked for this host."""
+        fields = Path(f"/proc/{self._qemu.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def said(self) -> str:
         """Return what the console showed so far."""

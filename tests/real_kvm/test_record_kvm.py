@@ -229,7 +229,7 @@ def test_what_a_killed_script_leaves_is_removed_by_the_next_one(host, left):
 def test_clean_leaves_what_is_in_use(host, left):
     with host.shell() as shell:
         pid = begin(shell)
-        host.run("set -- clean\n" + script())
+        host.run(f"(set -- clean\n{script()})")
         assert f"itstrace_{pid}" in left()
         print("stop", file=shell.stdin, flush=True)
         assert "#its end: stop" in shell.stdout.read()

@@ -172,11 +172,16 @@ def test_clean_removes_what_the_dead_left_and_nothing_else(shell, fake):
 
 
 def test_clean_leaves_what_somebody_uses(shell, fake):
-    mine = fake.tracefs / "instances" / f"itstrace_{os.getpid()}"
-    mine.mkdir()
-    with (mine / "trace_marker").open("w"):
+    own = 'mkdir "$1/itstrace_$$"; echo $$; exec sleep 60 >"$1/itstrace_$$/trace_marker"'
+    instances = fake.tracefs / "instances"
+    command = ["sh", "-c", own, "sh", instances]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as user:
+        name = f"itstrace_{user.stdout.readline().strip()}"
+        user.stdout.read()  # from here on its output is the marker
         fake.run(shell, "clean")
-        assert mine.exists()
+        assert (instances / name).exists()
+        assert user.poll() is None
+        user.kill()
 
 
 def test_a_number_that_another_process_has_now_is_no_owner(shell, fake):
