@@ -24,6 +24,7 @@ TEST_RECORD_KVM: Final = "tests/cli/test_record_kvm.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
+TEST_AHEAD: Final = "tests/replay/test_ahead.py"
 TEST_QTEST: Final = "tests/replay/test_qtest.py"
 TEST_MEASURE: Final = "tests/replay/test_measure.py"
 TEST_GENERATOR: Final = "tests/replay/test_generator.py"
@@ -1010,6 +1011,10 @@ TARGETS: Final = (
           TEST_KVM_TARGET + "::test_a_host_that_cannot_judge_says_why", "an attribute that is not there is taken for one that fails"),
     Fault("target.qtest.ok", _QTEST, '            if not line.startswith(b"OK") or done + len(found) >= len(lines):', "            if done + len(found) >= len(lines):",
           TEST_QTEST + "::test_what_is_no_answer_is_refused", "any line is an answer"),
+    Fault("target.ahead.note", "replay/targets/ahead.py", "            elif kind >= ev.FIRST_NOTE:  # where the engine settles, too", "            elif kind > ev.LAST_KIND:",
+          TEST_AHEAD, "an input waits behind a note, where the engine wants its answer"),
+    Fault("target.ahead.newer", "replay/targets/ahead.py", "                if kind in ev.KINDS:  # of a newer trace's, nobody can carry it out", "                if True:",
+          TEST_AHEAD, "what nobody can carry out is, and every answer behind it is another's"),
     Fault("target.flags.deaths", "replay/measure.py", "            yield str(done[-1][1])", "            yield 'it lives'",
           TEST_MEASURE + "::test_a_host_that_dies_of_a_life_is_told_by_its_death", "a death is no answer"),
     Fault("target.flags.hang", "replay/measure.py", '    if name != "debugfs_hides_intids_above_16_bits":', "    if True:",

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from tracer.events import NUMBER, fields_of, kind_name
 from tracer.its.commands import Opcode
 from tracer.log.opening import open_trace
 
+ROOT = Path(__file__).parents[2]
 PROFILES = ["linux-5.10.223", "linux-6.1.192", "linux-7.2.13", "qemu-7.2.22"]
 
 
@@ -58,6 +60,20 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, name, suffix):
     assert made[0] == made[1]
     assert cli.main([*words[:2], "8", *words[3:], "--force"]) == 0
     assert path.read_bytes() != made[0]
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13", "3.14"])
+def test_other_pythons_give_the_same_bytes(version):
+    """Only where `make pythons` has made an environment for that version."""
+    other = ROOT / ".cache" / f"venv-{version}" / "bin" / "python"
+    if not other.exists():
+        pytest.skip(f"no environment for Python {version}: `make pythons` makes one where it is")
+    words = ["-m", "replay.cli", "generate", "--seed", "7", "--profile", "linux-6.1.192", "-o", "-"]
+    made = [
+        subprocess.run([python, *words], cwd=ROOT, check=True, capture_output=True).stdout
+        for python in (sys.executable, other)
+    ]
+    assert made[0] == made[1] != b""
 
 
 @pytest.mark.parametrize("name", PROFILES)
