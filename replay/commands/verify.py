@@ -81,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
         from replay.commands.verify_on import run as run_on
 
         return run_on(options)
+    if options.probe or options.record or options.kind or options.at:
+        raise UsageError("--probe, --kind, --at and --record are questions to a target: give --on")
     with opened(options) as reader:
         model = make_model(reader.header, options)
         verifier = Verifier(

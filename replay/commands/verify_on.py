@@ -9,6 +9,7 @@ import argparse
 import uuid
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, print_json, progress
@@ -39,8 +40,7 @@ MAX_QUESTIONS: Final = 64
 
 def run(options: argparse.Namespace) -> int:
     """Print what came of each question; 1 for a finding or a crash, 4 when nothing can be asked."""
-    if options.trace == "-":
-        raise UsageError("a life is lived several times: give a file")
+    _check(options)
     spec = parse(options.on)
     with open_trace(options.trace) as reader:
         events = [event for _, frame in reader for event in frame]
@@ -55,20 +55,34 @@ def run(options: argparse.Namespace) -> int:
         outcomes = list(map(asker.ask, progress(questions[:MAX_QUESTIONS], "questions")))
     if options.record:
         _record(options, asker.bench.header, outcomes)
-    left = len(questions) - len(outcomes)
-    if options.json:
-        print_json(as_json(outcomes, events, left))
-    else:
-        print_target(outcomes)
-        for each in outcomes:
-            print_outcome(each, events, verbose=options.verbose)
-        if left:
-            print(f"{left} more questions were not asked: {MAX_QUESTIONS} are asked of one trace")
-        if not outcomes:
-            print("nothing to ask: no reset and no round trip in this trace; --probe asks anyway")
+    _tell(options, outcomes, events, len(questions) - len(outcomes))
     if status == "damaged":
         return EXIT_LOST
     return EXIT_FINDING if any(map(_is_finding, outcomes)) else 0 if outcomes else EXIT_CANNOT_JUDGE
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.trace == "-":
+        raise UsageError("a life is lived several times: give a file")
+    if (options.kind or options.at) and not options.probe:
+        raise UsageError("--kind and --at choose generated questions: give --probe, too")
+    if options.record and Path(options.record).exists():
+        raise UsageError(f"{options.record}: exists already")  # said before the work, not after it
+
+
+def _tell(
+    options: argparse.Namespace, outcomes: list[Outcome], events: list[Event], left: int
+) -> None:
+    if options.json:
+        print_json(as_json(outcomes, left))
+        return
+    print_target(outcomes)
+    for each in outcomes:
+        print_outcome(each, events, verbose=options.verbose)
+    if left:
+        print(f"{left} more questions were not asked: {MAX_QUESTIONS} are asked of one trace")
+    if not outcomes:
+        print("nothing to ask: no reset and no round trip in this trace; --probe asks anyway")
 
 
 def _is_finding(outcome: Outcome) -> bool:

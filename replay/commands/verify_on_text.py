@@ -161,7 +161,7 @@ def _value(value: Any) -> str:
     return hex(value) if isinstance(value, int) and value > 9 else str(value)
 
 
-def as_json(outcomes: Sequence[Outcome], events: Sequence[Event], left: int) -> dict[str, Any]:
+def as_json(outcomes: Sequence[Outcome], left: int) -> dict[str, Any]:
     """Return all of it as JSON has it."""
     return {
         "schema": "itstrace.equivalence/1",

@@ -47,6 +47,20 @@ def left(host):
     return lambda: host.run("cd /sys/kernel/tracing; ls instances; cat kprobe_events")
 
 
+@pytest.fixture
+def guest(host):
+    """Return a function that starts a VM; none is left behind."""
+    started = []
+
+    def start(name, *options, **more):
+        started.append(Guest(host, name, *options, **more))
+        return started[-1]
+
+    yield start
+    for each in started:
+        host.run(f"kill -9 {each.pid}")
+
+
 class Recorder:
     """A running `itstrace record kvm`."""
 
@@ -112,9 +126,9 @@ def keep(host, recorder, name):
         (Path(folder) / f"kvm-{version}-{name}.stream.txt.gz").write_bytes(packed)
 
 
-def test_a_life_with_a_reset_is_recorded(host, record, capsys):
+def test_a_life_with_a_reset_is_recorded(host, guest, record, capsys):
     recorder = record()
-    vm = Guest(host, "life")
+    vm = guest("life")
     vm.wait()
     vm.ask("stop", "system_reset", "xen-save-devices-state", "cont")
     vm.wait(times=2)
@@ -149,8 +163,8 @@ def test_a_life_with_a_reset_is_recorded(host, record, capsys):
     assert re.search(r"GITS_BASER0 .*observed 0x\w+ at \d+ +unspecified", told), told
 
 
-def test_two_vms_that_run_are_joined(host, record, capsys):
-    vms = [Guest(host, name) for name in ("first", "second")]
+def test_two_vms_that_run_are_joined(host, guest, record, capsys):
+    vms = [guest(name) for name in ("first", "second")]
     for vm in vms:
         vm.wait()
     recorder = record()
@@ -171,14 +185,14 @@ def test_two_vms_that_run_are_joined(host, record, capsys):
         vm.quit()
 
 
-def test_a_kernel_that_starts_another_is_seen(host, record, capsys):
+def test_a_kernel_that_starts_another_is_seen(host, guest, record, capsys):
     recorder = record()
     images_ = [
         f"-drive file=/guest/{name},format=raw,if=none,id={name},readonly=on "
         f"-device virtio-blk-pci,drive={name},romfile="
         for name in ("vmlinuz", "initramfs")
     ]
-    vm = Guest(host, "kexec", *" ".join(images_).split(), then="kexec")
+    vm = guest("kexec", *" ".join(images_).split(), then="kexec")
     vm.wait(times=2)
     vm.quit()
     assert recorder.end() == 0, recorder.said()
@@ -232,8 +246,8 @@ def test_switched_off_kprobes_are_said(host, tmp_path, capsys, left):
     assert left() == ""
 
 
-def test_lost_records_are_counted(host, tmp_path):
-    vm = Guest(host, "busy", then="busy")
+def test_lost_records_are_counted(host, guest, tmp_path):
+    vm = guest("busy", then="busy")
     vm.wait()
     with host.shell() as shell:
         begin(shell, "export ITSTRACE_CPU_KB=8")

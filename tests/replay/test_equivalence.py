@@ -169,6 +169,39 @@ def test_what_was_recorded_behind_a_reset_is_the_probe_unless_one_is_generated(c
     assert chapters >= {"p0", "recorded"}
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--probe",), "give --on"),
+        (("--on", "model:linux-6.1.192", "--at", "3"), "give --probe"),
+        (("--on", "xen", "--probe"), "--target must be"),
+        (("--on", "model:linux-6.1.192", "--record", __file__), "exists already"),
+    ],
+)
+def test_questions_that_cannot_be_asked_are_a_wrong_usage(words, said, capsys):
+    path = SCENARIOS / f"{F3}.its.txt"
+    assert cli.main(["verify", str(path), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_target_that_is_not_there_cannot_judge(capsys):
+    path = SCENARIOS / f"{F3}.its.txt"
+    assert cli.main(["verify", str(path), "--on", "kvm:/nowhere/Image", "--probe"]) == 4
+    assert "/nowhere/Image: there is no such kernel image" in capsys.readouterr().err
+
+
+def test_the_run_is_recorded_with_what_was_answered(tmp_path, capsys):
+    path, out = SCENARIOS / f"{F3}.its.txt", tmp_path / "run.itstrace"
+    words = ("--probe", "--kind", "round trip", "--at", "17", "--record", str(out))
+    cli.main(["verify", str(path), "--on", "model:linux-5.10.223", *words])
+    capsys.readouterr()
+    assert cli.main(["check", str(out), "--profile", "linux-5.10.223", "--json"]) == 0
+    tally = json.loads(capsys.readouterr().out)
+    assert tally["outputs"] == tally["matched"] > 50
+    # the same life as another kernel's: what was recorded is 5.10.223's
+    assert cli.main(["check", str(out), "--profile", "linux-6.1.192"]) == 1
+
+
 # -- F4: a host that dies
 
 

@@ -201,6 +201,19 @@ def test_a_vm_whose_first_records_name_no_process_is_one_vm() -> None:
     assert list(vms.known) == ["118"]
 
 
+def test_whose_a_kvm_is_helps_what_came_before() -> None:
+    """An irqfd of a VM that was joined is signalled by a thread of nobody's, before a vCPU runs."""
+    text = PREAMBLE + "#its threads: 100 101\n#its threads: 200 201\n"
+    text += interrupted(KVM, 10.0, 7, 7, "backend") + interrupted(OTHER, 10.5, 7, 7, "backend")
+    text += line(11, f"who: (kvm_arch_vcpu_load+0x0/0x100) kvm={KVM:#x}", thread=101)
+    text += line(11.1, f"who: (kvm_arch_vcpu_load+0x0/0x100) kvm={OTHER:#x}", thread=201, tgid=None)
+    vms, found = split(text.encode())
+    assert vms.stats.gap_count == 0
+    assert [(name, vm.kvm) for name, vm in vms.known.items()] == [("100", KVM), ("200", OTHER)]
+    for _, events in found.values():
+        assert [kind_name(each[0]) for each in events].count("msi") == 1
+
+
 def test_a_thread_that_nothing_tells_of_is_the_only_vms() -> None:
     text = PREAMBLE + lines(*born(), at=1, thread=100)
     text += lines(write(0x8080088, 0x20), at=3, thread=101, tgid=None)

@@ -19,10 +19,12 @@ import re
 from typing import Final
 
 MARKER: Final = b"tracing_mark_write"
+WHO: Final = b"who"  # a vCPU is scheduled in: whose kvm that is
 # Every record that is used -> the fields it must have; None for one that is not of that form.
 RECORDS: Final[dict[bytes, tuple[bytes, ...] | None]] = {
     b"kvm_mmio": None,
     MARKER: None,
+    WHO: (b"kvm",),
     b"mmio_ret": (),
     b"mmio_rret": (),
     b"rd": (b"gpa", b"data", b"sp"),

@@ -197,7 +197,17 @@ class Vms:
             return
         if record.tgid is not None and not record.kernel:
             self.facts.thread(record.thread, record.tgid)
-        self._waiting.append(record)
+        if record.name == ft.WHO:
+            self._who(record)
+        else:
+            self._waiting.append(record)
+
+    def _who(self, record: Record) -> None:
+        """Learn at once whose a `struct kvm` is: what waits before this may be waiting for it."""
+        kvm, tgid = record.kvm, record.tgid or self.facts.threads.get(record.thread)
+        known = self._by_kvm.get(kvm or 0)
+        if kvm and tgid is not None and (known is None or known.gone):
+            self._bind(kvm, tgid)
 
     def _resolve(self, *, last: bool = False) -> None:
         """Give waiting records to their VMs, in order."""

@@ -44,7 +44,13 @@ _MSI: Final = "kvm=%x0:x64 addr=+0(%x1):x64 data=+8(%x1):x32 devid=+16(%x1):x32"
 # GICD_CTLR, GICR_CTLR, GICR_PROPBASER, GICR_PENDBASER. A reset of QEMU writes 1,500 others.
 _OF_LPIS: Final = "group!=6 && group!=7 && !(attr & 0x1ff80)"
 
+# Set for a moment at the start, where VMs run already: struct kvm_vcpu begins with its struct kvm.
+WHO: Final = "who"
+
 PROBES: Final = (
+    Probe(
+        WHO, "p", "kvm_arch_vcpu_load", "kvm=+0(%x0):x64", "whose MSIs are, of VMs that run already"
+    ),
     Probe("create", "p", "vgic_its_create", "dev=%x0:x64 kvm=+8(%x0):x64", "when an ITS is made"),
     Probe("destroy", "p", "vgic_its_destroy", "dev=%x0:x64 kvm=+8(%x0):x64", "when an ITS ends"),
     Probe("set_attr", "p", "vgic_its_set_attr", _WRITTEN, "resets, saves, restores of the ITS"),

@@ -319,6 +319,9 @@ start() {
 	{ sh -c 'echo $PPID'; drain "$WATCH"; } | watch >/dev/null &
 	WATCHER=$!
 	tell start
+	# `who` comes at each switch to a vCPU, and once for each VM is enough. New VMs' other records tell.
+	[ -z "$(vms_of '')" ] || sleep 1
+	echo 0 >"$INSTANCE/events/$GROUP/who/enable"
 }
 
 drain() { # dd, as a cat that splices keeps the pipe's lock while it waits: nobody could read from the pipe

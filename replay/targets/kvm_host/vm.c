@@ -76,7 +76,8 @@ int new_vm(struct vm *vm, uint64_t gicd, uint64_t distances, const uint32_t *ids
     uint64_t its = gicd + (distances & 0xffffffff), gicr = gicd + (distances >> 32);
     free_vm(vm);
     if (cpus < 1 || cpus > MAX_CPUS) return -EINVAL;
-    vm->fd = ioctl(kvm, KVM_CREATE_VM, 0);
+    do vm->fd = ioctl(kvm, KVM_CREATE_VM, 0);
+    while (vm->fd < 0 && errno == EINTR);  // by the alarm of every second: the kernel does not restart it
     if (vm->fd < 0) return -errno;
     vm->cpus = cpus;
     for (int cpu = 0; cpu < cpus; cpu++)
