@@ -10,12 +10,14 @@ import shlex
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
 from tests.real_kvm import images
 
 BOOT_SECONDS = 120
+END = ":the end:"
 RELAY = Path(__file__).with_name("relay.py")
 
 
@@ -52,6 +54,7 @@ class Host:
     def __enter__(self) -> Host:
         try:
             self.wait_for(lambda: "host: up" in self.said(), BOOT_SECONDS)
+            self.wait_for(self._answers, BOOT_SECONDS)
         except BaseException:
             self.__exit__()
             raise
@@ -83,9 +86,19 @@ class Host:
         with self.shell() as shell:
             try:
                 # QEMU's user network may lose an end of input that comes early: it must not matter
-                return shell.communicate(f"exec 2>&1\n{command}\nexit\n", timeout=seconds)[0]
+                text = f"exec 2>&1\n{command}\necho {END}\nexit\n"
+                said: str = shell.communicate(text, timeout=seconds)[0]
             finally:
                 shell.kill()
+        before, end, _ = said.rpartition(END)
+        assert end, f"the host did not come to the end of {command!r:.200}: {said!r:.200}"
+        return before
+
+    def _answers(self) -> bool:
+        """Return whether a shell can be reached; the first ones may be lost."""
+        with suppress(AssertionError, subprocess.TimeoutExpired):
+            return self.run("echo hello", seconds=5) == "hello\n"
+        return False
 
 
 def _free_port() -> int:
