@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from replay.engine import NOT_JUDGED, Frames
 from replay.model import effects
 from replay.model.effects import Effect, HostCrash
+from replay.protocols import NOT_JUDGED, Frames
 from replay.targets.ahead import FAILED, Group, Grouper, Item, Target
 from replay.targets.common import Answer
 from tracer.events import NUMBER, Event

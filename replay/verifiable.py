@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from replay.engine import Model
+from replay.protocols import Model
 from replay.reinit import Registers
 
 

@@ -13,11 +13,10 @@ from replay.commands.replaying import (
     json_caveats,
     make_model,
 )
-from replay.engine import Divergence, Engine, Tally
+from replay.engine import Engine
+from replay.tally import CLASSES, Divergence, Tally
 from tracer.log.opening import open_trace
 from tracer.log.text import format_event
-
-_CLASSES = ("matched", "permitted", "learned", "assumed", "ambiguous", "not_judged")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 def tally_json(tally: Tally, by: str, source: str) -> dict[str, Any]:
     """Return how outputs were classed, as JSON; `by` is what answered."""
-    counts = {name: getattr(tally, name) for name in _CLASSES}
+    counts = {name: getattr(tally, name) for name in CLASSES}
     return {
         "schema": "itstrace.check/1",
         "outputs": tally.outputs,
@@ -103,6 +102,6 @@ def print_tally(tally: Tally, by: str, source: str) -> None:
         print(f"event {seq}: assumed that {why}")
     for name, count in tally.unjudged.items():
         print(f"{count} x {name}: not judged, {by} cannot express it or its cause is not told")
-    counts = ", ".join(f"{getattr(tally, name)} {name.replace('_', ' ')}" for name in _CLASSES)
+    counts = ", ".join(f"{getattr(tally, name)} {name.replace('_', ' ')}" for name in CLASSES)
     verdict = paint(f"{tally.divergent} divergent", "red" if tally.divergent else "green")
     print(f"{tally.outputs} outputs: {counts}, {verdict}")

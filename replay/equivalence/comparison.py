@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from replay.engine import NOT_JUDGED
 from replay.equivalence.probe import Step
 from replay.model import effects
 from replay.model.effects import HostCrash
+from replay.protocols import NOT_JUDGED
 from replay.targets.ahead import Inspectable, Item
 from replay.targets.common import Answer
 from replay.targets.shared_ram import PAGE_BYTES

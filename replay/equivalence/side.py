@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from replay.engine import NOT_JUDGED
 from replay.equivalence.comparison import value_of
 from replay.model.effects import HostCrash
+from replay.protocols import NOT_JUDGED
 from replay.targets.ahead import Group, Grouper, Inspectable, Item
 from tracer import events as ev
 from tracer.events import NUMBER, Event, make

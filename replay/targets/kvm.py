@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
-from replay.engine import NOT_JUDGED
 from replay.model import effects
 from replay.model.effects import HostCrash
+from replay.protocols import NOT_JUDGED
 from replay.targets import kvm_wire as wire
 from replay.targets.ahead import FAILED, Group, Item
 from replay.targets.common import Answer

@@ -15,8 +15,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from replay.engine import NOT_JUDGED
 from replay.model import effects
+from replay.protocols import NOT_JUDGED
 from replay.targets import edu
 from replay.targets.ahead import Group, Item
 from replay.targets.common import Answer

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from replay import cli
-from replay.engine import Engine, Tally
+from replay.engine import Engine
 from replay.profiles import find
+from replay.tally import Tally
 from replay.targets.kvm_model import KvmModel
 from replay.verify import verify
 from tests.support.ftrace_text import (
