@@ -39,9 +39,12 @@ class Guest:
         )
         self.pid = int(said)
 
-    def wait(self, text: str = UP, times: int = 1) -> None:
-        """Wait until the console has shown a text so often."""
-        self._host.wait_for(lambda: self.said().count(text) >= times, BOOT_SECONDS)
+    def wait(self, times: int = 1) -> None:
+        """Wait until the guest's init has done its work so often."""
+        count = f"$(grep -c '{UP}' /tmp/{self._name}.log)"
+        waiting = f"until [ {count} -ge {times} ] || [ ! -d /proc/{self.pid} ]; do sleep 1; done"
+        self._host.run(f"({waiting}) 2>/dev/null", BOOT_SECONDS)
+        assert self.said().count(UP) >= times, self.said()
 
     def said(self) -> str:
         """Return what the console and QEMU itself have shown."""
