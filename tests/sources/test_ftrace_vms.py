@@ -201,6 +201,15 @@ def test_a_vm_whose_first_records_name_no_process_is_one_vm() -> None:
     assert list(vms.known) == ["118"]
 
 
+def test_a_look_up_that_began_before_the_recording_is_no_gap() -> None:
+    text = PREAMBLE + lines(back("msic_ret", 0), at=9) + lines(*born())
+    vms, _ = split(text.encode())
+    assert vms.stats.gap_count == 0
+    late = text + lines(back("msic_ret", 0), at=12)
+    vms, _ = split(late.encode())
+    assert vms.stats.gap_count == 1
+
+
 def test_whose_a_kvm_is_helps_what_came_before() -> None:
     """An irqfd of a VM that was joined is signalled by a thread of nobody's, before a vCPU runs."""
     text = PREAMBLE + "#its threads: 100 101\n#its threads: 200 201\n"

@@ -69,6 +69,7 @@ class Ftrace(Spans):
         self._returns = returns
         self._kernel = False  # whether a thread of the kernel made this record
         self._fetches: dict[int, tuple[int, int]] = {}  # thread -> (gpa, offset) of a fetch
+        self._asked = False  # whether a look-up of the translation cache has begun
         self._window: int | None = None  # from the stack pointer to the command, of this kernel
 
     def take(self, record: Record) -> None:
@@ -268,6 +269,7 @@ class Ftrace(Spans):
 
     def msic(self, caller: bytes, f: Fields) -> None:
         """The cached path: of the MSI that the thread is sending, or an irqfd's first attempt."""
+        self._asked = True
         top = self._top()
         if top is None or top.event[0] != _MSI or top.effects:
             self._msi(self._nest, _IRQFD, f)
@@ -275,6 +277,9 @@ class Ftrace(Spans):
     def msic_ret(self, caller: bytes, f: Fields) -> None:
         """A hit or a miss; an irqfd's miss is tried again by a worker, and is no MSI yet."""
         top = self._top()
+        if not self._asked and not self.inputs:  # the recording began in between
+            self._skip()
+            return
         if top is None or top.event[0] != _MSI:
             self.stats.ours -= 1
             reason = "the return of a cached translation that nobody asked for"

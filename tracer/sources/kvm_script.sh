@@ -312,8 +312,10 @@ start() {
 	number=0
 	echo 'group==4 && (attr==1 || attr==2 || attr==4)' >"$WATCH/events/$GROUP/set_attr/filter"
 	for event in create set_attr set_attr_ret; do echo 1 >"$WATCH/events/$GROUP/$event/enable"; done
+	echo 0 >"$INSTANCE/tracing_on" # so that all begin at once
 	echo 1 >"$INSTANCE/events/$GROUP/enable"
 	echo 1 >"$INSTANCE/events/kvm/kvm_mmio/enable"
+	echo 1 >"$INSTANCE/tracing_on"
 	pump &
 	PUMP=$!
 	{ sh -c 'echo $PPID'; drain "$WATCH"; } | watch >/dev/null &
