@@ -35,7 +35,7 @@ _RESTORE: Final = NUMBER["restore"]
 _MSI: Final = NUMBER["msi"]
 _LPI_ACK: Final = NUMBER["lpi.ack"]
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
-_OF_REGISTERS: Final = (_RESET, _REG_WRITE, _GICR_WRITE)
+_OF_REGISTERS: Final = (_RESET, _REG_WRITE, _GICR_WRITE, NUMBER["gicd.write"])
 _ALL_BITS: Final = (1 << 64) - 1
 MAX_LOSSES: Final = 100
 SAVED: Final = ("devices", "events", "collections")
@@ -135,6 +135,7 @@ class Blamer:
         self._mapped: dict[str, Any] = model.mapped()
         self._before: dict[str, Any] = {}
         self._losses: list[int] = []
+        self._entry: Act | None = None  # the mem.write of the entry that the last restore read
 
     # -- the engine's watcher
 
@@ -167,6 +168,8 @@ class Blamer:
         if event[0] == _SAVE:
             keys = ((name, key) for name in SAVED for key in self._lists().get(name, ()))
             self.history.saved(Act(seq, event), keys)
+        if event[0] == _RESTORE:
+            self._restored(seq, done)
         if self._reset is not None and len(self.verifier.resets) > self._reset:
             self._reset = None
             self.freeze(seq)
@@ -184,6 +187,13 @@ class Blamer:
         self.verifier.note(seq, event)
 
     # -- what an input wrote
+
+    def _restored(self, seq: int, done: list[Effect]) -> None:
+        if all(each[0] != effects.ATTR_RESULT or not each[1] for each in done):
+            self.history.restored(seq)
+        key = (self.target.component, self.target.key)
+        gpa = self.model.entry_gpa(*key) if self.target.component in SAVED else None
+        self._entry = None if gpa is None else self.history.entry_written(key, gpa)
 
     def _lists(self) -> dict[str, Any]:
         return self._mapped | self.verifier.lists
@@ -218,14 +228,17 @@ class Blamer:
         """Note what made an LPI pending, or took that back."""
         if act.event[0] == _MSI and _delivered(done):
             self._raised(act, (act.event[2], act.event[3]))
+        listed = "lpis" in self._lists()  # then it is told by its key who moved and cleared one
         for each in self.history.commands():
-            if each.command is None or not each.did(*PENDING, "MOVI"):
+            if each.command is None or not each.did(*PENDING, "MOVI", "MOVALL"):
                 continue
             fields = fields_of(each.command.words)
-            pair = (fields["device_id"], fields["event_id"])
+            pair = (fields.get("device_id", -1), fields.get("event_id", -1))
             if each.did("INT"):
                 self._raised(each, pair)
-            elif (intid := self._event(pair).get("intid")) is not None:
+            elif not listed and each.did("MOVALL"):
+                self.history.touched.update(dict.fromkeys(self.history.raised, each))
+            elif not listed and (intid := self._event(pair).get("intid")) is not None:
                 self.history.touched[intid] = each
 
     def _event(self, pair: tuple[int, int]) -> dict[str, Any]:
@@ -270,8 +283,7 @@ class Blamer:
         if target.component == "events" and value:
             blame.collection = history.of("collections", value.get("icid"))
         if record is not None and record.made.event[0] == _RESTORE:
-            gpa = self.model.entry_gpa(*key)
-            blame.entry = None if gpa is None else history.entry_written(key, gpa)
+            blame.entry = self._entry
         blame.losses = [at for at in self._losses if blame.writer is None or at > blame.writer.seq]
         self.blame = blame
 

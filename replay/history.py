@@ -157,10 +157,8 @@ class History(Writers):
 
     def _made(self, key: Key, act: Act) -> Act:
         """Return what of the input made `key`, of which `act` wrote the value that it has."""
-        if not act.did(*MOVES):
-            return act
-        about = [each for each in self.commands() if _concerns(each, key, self._lists)]
-        return next((each for each in reversed(about) if not each.did(*MOVES)), act)
+        makers = [act, *reversed(self.commands())]
+        return next((each for each in makers if _makes(each, key)), act)
 
     # -- keys of lists
 
@@ -204,6 +202,14 @@ class History(Writers):
         """A key that is gone is told no more."""
         self.records.pop(key, None)
         self._saved.pop(key, None)
+
+    def restored(self, seq: int) -> None:
+        """RESTORE_TABLES read what had been saved: it wrote that, even if it was there."""
+        for key, saved in self._saved.items():
+            record = self.records.get(key)
+            if key in self._keys and record is not None and record.last.seq != seq:
+                self.again(seq, key)
+                record.behind = (*record.behind, saved)
 
     def _rests_on(self, key: Key, act: Act, old: Record | None) -> tuple[Act, ...]:
         """Return what a key that came to be rests on."""
@@ -261,6 +267,12 @@ class History(Writers):
         self.raised[intid] = raised
         if len(self.raised) > MAX_GONE:
             del self.raised[next(iter(self.raised))]
+
+
+def _makes(act: Act, key: Key) -> bool:
+    """Return whether a command names a key and can have made it."""
+    named = act.command is not None and aim(act.command.words) == key
+    return named and not act.did(*MOVES, *REMOVES, *PENDING)
 
 
 def _did(words: Words, key: Key, value: Any) -> bool:
