@@ -84,6 +84,7 @@ _QPROFILE: Final = _QEMU + "profile.py"
 
 _CONTRACTS: Final = "replay/contracts.py"
 _VERIFY: Final = "replay/verify.py"
+_WRITERS: Final = "replay/writers.py"
 _EVIDENCE: Final = "replay/evidence.py"
 _VERDICT: Final = "replay/verdict.py"
 _TRIPS: Final = "replay/round_trips.py"
@@ -668,9 +669,9 @@ VERDICTS: Final = (
           TEST_VERIFY, "the last writer is blamed for what it did not write"),
     Fault("verify.blame.nobody", _VERDICT, "return seq if self.replayed_differs() else None", "return None",
           TEST_VERIFY, "nobody is blamed for what the model kept"),
-    Fault("verify.blame.first_writer", _VERIFY, "self._writers[name] = (seq, value)", "self._writers.setdefault(name, (seq, value))",
+    Fault("verify.blame.first_writer", _WRITERS, "self._registers[name] = (seq, value)", "self._registers.setdefault(name, (seq, value))",
           TEST_VERIFY, "the first writer is blamed, not the last"),
-    Fault("verify.blame.no_writer", _VERIFY, "        writer = self._writers.get(name)", "        writer = None",
+    Fault("verify.blame.no_writer", _VERIFY, "        writer = self.writers.of_register(name)", "        writer = None",
           TEST_VERIFY, "a component forgets who wrote it"),
     Fault("verify.blame.same_value", _VERIFY, "if now is not None and not (now ^ wanted) & mask & ~row.read_only:", "if False:",
           TEST_VERIFY, "a write of the same value is no write"),
@@ -842,7 +843,7 @@ VERDICTS: Final = (
           TEST_KVM, "nothing is ever lost"),
     Fault("verify.trip.witness", _TRIPS, '            trip.witness = seq', '            pass',
           TEST_KVM, "a delivered MSI shows nothing"),
-    Fault("verify.trip.blame_nobody", _TRIPS, '            trip.blame = trip.blame or self._key_writers.get((name, keys[0]))', '            pass',
+    Fault("verify.trip.blame_nobody", _TRIPS, '            trip.blame = trip.blame or self._writers.of_key(name, keys[0])', '            pass',
           TEST_KVM, "nobody mapped what came back"),
     Fault("verify.lists.beside", _VERIFY, '            if seen and seen != want and self._evidence.get(name):', '            if False:',
           TEST_KVM, "outputs say nothing of lists"),
@@ -856,7 +857,7 @@ VERDICTS: Final = (
           TEST_KVM, "a probe of registers is taken for an empty listing"),
     Fault("verify.lists.empty_listing", _EVIDENCE, '        if component is not None and len(component.observed) < MAX_OBSERVATIONS:', '        if False:',
           TEST_KVM, "an empty listing is no evidence"),
-    Fault("verify.lists.blame_later", _VERIFY, '        planted = self._planted.get((name, key))', '        planted = self._key_writers.get((name, key))',
+    Fault("verify.lists.blame_later", _VERIFY, '        planted = self._planted.get((name, key))', '        planted = self.writers.of_key(name, key)',
           TEST_KVM, "what was mapped after the reset is blamed"),
     Fault("verify.component.unspoken", _VERDICT, '        if self.unspoken():', '        if False:',
           TEST_KVM, "bits of which no clause speaks are verified"),
