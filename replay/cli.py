@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from replay.ruled import EXIT_SKIP, GIT_BISECT, Ruled
+
 # verb -> (module in replay.commands, one line); the seven that a newcomer needs come first
 VERBS: Final = {
     "import": ("import_", "make a trace of what another tool wrote"),
@@ -60,6 +62,19 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = sys.argv[1:] if argv is None else argv
+    if not any(len(each) > 2 and GIT_BISECT.startswith(each) for each in args):
+        return _main(args)
+    try:
+        code = _main(args)
+    except Exception:  # noqa: BLE001 (Python would exit with 1, which is a bad build)
+        import traceback
+
+        traceback.print_exc()
+        return EXIT_SKIP
+    return code if isinstance(code, Ruled) or code == EXIT_INTERRUPTED else EXIT_SKIP
+
+
+def _main(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if args else EXIT_USAGE
