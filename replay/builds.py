@@ -19,6 +19,7 @@ from replay.judge import CRASH, INVARIANT, divergences, general, judge
 from replay.lockstep import run as run_lockstep, signature
 from replay.profiles import Profile
 from replay.ruling import (
+    BAD,
     CANNOT,
     COMPLAINT,
     OF_A_RESET,
@@ -154,6 +155,8 @@ def rule(
 ) -> Ruling:
     """Rule on any build by whatever check shows the signature.
 
+    What a trace asks behind its own reset is asked first: a minimised one shows its bug there.
+
     Raises:
         TargetError: it cannot be had, hangs, or cannot do what the trace asks.
     """
@@ -161,5 +164,8 @@ def rule(
         with open_trace(trace) as reader:
             return of_model(reader, profile_for(spec, header, None), wanted, strict=strict)
     if wanted.word in OF_A_RESET:
+        own = of_answers(made, spec, trace, wanted, probe=False, strict=strict)
+        if own.word == BAD:
+            return own
         return of_answers(made, spec, trace, wanted, strict=strict)
     return of_run(made, [spec], trace, wanted)
