@@ -9,11 +9,14 @@ from replay.builds import of_model
 from replay.corpus import trace_name
 from replay.equivalence.plan import PENDING, RESET, ROUND, Question
 from replay.equivalence.run import Outcome
+from replay.equivalence.side import Crashed, Side
 from replay.equivalence.signatures import kind_of, looked_at, signatures
 from replay.equivalence.words import CARRIED, Difference
 from replay.judge import with_flags
 from replay.manifest import manifest_path, read_manifest
+from replay.model.effects import HostCrash
 from replay.profiles import PROFILES, find
+from replay.protocols import NOT_JUDGED
 from replay.ruling import (
     BAD,
     CANNOT,
@@ -27,6 +30,7 @@ from replay.verdict import STALE
 from tests.support.scenarios import SCENARIOS, paths
 from tracer import events as ev
 from tracer.errors import UsageError
+from tracer.events import NUMBER, make
 from tracer.log.opening import open_trace
 
 LPI = parse_signature("stale:ctrl_reset:lpi")
@@ -244,3 +248,25 @@ def test_ends_that_are_alike_have_no_boundary(words):
 
 def test_a_list_that_changes_twice_shows_when_all_are_asked():
     assert everything(4, asked("bgbg")[0]).changes() == [(0, 1), (1, 2), (2, 3)]
+
+
+# -- a side of a question
+
+
+@pytest.mark.parametrize("answer", [HostCrash("f"), None])
+def test_a_listing_that_was_not_answered_is_put_down_without_rows(answer):
+    class Unlisted:
+        asked = frozenset((NUMBER["probe"],))
+        oops = ()
+
+        def carry_out(self, groups):
+            bound = {0: NOT_JUDGED} if answer is None else {}
+            return [(group.event, answer, bound) for group in groups]
+
+    side = Side(Unlisted())
+    if answer is None:
+        side.live([make("probe", 0, edge=0)])
+    else:
+        with pytest.raises(Crashed, match="f"):
+            side.live([make("probe", 0, edge=0)])
+    assert side.tape == [make("probe", 0, edge=0)]
