@@ -11,12 +11,13 @@ from typing import Final
 
 from replay.ruled import EXIT_SKIP, GIT_BISECT, Ruled
 
-# verb -> (module in replay.commands, one line); the seven that a newcomer needs come first
+# verb -> (module in replay.commands, one line); those that a newcomer needs come first
 VERBS: Final = {
     "import": ("import_", "make a trace of what another tool wrote"),
     "check": ("check", "replay a trace on the model and compare every output"),
     "verify": ("verify", "say of each reset whether the device came back equal to a fresh one"),
     "run": ("run", "carry out a trace on a real QEMU, or on several targets in lockstep"),
+    "export": ("export", "a reproducer without itstrace, or events for other tools"),
     "record": ("record", "run a VM and write its trace while it runs"),
     "reset": ("reset", "reset a VM that is being recorded, with nothing running meanwhile"),
     "info": ("info", "what a trace holds, and in which state the file is"),
