@@ -92,6 +92,11 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def one_line(text: str) -> str:
+    """Return `text` clean and on one line, so that no part of it begins a line of its own."""
+    return clean(text).replace("\n", "\\n")
+
+
 def paint(text: str, colour: str) -> str:
     """Return `text` in `colour` when standard output is a terminal that wants it."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):

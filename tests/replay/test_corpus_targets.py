@@ -61,6 +61,16 @@ def test_a_target_that_is_not_there_cannot_and_a_finding_beside_it_counts_more(c
     assert (code, "    cannot  divergent" in out) == (1, True)
 
 
-def test_targets_without_a_matrix_are_refused(capsys):
-    assert cli.main(["corpus", "run", str(F1), "--target", "model"]) == 2
-    assert "give --matrix" in capsys.readouterr().err
+def test_as_a_test_no_target_may_show_the_bug_that_a_trace_is_of(capsys):
+    assert cli.main(["corpus", "run", str(F1), "--target", "model:linux-6.1.192"]) == 1
+    out = capsys.readouterr().out
+    assert "expected good, got bad (stale:ctrl_reset:lpi)" in out
+    assert "it shows stale:ctrl_reset:lpi, the bug that this trace is of" in out
+    assert "--on model:linux-6.1.192 --probe" in out
+
+
+def test_a_target_that_is_not_there_is_no_corpus_that_passes(capsys):
+    assert cli.main(["corpus", "run", str(S14), "--target", "qemu:/nowhere/qemu"]) == 4
+    out = capsys.readouterr().out
+    assert "got no target" in out
+    assert "/nowhere/qemu: there is no such program" in out
