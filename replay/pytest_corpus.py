@@ -58,9 +58,9 @@ class TraceItem(pytest.Item):
             return shortened(str(error), self.path, self.config)
         return super().repr_failure(excinfo, style)
 
-    def reportinfo(self) -> tuple[Path, None, str]:
+    def reportinfo(self) -> tuple[Path, int, str]:
         """Return where it is, for the head of a failure."""
-        return self.path, None, f"{self.path.name} [{self.name}]"
+        return self.path, 0, f"{self.path.name} [{self.name}]"
 
 
 class TraceFile(pytest.File):
@@ -122,6 +122,8 @@ def shortened(text: str, path: Path, config: pytest.Config) -> str:
     from replay.commands.common import clean
 
     folder = os.path.relpath(path.parent, config.invocation_params.dir)
+    if folder.startswith(os.pardir):
+        return clean(text)
     prefix = "" if folder == os.curdir else folder + os.sep
     return clean(text.replace(str(path.parent) + os.sep, prefix))
 

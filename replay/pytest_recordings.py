@@ -17,6 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from replay.commands.common import one_line
 from replay.corpus import OF_VERIFY, Result, run_expectation
 from replay.corpus_add import add
 from replay.decode import describe
@@ -201,8 +202,8 @@ def _first_difference(kept: Path, now: Path) -> Iterator[str]:
     yield "\n".join(
         [
             f"{kept}: event {at}: {_who_changed(old, new)} than when it was recorded",
-            f"  expected  {describe(old) if old else 'the end'}",
-            f"  got       {describe(new) if new else 'the end'}",
+            f"  expected  {_told(old)}",
+            f"  got       {_told(new)}",
             "  if that is right: --its-record=all records it anew",
         ]
     )
@@ -213,6 +214,10 @@ def _who_changed(old: Event | None, new: Event | None) -> str:
         return "test or device goes another way"
     asked = _ASKED.get(old[0], slice(0) if old[0] >= FIRST_OUTPUT else slice(2, None))
     return "the device answers otherwise" if old[asked] == new[asked] else "the test asks otherwise"
+
+
+def _told(event: Event | None) -> str:
+    return "the end" if event is None else one_line(" ".join(describe(event).split()))
 
 
 def _events(reader: Any) -> Iterator[Event]:
