@@ -93,8 +93,11 @@ def clean(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` clean and on one line, so that no part of it begins a line of its own."""
-    return clean(text).replace("\n", "\\n")
+    """Return `text` clean, on one line and in characters that any output takes.
+
+    So no part of it begins a line of its own, and no name of a file that is no UTF-8 stops us.
+    """
+    return clean(text).replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
 
 
 def paint(text: str, colour: str) -> str:
