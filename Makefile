@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean
+.PHONY: demo test test-kvm test-targets qemu test-qemu fuzz-qemu bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -66,6 +66,14 @@ bench: $(VENV)/dev
 # Finds in real kernels what is known of them; needs qemu-system-aarch64 and `itstrace kernels SUITE`.
 test-targets: $(VENV)/dev
 	$(BIN)/python -m pytest tests/targets
+
+# A project that has only the built wheel runs its traces in pytest, and docs/ci.md's jobs do; half a minute.
+test-outside: $(VENV)/dev
+	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside
+
+# The corpus of traces/ on the QEMU and on every kernel that is here (`itstrace kernels SUITE...`); minutes.
+corpus-real: $(VENV)/dev
+	$(BIN)/python -m tests.real_corpus
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev

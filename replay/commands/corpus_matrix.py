@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
+from typing import Final
 
 from replay.commands.common import (
     EXIT_CANNOT_JUDGE,
@@ -16,6 +18,9 @@ from replay.commands.common import (
     say,
 )
 from replay.corpus import Cell, matrix, trace_name
+
+# Words of a cell that need more than themselves in a sentence.
+_MEANS: Final = {"-": "of another family", "cannot": "that it cannot judge"}
 
 
 def run(traces: list[Path], options: argparse.Namespace) -> int:
@@ -55,6 +60,15 @@ def _on_targets(traces: list[Path], options: argparse.Namespace) -> int:
             for spec, each in zip(specs, row, strict=True):
                 if each.why:
                     say(f"{trace_name(trace)}: {spec.text}: {each.word}: {each.why}")
+        for at, spec in enumerate(specs):
+            made = Counter(row[at].word for _, row in rows)
+            counted = ", ".join(
+                f"{number} {_MEANS.get(word, word)}" for word, number in made.items()
+            )
+            matched = sum(row[at].matched for _, row in rows)
+            unseen = sum(row[at].not_judged for _, row in rows)
+            outputs = f"{matched:,} outputs matched, {unseen:,} not judged"
+            print(f"{clean(spec.text)}: {counted}; {outputs}")
     words = {each.word for _, row in rows for each in row}
     if words & FINDINGS:
         return EXIT_FINDING

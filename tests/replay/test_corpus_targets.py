@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -31,13 +32,16 @@ def test_each_trace_has_a_word_on_each_target(capsys):
     targets = ["--target", "model", "--target", "model:linux-6.1.192"]
     code, out, err = matrix(capsys, F1, K4, *targets)
     assert code == 1
-    assert out.splitlines() == [
+    *table, first, second = out.splitlines()
+    assert table == [
         "1: model",
         "2: model:linux-6.1.192",
         f"{'':36}          1          2",
         "F1-lpi-outlives-ctrl-reset                equal      equal",
         "S03-K4-baser0-repointed-with-valid-1      equal  divergent",
     ]
+    assert re.fullmatch(r"model: 2 equal; [1-9]\d* outputs matched, \d+ not judged", first)
+    assert second.startswith("model:linux-6.1.192: 1 equal, 1 divergent; ")
     assert "S03-K4-baser0-repointed-with-valid-1: model:linux-6.1.192: divergent: event 18" in err
     code, _, _ = matrix(capsys, F1, *targets)
     assert code == 0
@@ -48,6 +52,7 @@ def test_a_trace_of_another_family_is_left_out(capsys):
     code, out, _ = matrix(capsys, F1, S14, "--target", "qemu", "--json")
     table = json.loads(out)["traces"]
     assert code == 0
+    assert "qemu: 1 of another family, 1 equal; " in matrix(capsys, F1, S14, "--target", "qemu")[1]
     assert [table[str(path)]["qemu"]["word"] for path in (F1, S14)] == ["-", "equal"]
     assert table[str(S14)]["qemu"]["matched"] > 0
 
