@@ -106,6 +106,15 @@ def test_a_system_reset_stands_between_two_parts(tmp_path):
 
 
 @needs_qemu
+def test_a_device_is_set_up_again_behind_a_reset(tmp_path):
+    head, life = MSI[: len(HEAD)], MSI[len(HEAD) :]
+    zeroed = ". +0 mem.write gpa=0x40500400 data=u64(0x0)\n"
+    text = f"{head}{life}. +0 reset how=system\n{zeroed}{life}"
+    recorded, got = answers(exported(written(text, tmp_path), tmp_path))
+    assert got == recorded == ["OK 0x0100000000000000", "OK 0x0000000000000060"] * 2
+
+
+@needs_qemu
 def test_a_bug_of_the_installed_qemu_is_seen_in_its_answer(tmp_path):
     version = subprocess.run(
         ["qemu-system-aarch64", "--version"], capture_output=True, text=True, check=True

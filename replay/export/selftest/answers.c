@@ -71,7 +71,12 @@ static void answer_ram(struct vm *vm, const char *what, uint64_t gpa, size_t siz
 {
 	const uint8_t *memory = ram(vm, gpa, size);
 
-	answer_bytes(vm, what, memory, memory ? size : 0);
+	if (memory)
+		answer_bytes(vm, what, memory, size);
+	else if (first_told[vm->asked++].data)
+		tap_skip(what, "no guest RAM is there");
+	else
+		first_told[vm->asked - 1].data = strdup("");
 }
 
 static void copy_slot(struct slot *to, const struct slot *from)
