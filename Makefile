@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean
+.PHONY: demo test test-kvm test-targets qemu test-qemu fuzz-qemu bench-qemu lint types imports check test-bugs bench bench-targets bench-export big deep mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -67,6 +67,15 @@ bench: $(VENV)/dev
 # Finds in real kernels what is known of them; needs qemu-system-aarch64 and `itstrace kernels SUITE`.
 test-targets: $(VENV)/dev
 	$(BIN)/python -m pytest tests/targets
+
+# Bugs of real kernels and a real QEMU, shown by what itstrace makes of their traces: on every kernel that
+# is here (`itstrace kernels SUITE`, or ITSTRACE_KERNELS), in minutes.
+test-bugs: $(VENV)/dev
+	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
+
+# What exporting 1,000,000 events costs.
+bench-export: $(VENV)/dev
+	$(BIN)/python -m tests.bench.export
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
