@@ -19,6 +19,7 @@ from replay.engine import Engine
 from replay.equivalence.inventory import Events
 from replay.export.c_text import COLUMNS, plain
 from replay.export.kvm_calls import read
+from replay.export.kvm_places import Places
 from replay.export.plot import OUTPUTS, Plot
 from replay.export.result import Result
 from replay.judge import model_of
@@ -102,6 +103,7 @@ class _Script:
         self.left_out: Counter[str] = Counter()
         self.assumed: Counter[str] = Counter()
         self.impossible: str | None = None
+        self._places = Places(plot.events)
         self._expected = _expected(header, plot.events)
         self._take(plot)
 
@@ -134,7 +136,7 @@ class _Script:
             self._parts[-1] += lines
             if event[0] in _ASKED:
                 otherwise = self._expected.get(group.seq, "")
-                self.answers.append(_answer(group, lines[-1]) + otherwise)
+                self.answers.append(_answer(group, lines[-1], self._places) + otherwise)
         elif ev.kind_name(event[0]) in ("attr.set", "save", "save_pending", "restore"):
             self.impossible = self.impossible or kind_name(event[0])
 
@@ -212,11 +214,11 @@ def _shown(value: object) -> str:
     return hex(value) if isinstance(value, int) else plain(str(value))
 
 
-def _answer(group: Group, line: str) -> str:
+def _answer(group: Group, line: str, places: Places) -> str:
     """Return the line that QEMU would print if it answered as was recorded, and what it is."""
     f = fields_of(group.event)
     if group.event[0] == _MEM_READ:
-        shown, name = f"0x{f['data'].hex()}", f"guest RAM at {f['gpa']:#x}"
+        shown, name = f"0x{f['data'].hex()}", places.at(f["gpa"])
     else:
         name, _, mask = read(f, kind_name(group.event[0]))
         shown = f"{f['value'] & mask:#018x}"

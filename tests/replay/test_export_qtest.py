@@ -115,6 +115,16 @@ def test_a_device_is_set_up_again_behind_a_reset(tmp_path):
 
 
 @needs_qemu
+def test_two_boots_of_a_real_guest_are_answered_as_they_were(tmp_path):
+    capture = SCENARIOS.parent / "qemu-7.2.22-linux-6.1-two-boots.log"
+    trace = tmp_path / "a.itstrace"
+    assert cli.main(["import", str(capture), "-o", str(trace)]) == 0
+    recorded, got = answers(exported(trace, tmp_path))
+    assert got == recorded
+    assert len(got) == 295
+
+
+@needs_qemu
 def test_a_bug_of_the_installed_qemu_is_seen_in_its_answer(tmp_path):
     version = subprocess.run(
         ["qemu-system-aarch64", "--version"], capture_output=True, text=True, check=True

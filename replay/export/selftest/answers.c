@@ -116,7 +116,8 @@ static uint64_t first_difference(const struct slot *one, const struct slot *othe
 	for (unsigned int i = 0; i < 2; i++) {
 		off_t data, hole = at;
 
-		while ((data = lseek(both[i]->fd, hole, SEEK_DATA)) >= 0 && (uint64_t)data < found) {
+		while ((data = lseek(both[i]->fd, hole, SEEK_DATA)) >= 0 &&
+		       (uint64_t)data < found) {
 			hole = lseek(both[i]->fd, data, SEEK_HOLE);
 			while (data < hole && (uint64_t)data < found &&
 			       !memcmp(one->memory + data, other->memory + data, 8))
