@@ -165,12 +165,18 @@ def test_ram_that_the_trace_does_not_show_is_put_there_and_told():
                 "command", 0, cause=1, queue_offset=0, dw0=8, dw1=3, dw2=1 << 63 | 0x40600000, dw3=0
             ),
             make("reg.read", 0, offset=0x90, value=0x20, origin=1),
+            make("probe", 0, edge=0),
+            make("probe", 0, edge=1, lists=1),
         ],
     )
     result = export(header, Plot("outputs", events, range(len(events)), range(0)))
     assert "ram_fill(vm, 0x40100000, 0, 0x1000);" in result.text
     assert "queue(vm, 0x40300000, 0x8, 0x3, 0x8000000040600000, 0x0);" in result.text
-    assert result.left_out == {"command": 1}
+    assert result.left_out == {
+        "command": 1,
+        "probe (the trace does not show all of guest RAM)": 1,
+    }
+    assert "expect_lpis" not in result.text
     assert result.assumed == {"the guest handed over zeroed tables": 1}
 
 
