@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -67,6 +67,10 @@ bench: $(VENV)/dev
 # Finds in real kernels what is known of them; needs qemu-system-aarch64 and `itstrace kernels SUITE`.
 test-targets: $(VENV)/dev
 	$(BIN)/python -m pytest tests/targets
+
+# The bugs of traces/bugs on every kernel that is here (`itstrace kernels SUITE...`), of which some die; minutes.
+test-bugs: $(VENV)/dev
+	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
