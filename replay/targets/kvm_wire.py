@@ -36,9 +36,10 @@ _ACCESS: Final = struct.Struct("<QQQQ")  # number (0: no more), address, value, 
 # Native, so that it is stored at once: the other end looks while a `<Q` goes out byte by byte, and
 # would take 0x100 behind 0xff for 0.
 _WORD: Final = struct.Struct("@Q")
-_MAGIC, _ASKED, _ANSWERED, _DONE, _REQUEST_BYTES, _REQUEST_CRC, _ANSWER_BYTES, _ANSWER_CRC = range(
-    8
-)
+(
+    _MAGIC, _ASKED, _ANSWERED, _DONE,
+    _REQUEST_BYTES, _REQUEST_CRC, _ANSWER_BYTES, _ANSWER_CRC, _LIVES,
+) = range(9)  # fmt: skip
 _LOOK_SECONDS: Final = 0.0002
 
 
@@ -102,6 +103,13 @@ class Wire:
     def greet(self, seconds: float) -> None:
         """Wait until the program is there."""
         self._wait(lambda: self._word(_MAGIC) == MAGIC, seconds, "its program did not start")
+
+    def renew(self, seconds: float) -> None:
+        """Have another program begin where one died: not with what it died of."""
+        self._set(_ANSWERED, self._asked)
+        self._set(_MAGIC, 0)
+        self._set(_LIVES, self._word(_LIVES) + 1)
+        self.greet(seconds)
 
     def ask(self, requests: Sequence[Request], seconds: float) -> list[Reply]:
         """Have requests carried out; return their answers."""
