@@ -31,21 +31,34 @@ NEVER: Final = "vCPUs that run, GICv4"
 _OF_THE_VM: Final = (NUMBER["ram"], NUMBER["gicd.write"])
 _GICR_WRITE, _ATTR_SET = NUMBER["gicr.write"], NUMBER["attr.set"]
 Opener = Callable[[Header], AbstractContextManager[Inspectable]]
+Choice = Callable[[list[Chapter]], list[Chapter]]
+RECORDED: Final = "recorded"  # the chapter of what stands behind a reset in the trace
 
 
 class Bench:
-    """Asks a target about one life. `open_target` starts an instance with a VM as a header says."""
+    """Asks a target about one life. `open_target` starts an instance with a VM as a header says.
+
+    A generated probe needs CPUs and RAM of its own: with `as_given` a VM has what the header says.
+    """
 
     def __init__(
-        self, header: Header, events: Sequence[Event], open_target: Opener, judge: Judge
+        self,
+        header: Header,
+        events: Sequence[Event],
+        open_target: Opener,
+        judge: Judge,
+        *,
+        as_given: bool = False,
     ) -> None:
         self._given = header
         self.events = events
         self._open_target = open_target
         self.judge = judge
         self._fatal: dict[str, str] = {}  # chapter -> the function in which a host died of it
-        self.cpus = max(header.cpus or 1, MIN_CPUS)
+        self.cpus = max(header.cpus or 1, 1 if as_given and header.cpus else MIN_CPUS)
         self.area, ranges = _area(header)
+        if as_given:
+            ranges = header.ram_ranges
         self.header = replace(header, cpus=self.cpus, mpidrs=self._mpidrs(), ram_ranges=ranges)
 
     def _mpidrs(self) -> list[int] | None:
@@ -59,8 +72,13 @@ class Bench:
 
     # -- one question
 
-    def ask(self, question: Question, inventory: Inventory, *, probe: bool) -> Outcome:
-        """Return what came of a question; `probe`: ask the generated ones, else what follows."""
+    def ask(
+        self, question: Question, inventory: Inventory, *, probe: bool, choose: Choice = list
+    ) -> Outcome:
+        """Return what came of a question; `probe`: ask the generated ones, else what follows.
+
+        `choose` is given the chapters and returns those to ask.
+        """
         outcome = Outcome(question)
         if self.cpus != self._given.cpus:
             had = self._given.cpus or "no known number of"
@@ -73,7 +91,7 @@ class Bench:
                 other = _BEGIN[question.what](self, run, stack)
                 run.other = other
                 if other is not None:
-                    run.compare(other, self._asked(run, probe=probe))
+                    run.compare(other, choose(self._asked(run, probe=probe)))
             except Crashed as crash:
                 outcome.crash = (run.chapter, crash.function, crash.oops)
                 self._fatal[run.chapter] = crash.function
@@ -117,7 +135,7 @@ class Bench:
             for event in self.events[start:end]
             if event[0] < ev.FIRST_OUTPUT or event[0] in run.one.target.asked
         ]
-        return Chapter("recorded", f"events {start} to {end - 1}", lambda _: steps)
+        return Chapter(RECORDED, f"events {start} to {end - 1}", lambda _: steps)
 
     # -- the two questions
 
@@ -140,6 +158,9 @@ class Bench:
             side.live(self.events[: run.question.at])
             side.target.complete()
         run.places(other)
+        if run.question.resumed is not None:  # its queue goes on where it was recorded to be
+            trip = self.events[run.question.at : run.question.resumed]
+            return other if run.as_recorded(run.one, trip) else None
         if run.probe.in_queue_of(other.target.registers()):
             run.chapter = "INV of every event"
             again = events_of(run.probe.each("INV", run.probe.old))

@@ -27,6 +27,7 @@ from tracer.events import NUMBER, Event, make
 
 MAX_ORIGINS: Final = 8  # differences of a question whose writer is looked for
 _RESET, _PROBE = NUMBER["reset"], NUMBER["probe"]
+_TRIP: Final = (NUMBER["save"], NUMBER["save_pending"], NUMBER["restore"])
 _ALONE: Final = (NUMBER["save"], NUMBER["restore"], _RESET)  # what a host may die of
 
 
@@ -153,6 +154,21 @@ class Run:
         if errno:
             self._refused(errno, values)
         return not errno
+
+    def as_recorded(self, side: Side, events: Sequence[Event]) -> bool:
+        """Save, reset and restore an instance as it was recorded; return whether it was restored."""
+        self.chapter = "save"
+        first = len(side.tape)
+        side.live(events)
+        tape = side.tape[first:]
+        failed = [
+            ev.kind_name(one[0])
+            for one, two in zip(tape, tape[1:], strict=False)
+            if one[0] in _TRIP and two[0] == effects.ATTR_RESULT and two[3]
+        ]
+        if failed:
+            self.outcome.not_looked.append(f"the round trip: {', '.join(failed)} fails")
+        return not failed
 
     def _restore(self, side: Side, values: Mapping[str, int]) -> Any:
         """Reset an instance and restore it; return what RESTORE_TABLES answers."""

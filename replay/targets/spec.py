@@ -67,6 +67,10 @@ class Targets:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every host; another is booted when it is needed."""
         for host in self._hosts.values():
             host.close()
         self._hosts.clear()
