@@ -15,6 +15,7 @@ from typing import Final
 from replay.equivalence.inventory import Inventory
 from replay.equivalence.plan import PENDING, RESET, ROUND, Question
 from replay.equivalence.probe import AREA_BYTES, MIN_CPUS, Step
+from replay.equivalence.recorded import recorded_steps
 from replay.equivalence.run import Outcome, Run, events_of
 from replay.equivalence.sequence import CHAPTERS, PENDING_TABLES, ROUND_TRIP, Chapter
 from replay.equivalence.side import Crashed, Side
@@ -130,11 +131,7 @@ class Bench:
             (at for at in range(start, len(self.events)) if self.events[at][0] == _RESET),
             len(self.events),
         )
-        steps = [
-            Step(event)
-            for event in self.events[start:end]
-            if event[0] < ev.FIRST_OUTPUT or event[0] in run.one.target.asked
-        ]
+        steps = recorded_steps(self.events[:start], self.events[start:end], run.one.target.asked)
         return Chapter(RECORDED, f"events {start} to {end - 1}", lambda _: steps)
 
     # -- the two questions

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 from replay.equivalence.comparison import Comparison, Told, pending_bits, ram
@@ -163,7 +164,7 @@ class Run:
         tape = side.tape[first:]
         failed = [
             ev.kind_name(one[0])
-            for one, two in zip(tape, tape[1:], strict=False)
+            for one, two in pairwise(tape)
             if one[0] in _TRIP and two[0] == effects.ATTR_RESULT and two[3]
         ]
         if failed:

@@ -1,0 +1,25 @@
+"""What minimising on targets has in common: how many at once, and a last look on fresh ones.
+
+Counterparts: `crash_oracle`, `verdict_oracle` and `lockstep_oracle`, which ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from replay.targets.spec import Targets
+
+BATCH: Final = 16
+CONFIRMATIONS: Final = 2
+
+
+def confirmed(shows: Callable[[Targets], bool], signature: str) -> str:
+    """Return what speaks against a result: on how many fresh targets it does not show."""
+    seen = 0
+    for _ in range(CONFIRMATIONS):
+        with Targets() as fresh:
+            seen += shows(fresh)
+    if seen == CONFIRMATIONS:
+        return ""
+    return f"{signature} is flaky: {seen} of {CONFIRMATIONS} fresh targets show it"

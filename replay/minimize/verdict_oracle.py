@@ -1,0 +1,178 @@
+"""Does a target still not stand by its own reset? `verify --on TARGET` as an oracle, in two forms.
+
+*Probed*: a candidate is a life; the reset comes at its end and the generated probe behind it, up to
+the chapter that shows the bug. *Recorded*: a candidate is the whole story, and what stands behind
+the reset in it is asked, nothing else. A life that was minimised in the first form is laid down as
+a story (`following`) and minimised again. Counterparts: `replay.equivalence.asking`, `target_oracle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from replay.equivalence.asking import KINDS, Asker
+from replay.equivalence.bench import RECORDED
+from replay.equivalence.plan import Question, plan
+from replay.equivalence.run import Outcome
+from replay.equivalence.sequence import Chapter
+from replay.equivalence.signatures import NAMES, signatures
+from replay.equivalence.words import Difference
+from replay.minimize.fresh import BATCH, confirmed
+from replay.minimize.oracle import Candidate
+from replay.profiles import Profile
+from replay.targets.errors import TargetError
+from replay.targets.spec import Spec, Targets
+from tracer import events as ev
+from tracer.errors import UsageError
+from tracer.events import NUMBER, Event
+
+MAX_QUESTIONS: Final = 32  # that are asked of the trace as it is given
+_PROBE: Final = NUMBER["probe"]
+_ASKED: Final = tuple(NUMBER[name] for name in ("reg.read", "gicr.read", "gicd.read", "mem.read"))
+
+
+class VerdictOracle:
+    """Whether a difference with this signature is still found, by questions of the same form."""
+
+    at_once = BATCH
+
+    def __init__(
+        self,
+        targets: Targets,
+        spec: Spec,
+        candidate: Candidate,
+        signature: str,
+        profile: Profile,
+    ) -> None:
+        self.signature = signature
+        self._targets = targets
+        self._spec = spec
+        self._profile = profile
+        self._until: str | None = None  # of the probed form: the chapter that shows it
+        self._probed: Question | None = None
+        self._became = ""
+        self.first = self._begin(candidate)
+
+    # -- the two forms
+
+    def _begin(self, candidate: Candidate) -> Candidate:
+        if self._shows(self._targets, candidate):
+            return candidate
+        events = candidate.events
+        asker = self._asker(self._targets, candidate, probe=True)
+        kinds = [kind for kind in KINDS[self._profile.family] if self._of_kind(_kind(kind))]
+        for question in plan(events, kinds, probe=True)[-MAX_QUESTIONS:]:
+            shown = self._shown(asker.ask(question))
+            if shown:
+                self._until = _told_best(shown).chapter
+                self._probed = replace(question, at=0, recorded=False, resumed=None)
+                return candidate._replace(events=events[: question.at])
+        raise UsageError(f"{self._spec.text}: the trace does not show {self.signature}")
+
+    def _of_kind(self, kind: str) -> bool:
+        return self.signature.split(":")[1] == kind
+
+    def following(self, least: Candidate) -> Candidate | None:
+        """Return a life that was minimised with its reset and the questions as one recorded story."""
+        if self._probed is None:
+            return None
+        asker = self._asker(self._targets, least, probe=True)
+        outcome = asker.ask(replace(self._probed, at=len(least.events)), self._chosen)
+        story = Candidate(asker.bench.header, _questions(outcome.tape))
+        probed, self._probed = self._probed, None
+        if self._shows(self._targets, story):
+            return story
+        self._probed = probed  # what the probe knows of its questions is not in the trace
+        return None
+
+    # -- asking
+
+    def shows(self, candidates: Sequence[Candidate]) -> list[bool]:
+        """Return for each candidate whether its signature is found in it."""
+        return [self._shows(self._targets, each) for each in candidates]
+
+    def _shows(self, targets: Targets, candidate: Candidate) -> bool:
+        try:
+            return any(map(self._shown, self._outcomes(targets, candidate)))
+        except TargetError:
+            return False
+
+    def _outcomes(self, targets: Targets, candidate: Candidate) -> list[Outcome]:
+        asker = self._asker(targets, candidate, probe=self._probed is not None)
+        if self._probed is not None:
+            return [asker.ask(replace(self._probed, at=len(candidate.events)), self._chosen)]
+        found = []
+        for question in reversed(self._recorded(candidate)):
+            found.append(asker.ask(question, _only_recorded))
+            if self._shown(found[-1]):
+                break
+        return found
+
+    def _recorded(self, candidate: Candidate) -> list[Question]:
+        asked = plan(candidate.events, (), probe=False)
+        mine = [each for each in asked if self._of_kind(_kind(each.kind or each.what))]
+        return mine[-MAX_QUESTIONS:]
+
+    def _shown(self, outcome: Outcome) -> list[Difference]:
+        """Return the differences that have the signature; none where a host died."""
+        if outcome.crash:
+            return []
+        found = []
+        for each in outcome.differences:
+            alone = replace(outcome, differences=[each])
+            if self.signature in signatures(alone):
+                found.append(each)
+        return found
+
+    def _chosen(self, chapters: list[Chapter]) -> list[Chapter]:
+        names = [each.name for each in chapters]
+        return chapters if self._until not in names else chapters[: names.index(self._until) + 1]
+
+    def _asker(self, targets: Targets, candidate: Candidate, *, probe: bool) -> Asker:
+        return Asker(
+            targets, self._spec, replace(candidate.header), candidate.events, self._profile,
+            probe=probe,
+        )  # fmt: skip
+
+    # -- afterwards
+
+    def confirm(self, least: Candidate) -> str:
+        """Ask fresh targets, one at a time."""
+        self._targets.close()
+        return confirmed(lambda targets: self._shows(targets, least), self.signature)
+
+    def became(self, candidate: Candidate) -> str:
+        """Return the signatures that are found instead."""
+        found = [
+            name for each in self._outcomes(self._targets, candidate) for name in signatures(each)
+        ]
+        return ", ".join(dict.fromkeys(found))
+
+    def close(self) -> None:
+        """The targets are closed by who made them."""
+
+
+def _kind(what: str) -> str:
+    """Return what a signature calls a question."""
+    return NAMES.get(what, what)
+
+
+def _only_recorded(chapters: list[Chapter]) -> list[Chapter]:
+    return [each for each in chapters if each.name == RECORDED]
+
+
+def _told_best(shown: Sequence[Difference]) -> Difference:
+    """Return the first difference that an access shows; a listing of debugfs is the last resort."""
+    plain = (each for each in shown if each.event is None or each.event[0] != _PROBE)
+    return next(plain, shown[0])
+
+
+def _questions(tape: Sequence[Event]) -> tuple[Event, ...]:
+    """Return inputs and questions, without what was answered."""
+    return tuple(
+        event
+        for event in tape
+        if event[0] < ev.FIRST_OUTPUT or event[0] in _ASKED or (event[0] == _PROBE and not event[2])
+    )
