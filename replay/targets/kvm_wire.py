@@ -81,6 +81,7 @@ class Wire:
         self._alive = alive
         self._name = name
         self._asked = 0
+        self._answered = 0  # requests of this `ask`, in batches that are over
         self.lost = False  # it did not answer, or not as it must
 
     def _word(self, at: int) -> int:
@@ -92,8 +93,8 @@ class Wire:
 
     @property
     def done(self) -> int:
-        """How many requests of the last batch were carried out, of a vCPU's too."""
-        done = self._word(_DONE)
+        """How many requests of the last `ask` were carried out, of a vCPU's too."""
+        done = self._answered + self._word(_DONE)
         for at in range(MAX_ACCESSES):
             number, _, _, state = _ACCESS.unpack_from(self._memory, ACCESSES_AT + at * _ACCESS.size)
             if not number or not state:
@@ -115,6 +116,7 @@ class Wire:
         """Have requests carried out; return their answers."""
         replies: list[Reply] = []
         for batch in _batches(requests):
+            self._answered = len(replies)
             replies += self._batch(batch, seconds)
         return replies
 
