@@ -30,7 +30,7 @@ _RESET: Final = NUMBER["reset"]
 NEVER: Final = "vCPUs that run, GICv4"
 # What made a VM what it is, beside its ITS: a fresh one is given the same.
 _OF_THE_VM: Final = (NUMBER["ram"], NUMBER["gicd.write"])
-_GICR_WRITE, _ATTR_SET = NUMBER["gicr.write"], NUMBER["attr.set"]
+_GICR_WRITE, _ATTR_SET, _MSI = NUMBER["gicr.write"], NUMBER["attr.set"], NUMBER["msi"]
 Opener = Callable[[Header], AbstractContextManager[Inspectable]]
 Choice = Callable[[list[Chapter]], list[Chapter]]
 RECORDED: Final = "recorded"  # the chapter of what stands behind a reset in the trace
@@ -132,6 +132,8 @@ class Bench:
             len(self.events),
         )
         steps = recorded_steps(self.events[:start], self.events[start:end], run.one.target.asked)
+        if not run.on_alike:  # what an MSI does tells then of GITS_CTLR alone
+            steps = [step for step in steps if step.event and step.event[0] != _MSI]
         return Chapter(RECORDED, f"events {start} to {end - 1}", lambda _: steps)
 
     # -- the two questions
@@ -157,7 +159,7 @@ class Bench:
         run.places(other)
         if run.question.resumed is not None:  # its queue goes on where it was recorded to be
             trip = self.events[run.question.at : run.question.resumed]
-            return other if run.as_recorded(run.one, trip) else None
+            return other if run.as_recorded(run.one, other, trip) else None
         if run.probe.in_queue_of(other.target.registers()):
             run.chapter = "INV of every event"
             again = events_of(run.probe.each("INV", run.probe.old))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from replay.equivalence.asking import KINDS, Asker
 from replay.equivalence.bench import RECORDED
@@ -29,8 +29,22 @@ from tracer.errors import UsageError
 from tracer.events import NUMBER, Event
 
 MAX_QUESTIONS: Final = 32  # that are asked of the trace as it is given
+_BRINGS_BACK: Final = (NUMBER["reset"], NUMBER["restore"])
 _PROBE: Final = NUMBER["probe"]
 _ASKED: Final = tuple(NUMBER[name] for name in ("reg.read", "gicr.read", "gicd.read", "mem.read"))
+
+
+class Mark(NamedTuple):
+    """What a signature leaves out: a bug with another mark is another bug.
+
+    An event whose MSI is delivered again is none whose MSI fails for another reason, and what the
+    device left in RAM is none that is nobody's.
+    """
+
+    word: str
+    by: str | None
+    one: str
+    other: str
 
 
 class VerdictOracle:
@@ -52,24 +66,31 @@ class VerdictOracle:
         self._profile = profile
         self._until: str | None = None  # of the probed form: the chapter that shows it
         self._probed: Question | None = None
-        self._became = ""
+        self._marks: frozenset[Mark] | None = None  # of what the trace itself shows
         self.first = self._begin(candidate)
 
     # -- the two forms
 
     def _begin(self, candidate: Candidate) -> Candidate:
-        if self._shows(self._targets, candidate):
-            return candidate
+        for outcome in self._outcomes(self._targets, candidate):
+            if self._take(self._shown(outcome)):
+                return candidate
         events = candidate.events
         asker = self._asker(self._targets, candidate, probe=True)
         kinds = [kind for kind in KINDS[self._profile.family] if self._of_kind(_kind(kind))]
         for question in plan(events, kinds, probe=True)[-MAX_QUESTIONS:]:
             shown = self._shown(asker.ask(question))
-            if shown:
-                self._until = _told_best(shown).chapter
+            if self._take(shown):
+                self._until = shown[0].chapter
                 self._probed = replace(question, at=0, recorded=False, resumed=None)
                 return candidate._replace(events=events[: question.at])
         raise UsageError(f"{self._spec.text}: the trace does not show {self.signature}")
+
+    def _take(self, shown: Sequence[Difference]) -> bool:
+        """Take in what the bug is, from the trace itself; return whether it shows it."""
+        if shown:
+            self._marks = frozenset(map(_mark, shown))
+        return bool(shown)
 
     def _of_kind(self, kind: str) -> bool:
         return self.signature.split(":")[1] == kind
@@ -80,10 +101,12 @@ class VerdictOracle:
             return None
         asker = self._asker(self._targets, least, probe=True)
         outcome = asker.ask(replace(self._probed, at=len(least.events)), self._chosen)
-        story = Candidate(asker.bench.header, _questions(outcome.tape))
+        self._take([each for each in outcome.differences if self._has_signature(outcome, each)])
         probed, self._probed = self._probed, None
-        if self._shows(self._targets, story):
-            return story
+        for tape in (_looked_at_only(outcome.tape), outcome.tape):
+            story = Candidate(asker.bench.header, _questions(tape))
+            if self._shows(self._targets, story):
+                return story
         self._probed = probed  # what the probe knows of its questions is not in the trace
         return None
 
@@ -119,12 +142,15 @@ class VerdictOracle:
         """Return the differences that have the signature; none where a host died."""
         if outcome.crash:
             return []
-        found = []
-        for each in outcome.differences:
-            alone = replace(outcome, differences=[each])
-            if self.signature in signatures(alone):
-                found.append(each)
-        return found
+        return [
+            each
+            for each in outcome.differences
+            if (self._marks is None or _mark(each) in self._marks)
+            and self._has_signature(outcome, each)
+        ]
+
+    def _has_signature(self, outcome: Outcome, difference: Difference) -> bool:
+        return self.signature in signatures(replace(outcome, differences=[difference]))
 
     def _chosen(self, chapters: list[Chapter]) -> list[Chapter]:
         names = [each.name for each in chapters]
@@ -154,6 +180,19 @@ class VerdictOracle:
         """The targets are closed by who made them."""
 
 
+def _mark(difference: Difference) -> Mark:
+    written = difference.written
+    by = written.who if written else None
+    return Mark(difference.word, by, _roughly(difference.one), _roughly(difference.other))
+
+
+def _roughly(answer: Any) -> str:
+    """Return an answer without its particulars: delivered, blocked and refused are three things."""
+    if isinstance(answer, int):
+        return "below 0" if answer < 0 else "more" if answer else "0"
+    return type(answer).__name__
+
+
 def _kind(what: str) -> str:
     """Return what a signature calls a question."""
     return NAMES.get(what, what)
@@ -163,12 +202,6 @@ def _only_recorded(chapters: list[Chapter]) -> list[Chapter]:
     return [each for each in chapters if each.name == RECORDED]
 
 
-def _told_best(shown: Sequence[Difference]) -> Difference:
-    """Return the first difference that an access shows; a listing of debugfs is the last resort."""
-    plain = (each for each in shown if each.event is None or each.event[0] != _PROBE)
-    return next(plain, shown[0])
-
-
 def _questions(tape: Sequence[Event]) -> tuple[Event, ...]:
     """Return inputs and questions, without what was answered."""
     return tuple(
@@ -176,3 +209,9 @@ def _questions(tape: Sequence[Event]) -> tuple[Event, ...]:
         for event in tape
         if event[0] < ev.FIRST_OUTPUT or event[0] in _ASKED or (event[0] == _PROBE and not event[2])
     )
+
+
+def _looked_at_only(tape: Sequence[Event]) -> list[Event]:
+    """Return a tape without what was done behind its last reset or restore: with questions only."""
+    last = max(at for at, event in enumerate(tape) if event[0] in _BRINGS_BACK)
+    return [*tape[: last + 1], *(each for each in tape[last + 1 :] if each[0] >= ev.FIRST_OUTPUT)]
