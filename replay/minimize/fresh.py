@@ -10,7 +10,7 @@ from typing import Final
 
 from replay.targets.spec import Targets
 
-BATCH: Final = 16
+BATCH: Final = 1
 CONFIRMATIONS: Final = 2
 
 

@@ -72,10 +72,10 @@ class VerdictOracle:
     # -- the two forms
 
     def _begin(self, candidate: Candidate) -> Candidate:
-        for outcome in self._outcomes(self._targets, candidate):
-            if self._take(self._shown(outcome)):
-                return candidate
         events = candidate.events
+        for outcome in self._outcomes(self._targets, candidate, MAX_QUESTIONS):
+            if self._take(shown := self._shown(outcome)):
+                return candidate._replace(events=events[: _index(events, shown[0]) + 1])
         asker = self._asker(self._targets, candidate, probe=True)
         kinds = [kind for kind in KINDS[self._profile.family] if self._of_kind(_kind(kind))]
         for question in plan(events, kinds, probe=True)[-MAX_QUESTIONS:]:
@@ -122,12 +122,15 @@ class VerdictOracle:
         except TargetError:
             return False
 
-    def _outcomes(self, targets: Targets, candidate: Candidate) -> list[Outcome]:
+    def _outcomes(
+        self, targets: Targets, candidate: Candidate, questions: int = 1
+    ) -> list[Outcome]:
+        """Return what came of so many questions, from the last on, up to one that shows it."""
         asker = self._asker(targets, candidate, probe=self._probed is not None)
         if self._probed is not None:
             return [asker.ask(replace(self._probed, at=len(candidate.events)), self._chosen)]
         found = []
-        for question in reversed(self._recorded(candidate)):
+        for question in self._recorded(candidate)[: -questions - 1 : -1]:
             found.append(asker.ask(question, _only_recorded))
             if self._shown(found[-1]):
                 break
@@ -135,8 +138,7 @@ class VerdictOracle:
 
     def _recorded(self, candidate: Candidate) -> list[Question]:
         asked = plan(candidate.events, (), probe=False)
-        mine = [each for each in asked if self._of_kind(_kind(each.kind or each.what))]
-        return mine[-MAX_QUESTIONS:]
+        return [each for each in asked if self._of_kind(_kind(each.kind or each.what))]
 
     def _shown(self, outcome: Outcome) -> list[Difference]:
         """Return the differences that have the signature; none where a host died."""
@@ -169,12 +171,20 @@ class VerdictOracle:
         self._targets.close()
         return confirmed(lambda targets: self._shows(targets, least), self.signature)
 
+    def about(self, candidate: Candidate) -> int | None:
+        """Return which event of a story tells it; of a life nothing can be cut."""
+        if self._probed is not None:
+            return None
+        outcomes = self._outcomes(self._targets, candidate)
+        shown = [each for outcome in outcomes for each in self._shown(outcome)]
+        return _index(candidate.events, shown[0]) if shown else None
+
     def became(self, candidate: Candidate) -> str:
         """Return the signatures that are found instead."""
         found = [
             name for each in self._outcomes(self._targets, candidate) for name in signatures(each)
         ]
-        return ", ".join(dict.fromkeys(found))
+        return ", ".join(dict.fromkeys(found)) or "no difference"
 
     def close(self) -> None:
         """The targets are closed by who made them."""
@@ -196,6 +206,12 @@ def _roughly(answer: Any) -> str:
 def _kind(what: str) -> str:
     """Return what a signature calls a question."""
     return NAMES.get(what, what)
+
+
+def _index(events: Sequence[Event], shown: Difference) -> int:
+    """Return which event of a story told a difference; the last, if it was a look at all RAM."""
+    found = (at for at, event in enumerate(events) if event is shown.event)
+    return next(found, len(events) - 1)
 
 
 def _only_recorded(chapters: list[Chapter]) -> list[Chapter]:

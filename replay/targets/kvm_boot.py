@@ -35,7 +35,7 @@ _CHUNK_BYTES: Final = 1 << 16
 _COMMAND_LINE: Final = "console=ttyAMA0 loglevel=5 panic=-1 rdinit=/init"
 _DIES: Final = "oops=panic"
 _OUTLIVES: Final = "-- outlive"  # for the program
-MAX_LIVES: Final = 64  # on one boot: what an oops leaves behind stays there
+MAX_LIVES: Final = 250  # on one boot: what an oops leaves behind stays there
 RENEW_SECONDS: Final = 20.0
 # What the kernel's log tells beside an oops.
 FINDINGS: Final = re.compile(
