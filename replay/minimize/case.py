@@ -139,7 +139,9 @@ def _prepared(original: Candidate, case: Case) -> Candidate:
     script = lift(original, outputs=False, commands=False)
     model = model_of(original.header, case.profile)
     asked = {_REG_READ, *model.asks, *(() if model.live_rows() is None else (_PROBE,))}
-    kept = (item for item in script.items if item.event[0] < ev.FIRST_OUTPUT or item.event[0] in asked)
+    kept = (
+        item for item in script.items if item.event[0] < ev.FIRST_OUTPUT or item.event[0] in asked
+    )
     return lower(script.but(kept))
 
 

@@ -136,7 +136,7 @@ class ModelOracle:
     def _outlives_cure(self, candidate: Candidate) -> bool:
         """Return whether the signature shows even under what cures the original."""
         cure = self.case.cure
-        if cure is None or self._word == DIVERGENT and self.case.way == ANSWERS:
+        if cure is None or (self._word == DIVERGENT and self.case.way == ANSWERS):
             return False  # whose answers they are agrees with itself
         return not self.is_cure(candidate, cure)
 

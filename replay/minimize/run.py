@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from replay.minimize import cuts, speaks
-from replay.minimize.journal import Journal
+from replay.minimize import cuts
 from replay.minimize.items import Item
+from replay.minimize.journal import Journal
 from replay.minimize.oracle import Candidate, Oracle
 from replay.minimize.rewrites import REWRITES
 from replay.minimize.script import Script, lift, lower

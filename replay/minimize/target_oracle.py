@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from replay.equivalence.asking import profile_for
-from replay.judge import CRASH
+from replay.judge import CRASH, DIVERGENT
 from replay.minimize.crash_oracle import CrashOracle
+from replay.minimize.lockstep_oracle import LockstepOracle
 from replay.minimize.oracle import Candidate, Oracle
 from replay.minimize.verdict_oracle import VerdictOracle
 from replay.targets.spec import Spec, Targets, parse
@@ -53,6 +54,8 @@ def _made(
     targets: Targets, specs: list[Spec], candidate: Candidate, signature: str, profile: str | None
 ) -> TargetOracle:
     word = signature.partition(":")[0]
+    if len(specs) == 2 and word in (CRASH, DIVERGENT):
+        return LockstepOracle(targets, specs, candidate, signature)
     if word == CRASH and len(specs) == 1:
         return CrashOracle(targets, specs[0], candidate, signature)
     if word == STALE and len(specs) == 1:

@@ -7,21 +7,3 @@ to be stale), so that the trace is what such a device would have left.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-from replay.generator.answers import answered
-from replay.generator.dice import Dice
-from replay.generator.life import Life
-from replay.judge import DIVERGENT, judge, model_of, with_flags
-from replay.manifest import manifest_path, read_manifest
-from replay.minimize.items import COMMAND, KICK, Item, command, kick
-from replay.minimize.model_oracle import Frames
-from replay.minimize.oracle import Candidate
-from replay.minimize.script import Script, lift, lower
-from replay.profiles import Profile, find
-from tracer import events as ev
-from tracer.events import make
-from tracer.log.opening import open_trace
-
