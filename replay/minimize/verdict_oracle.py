@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from replay.equivalence.asking import KINDS, Asker
 from replay.equivalence.bench import RECORDED
+from replay.equivalence.comparison import Row
 from replay.equivalence.plan import Question, plan
 from replay.equivalence.run import Outcome
 from replay.equivalence.sequence import Chapter
@@ -193,7 +194,9 @@ class VerdictOracle:
 def _mark(difference: Difference) -> Mark:
     written = difference.written
     by = written.who if written else None
-    return Mark(difference.word, by, _roughly(difference.one), _roughly(difference.other))
+    # A live LPI of the past is the same bug where nothing lives, and where another one should.
+    other = "" if isinstance(difference.one, Row) else _roughly(difference.other)
+    return Mark(difference.word, by, _roughly(difference.one), other)
 
 
 def _roughly(answer: Any) -> str:

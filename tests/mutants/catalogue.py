@@ -24,6 +24,7 @@ TEST_RECORD_KVM: Final = "tests/cli/test_record_kvm.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
+TEST_TARGET_ORACLE: Final = "tests/replay/test_target_oracle.py"
 TEST_AHEAD: Final = "tests/replay/test_ahead.py"
 TEST_QTEST: Final = "tests/replay/test_qtest.py"
 TEST_MEASURE: Final = "tests/replay/test_measure.py"
@@ -1003,6 +1004,20 @@ TARGETS: Final = (
           TEST_WIRE, "the host sees half a number and carries a batch out twice"),
     Fault("target.wire.done", _WIRE, "                return done + at", "                return done",
           TEST_WIRE, "a death is put down to an access that was made"),
+    Fault("target.wire.batches", _WIRE, "            self._answered = len(replies)", "            self._answered = 0",
+          TEST_TARGET_ORACLE, "a death is put down to an event of a batch that was over"),
+    Fault("target.wire.renew", _WIRE, "        self._set(_ANSWERED, self._asked)", "        self._set(_ANSWERED, self._asked - 1)",
+          TEST_TARGET_ORACLE, "the program that comes after a death does what the last one died of"),
+    Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
+          TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
+    Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",
+          TEST_TARGET_ORACLE, "a death at another kind of event is taken for the same bug"),
+    Fault("minimize.crash.which", "replay/minimize/crash_oracle.py", "        return [self._dies(self._targets, each) for each in candidates]", "        return [self._dies(self._targets, each) for each in (candidates[0], *candidates[:-1])]",
+          TEST_TARGET_ORACLE, "a death is put down to the candidate behind the fatal one"),
+    Fault("minimize.verdict.tables", "replay/equivalence/run.py", '_TABLES: Final = ("GITS_BASER0", "GITS_BASER1")', "_TABLES: Final = ()",
+          TEST_TARGET_ORACLE, "a restore of an ITS that was given no tables counts as a round trip"),
+    Fault("minimize.verdict.off", "replay/equivalence/bench.py", "        if not run.on_alike:", "        if False:",
+          TEST_TARGET_ORACLE, "an MSI that a disabled ITS refuses passes for a device that is back"),
     Fault("target.host.lost", "replay/targets/kvm_boot.py", "        return self._runs() and not self.wire.lost", "        return self._runs()",
           TEST_KVM_TARGET + "::test_a_host_that_hangs_is_not_used_again", "a host that hangs is used again"),
     Fault("target.host.complaints", "replay/commands/run.py", "complaints = made.findings()", "complaints: list[str] = []",
