@@ -76,6 +76,24 @@ def run(reader: Frames, targets: Sequence[Target]) -> Lockstep:
     return found
 
 
+def signature(difference: Difference) -> str:
+    """Return what names a difference: the kind of the event, and how the targets differ there."""
+    answers = [answer for _, answer in difference.answers]
+    for answer in answers:
+        if isinstance(answer, str) and answer.startswith("crash in "):
+            return f"crash:{answer.removeprefix('crash in ')}"
+    kind = kind_name(difference.event[0])
+    lists = [answer for answer in answers if isinstance(answer, list)]
+    if len(lists) < len(answers):
+        return f"divergent:{kind}:value"
+    if len({len(each) for each in lists}) > 1:
+        return f"divergent:{kind}:count"
+    for row in zip(*lists, strict=True):
+        if len(set(row)) > 1:
+            return f"divergent:{kind}:{kind_name(row[0][0])}"
+    return f"divergent:{kind}:value"
+
+
 def _steps(reader: Frames, asked: frozenset[int]) -> Iterator[list[Group]]:
     """Yield what can be carried out, a frame at a time."""
     grouper = Grouper(asked)
@@ -138,21 +156,3 @@ def lockstep(
     with ExitStack() as stack:
         targets = [stack.enter_context(made.opened(spec, header, needs)) for spec in specs]
         return run(reader, targets)
-
-
-def signature(difference: Difference) -> str:
-    """Return what names a difference: the kind of the event, and how the targets differ there."""
-    answers = [answer for _, answer in difference.answers]
-    for answer in answers:
-        if isinstance(answer, str) and answer.startswith("crash in "):
-            return f"crash:{answer.removeprefix('crash in ')}"
-    kind = kind_name(difference.event[0])
-    lists = [answer for answer in answers if isinstance(answer, list)]
-    if len(lists) < len(answers):
-        return f"divergent:{kind}:value"
-    if len({len(each) for each in lists}) > 1:
-        return f"divergent:{kind}:count"
-    for row in zip(*lists, strict=True):
-        if len(set(row)) > 1:
-            return f"divergent:{kind}:{kind_name(row[0][0])}"
-    return f"divergent:{kind}:value"

@@ -12,6 +12,7 @@ from typing import Any
 from replay.commands.common import EXIT_FINDING, clean, paint, print_json, progress, say
 from replay.commands.generate import add_events_option, family_of, write_life
 from replay.generator.answers import generate, header_of
+from replay.judge import general
 from replay.lockstep import lockstep, signature
 from replay.minimize.oracle import Candidate
 from replay.minimize.run import minimize
@@ -91,7 +92,7 @@ class _Found:
         except TargetError as error:
             if not self.lives:
                 raise
-            self._keep(f"lost:{_general(str(error))}", header, events, {"error": error})
+            self._keep(f"lost:{general(str(error))}", header, events, {"error": error})
             return
         finally:
             self.lives += 1
@@ -104,7 +105,7 @@ class _Found:
                 made.close()  # one host at a time
                 self._least(name, Candidate(header, tuple(shown)))
         for line in made.findings():
-            self._keep(f"complaint:{_general(line)}", header, events, {"kernel": line})
+            self._keep(f"complaint:{general(line)}", header, events, {"kernel": line})
 
     def _keep(
         self, name: str, header: Header, events: list[Event], answers: dict[str, Any]
@@ -132,11 +133,6 @@ class _Found:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_life(str(path), header, list(events), force=True)
         return str(path)
-
-
-def _general(line: str) -> str:
-    """Return a line without its numbers, so that it names what happened and not where."""
-    return re.sub("(0x)?[0-9a-f]*[0-9][0-9a-f]*", "N", line)[:60]
 
 
 def _profile_of(specs: list[Spec]) -> str:

@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, print_json, progress
+from replay.commands.git_bisect import conclude, wanted
 from replay.commands.verify_on_text import as_json, print_outcome, print_target
 from replay.equivalence.asking import KINDS, MAX_QUESTIONS, Asker, profile_for
 from replay.equivalence.plan import plan
 from replay.equivalence.run import Outcome
-from replay.targets.spec import Targets, parse
+from replay.targets.spec import Spec, Targets, parse
 from tracer.errors import UsageError
 from tracer.events import Event
 from tracer.log.header import Header
@@ -28,6 +29,8 @@ def run(options: argparse.Namespace) -> int:
     """Print what came of each question; 1 for a finding or a crash, 4 when nothing can be asked."""
     _check(options)
     spec = parse(options.on)
+    if options.git_bisect:
+        return _rule(spec, options)
     with open_trace(options.trace) as reader:
         events = [event for _, frame in reader for event in frame]
         header, status = reader.header, reader.status
@@ -48,6 +51,19 @@ def run(options: argparse.Namespace) -> int:
     if status == "damaged":
         return EXIT_LOST
     return EXIT_FINDING if any(map(_is_finding, outcomes)) else 0 if outcomes else EXIT_CANNOT_JUDGE
+
+
+def _rule(spec: Spec, options: argparse.Namespace) -> int:
+    from replay.builds import of_answers
+
+    signature = wanted(options)
+    with Targets() as made:
+        ruling = of_answers(
+            made, spec, options.trace, signature,
+            probe=options.probe, kinds=options.kind or (), places=options.at or (),
+            profile=options.profile, cpus=options.cpus, strict=options.strict == "bits",
+        )  # fmt: skip
+    return conclude(ruling, signature, options)
 
 
 def _check(options: argparse.Namespace) -> None:

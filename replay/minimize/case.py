@@ -70,7 +70,8 @@ def open_case(original: Candidate, profile: Profile, told: Told) -> Opened:
     for way in _ways(original, case, told):
         oracle = ModelOracle(way)
         candidate = _prepared(original, way)
-        if oracle.take(candidate) is not None:
+        run = oracle.take(candidate)
+        if run is not None and (run.events == original.events or _fits(original, way, told)):
             return _with_cure(Opened(way, oracle, candidate, beside), told)
     raise UsageError(f"this trace does not show {signature}{_instead(original, profile, told)}")
 
@@ -97,8 +98,7 @@ def _ways(original: Candidate, case: Case, told: Told) -> Iterator[Case]:
             yield replace(case, way=ANSWERS, answering=case.profile, shown=shown)
         elif word == DIVERGENT:
             for other in _others(case, told):
-                if _fits(original, other, case, told):
-                    yield replace(case, way=ANSWERS, answering=other, cure=other, shown=shown)
+                yield replace(case, way=ANSWERS, answering=other, cure=other, shown=shown)
         else:
             yield replace(case, way=INPUTS)
     yield case
@@ -120,13 +120,15 @@ def _others(case: Case, told: Told, *, fixes: bool = False) -> Iterator[Profile]
                 yield with_flags(case.profile, {row.name: each})
 
 
-def _fits(original: Candidate, other: Profile, case: Case, told: Told) -> bool:
-    """Return whether the recorded answers are those of `other`, as far as the case goes.
+def _fits(original: Candidate, case: Case, told: Told) -> bool:
+    """Return whether the recorded answers are those of whoever is to answer in a divergence.
 
     One that was told of may have differences of its own; a guessed one must have none.
     """
-    tally = Engine(Frames(original), model_of(original.header, other)).run()
-    if other not in told.others:
+    if case.answering is None or case.cure is None:
+        return True
+    tally = Engine(Frames(original), model_of(original.header, case.answering)).run()
+    if case.answering not in told.others:
         return not tally.divergent
     found = {f"{DIVERGENT}:{each.kind}:{each.field}" for each in tally.divergences}
     return case.signature not in found
@@ -162,8 +164,9 @@ def _with_cure(opened: Opened, told: Told) -> Opened:
                 best, cure = parting, other
         if best == _TOLD:
             break
-    oracle = ModelOracle(replace(case, cure=cure))
-    oracle.take(candidate)
+    if cure is None:
+        return opened
+    oracle = opened.oracle.cured_by(cure)
     return replace(opened, case=oracle.case, oracle=oracle)
 
 

@@ -25,6 +25,9 @@ _REG_WRITE: Final = NUMBER["reg.write"]
 _GICR_WRITE: Final = NUMBER["gicr.write"]
 _IDLE: Final = frozenset((*QUESTIONS, NUMBER["probe"], NUMBER["context"], NUMBER["vcpu"]))
 
+_LAST_BOOTS: Final = 4
+_SHORTEST_TAIL: Final = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
@@ -63,6 +66,22 @@ def boots(script: Script) -> list[Cut]:
             found.append([])
         found[-1].append(at)
     return [frozenset(each) for each in found if each]
+
+
+def around(script: Script, at: int) -> Iterator[Cut]:
+    """Yield what is not in the last boot up to item `at`, in the last two, in its last items.
+
+    Small ones first: a candidate costs what is left of it, so that all of them together cost
+    little more than the last, which leaves out what is behind `at` and nothing else.
+    """
+    count = len(script.items)
+    behind = frozenset(range(at + 1, count))
+    starts = [start for each in boots(script) if (start := min(each)) <= at]
+    sizes = {at + 1 - start for start in starts[::-1][:_LAST_BOOTS]}
+    sizes |= {_SHORTEST_TAIL << step for step in range(count.bit_length())}
+    for size in sorted(each for each in sizes if each <= at):
+        yield behind | frozenset(range(at + 1 - size))
+    yield behind
 
 
 def by_thing(what: str) -> Callable[[Script], list[Cut]]:

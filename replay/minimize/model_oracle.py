@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from replay.engine import Engine, Stopped
@@ -78,7 +78,7 @@ class Seen:
 
     seq: int
     mark: tuple[object, ...] = ()
-    found: frozenset[str] = frozenset()  # all signatures of its verdicts
+    found: frozenset[str] = frozenset()  # what its verdicts speak of, stale or suspected
 
 
 @dataclass(slots=True)
@@ -101,19 +101,27 @@ class ModelOracle:
         self._word = case.signature.partition(":")[0]
         self._stop = self._word == DIVERGENT and case.way == ANSWERS
         self._original: Seen | None = None
+        self._last: tuple[Candidate, Seen | None] | None = None  # that showed it, and where
         self._divergent = 0  # how many outputs of the original diverge
 
-    def take(self, original: Candidate) -> Seen | None:
+    def take(self, original: Candidate) -> Run | None:
         """Note what the original shows; None when it does not show the signature."""
-        seen = self.look(original)
+        run = self._run(original, self.case.profile, self.case.answering)
+        seen = self._find(run)
         if seen is None and self._stop:
             self._stop = False  # it is not the first divergence
-            seen = self.look(original)
+            return self.take(original)
         self._original = seen
-        if seen is not None:
-            run = self._run(original, self.case.profile, self.case.answering)
-            self._divergent = run.engine.tally.divergent
-        return seen
+        self._divergent = run.engine.tally.divergent
+        self._last = (original, seen and self._placed(seen, run))
+        return run if seen else None
+
+    def cured_by(self, cure: Profile) -> ModelOracle:
+        """Return the same oracle, which asks for this cure as well."""
+        other = ModelOracle(replace(self.case, cure=cure))
+        other._stop, other._original = self._stop, self._original
+        other._divergent, other._last = self._divergent, self._last
+        return other
 
     def shows(self, candidates: Sequence[Candidate]) -> list[bool]:
         """Return for each candidate whether it shows the case's bug."""
@@ -125,13 +133,18 @@ class ModelOracle:
     def _shows(self, candidate: Candidate) -> bool:
         original = self._original
         assert original is not None, "what the original shows must be known first"
+        if self._last and self._last[0] == candidate:
+            return True
         run = self._run(candidate, self.case.profile, self.case.answering)
         seen = self._find(run)
         if seen is None or seen.mark != original.mark or not seen.found <= original.found:
             return False
         if self.case.way == RECORDED and run.engine.tally.divergent > self._divergent:
             return False
-        return not self._outlives_cure(candidate)
+        if self._outlives_cure(candidate):
+            return False
+        self._last = (candidate, self._placed(seen, run))
+        return True
 
     def _outlives_cure(self, candidate: Candidate) -> bool:
         """Return whether the signature shows even under what cures the original."""
@@ -144,17 +157,21 @@ class ModelOracle:
         """Return whether a candidate does not show the signature under another behaviour."""
         return self._find(self._run(candidate, other, other)) is None
 
-    def look(self, candidate: Candidate) -> Seen | None:
-        """Return where a candidate shows the signature, whatever else it shows."""
-        return self._find(self._run(candidate, self.case.profile, self.case.answering))
-
     def about(self, candidate: Candidate) -> int | None:
         """Return the index of the event at which the signature shows."""
-        run = self._run(candidate, self.case.profile, self.case.answering)
-        seen = self._find(run)
-        if seen is None or self.case.way != ANSWERS:
-            return None if seen is None else seen.seq
-        return sum(not _is_answer(each) for each in run.events[: seen.seq + 1]) - 1
+        if not self._last or self._last[0] != candidate:
+            run = self._run(candidate, self.case.profile, self.case.answering)
+            seen = self._find(run)
+            self._last = (candidate, None if seen is None else self._placed(seen, run))
+        seen = self._last[1]
+        return None if seen is None else seen.seq
+
+    def _placed(self, seen: Seen, run: Run) -> Seen:
+        """Return what was seen with its place in the candidate, which has no answers yet."""
+        if self.case.way != ANSWERS:
+            return seen
+        before = sum(not _is_answer(each) for each in run.events[: seen.seq + 1])
+        return replace(seen, seq=before - 1)
 
     def answered(self, candidate: Candidate) -> Candidate:
         """Return a candidate with the outputs that it is judged by."""
@@ -229,9 +246,10 @@ class ModelOracle:
         """A verdict's component; of several the first, which is where the bug is met."""
         verifier = run.verifier
         assert verifier is not None
-        found = frozenset(signatures_of(verifier, run.engine))
-        if self.signature not in found:
+        signatures = signatures_of(verifier, run.engine)
+        if self.signature not in signatures:
             return None
+        found = frozenset(each.partition(":")[2] for each in signatures)
         for reset in verifier.resets:
             for signature, component in of_reset(reset):
                 if signature == self.signature:

@@ -88,10 +88,11 @@ def _coarse(search: Search, oracle: Oracle) -> None:
     """Leave out what the oracle knows to be of no concern, then groups of items."""
     about = getattr(oracle, "about", None)
     if about is not None and (at := _item_at(search.best, about(lower(search.best)))) is not None:
-        search.begin("behind the signature")
-        search.drop([frozenset(range(at + 1, len(search.best.items)))])
+        search.begin("before and behind")
+        search.drop(cuts.around(search.best, at))
+        at = len(search.best.items) - 1
         search.begin("questions")
-        search.drop([cuts.idle(search.best, min(at, len(search.best.items) - 1))])
+        search.drop([cuts.idle(search.best, at)])
         concerns = getattr(oracle, "concerns", None)
         if concerns is not None:
             search.begin("strangers")
