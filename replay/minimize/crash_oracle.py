@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from replay.judge import CRASH
-from replay.minimize.fresh import BATCH, confirmed
+from replay.minimize.fresh import BATCH, answered, confirmed, needs_of
 from replay.minimize.oracle import Candidate
 from replay.model.effects import HostCrash
 from replay.targets.ahead import Grouper
 from replay.targets.errors import TargetError
-from replay.targets.qemu import Needs
 from replay.targets.spec import Spec, Targets
 from tracer import events as ev
 from tracer.errors import UsageError
@@ -37,10 +36,7 @@ class Death(NamedTuple):
 
 def death(targets: Targets, spec: Spec, candidate: Candidate) -> Death | None:
     """Carry a candidate out on a fresh VM; return what the host died of, or None if it lives."""
-    needs = Needs()
-    for event in candidate.events:
-        needs.see(event)
-    with targets.opened(spec, candidate.header, needs) as target:
+    with targets.opened(spec, candidate.header, needs_of(candidate.events)) as target:
         grouper = Grouper(target.asked)
         groups = [*grouper.take(0, candidate.events), *grouper.rest()]
         known = [g for g in groups if g.event[0] < ev.FIRST_OUTPUT or g.event[0] in target.asked]
@@ -87,6 +83,10 @@ class CrashOracle:
         """Return what a candidate does instead."""
         found = death(self._targets, self._spec, candidate)
         return f"{CRASH}:{found.function} at {found.kind}" if found else "the host lives"
+
+    def answered(self, least: Candidate) -> Candidate:
+        """Return the result with what the kernel answers while it lives."""
+        return answered(self._targets, self._spec, least, self.about(least))
 
     def following(self, least: Candidate) -> Candidate | None:
         """There is one form of it."""

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
-from replay.equivalence.asking import profile_for
+from replay.equivalence.asking import KINDS, Asker, profile_for
+from replay.equivalence.plan import plan
+from replay.equivalence.signatures import signatures
 from replay.judge import CRASH, DIVERGENT
-from replay.minimize.crash_oracle import CrashOracle
+from replay.lockstep import lockstep, signature as signature_of
+from replay.minimize.crash_oracle import CrashOracle, death
 from replay.minimize.lockstep_oracle import LockstepOracle
 from replay.minimize.oracle import Candidate, Oracle
 from replay.minimize.verdict_oracle import VerdictOracle
@@ -62,3 +66,34 @@ def _made(
         chosen = profile_for(specs[0], candidate.header, profile)
         return VerdictOracle(targets, specs[0], candidate, signature, chosen)
     raise UsageError(f"{signature!r:.80} is nothing that {len(specs)} targets can be asked about")
+
+
+def signature_on(
+    specs: Sequence[str], candidate: Candidate, profile: str | None = None
+) -> str | None:
+    """Return the first signature that a trace shows on targets, the worst kind first.
+
+    Two targets part; one dies, or does not stand by a reset or round trip of the trace, or by one
+    that comes at its end.
+
+    Raises:
+        TargetError: a target is not there.
+    """
+    parsed = [parse(text) for text in specs]
+    with Targets(outlive=True) as targets:
+        if len(parsed) == 2:
+            parting = lockstep(targets, parsed, candidate.header, candidate.events).difference
+            return signature_of(parting) if parting else None
+        found = death(targets, parsed[0], candidate)
+        if found:
+            return f"{CRASH}:{found.function}"
+        chosen = profile_for(parsed[0], candidate.header, profile)
+        for probe in (False, True):
+            asker = Asker(
+                targets, parsed[0], replace(candidate.header), candidate.events, chosen, probe=probe
+            )
+            for question in plan(candidate.events, KINDS[chosen.family], probe=probe):
+                names = signatures(asker.ask(question))
+                if names:
+                    return names[0]
+    return None

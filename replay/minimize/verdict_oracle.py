@@ -20,7 +20,7 @@ from replay.equivalence.run import Outcome
 from replay.equivalence.sequence import Chapter
 from replay.equivalence.signatures import NAMES, signatures
 from replay.equivalence.words import Difference
-from replay.minimize.fresh import BATCH, confirmed
+from replay.minimize.fresh import BATCH, answered, confirmed
 from replay.minimize.oracle import Candidate
 from replay.profiles import Profile
 from replay.targets.errors import TargetError
@@ -166,6 +166,10 @@ class VerdictOracle:
         )  # fmt: skip
 
     # -- afterwards
+
+    def answered(self, least: Candidate) -> Candidate:
+        """Return the result with what the target answers: its questions are the trace's."""
+        return answered(self._targets, self._spec, least)
 
     def confirm(self, least: Candidate) -> str:
         """Ask fresh targets, one at a time."""

@@ -13,7 +13,7 @@ import pytest
 from replay.minimize.crash_oracle import Death, death
 from replay.minimize.oracle import Candidate
 from replay.minimize.run import minimize
-from replay.minimize.target_oracle import open_oracle
+from replay.minimize.target_oracle import open_oracle, signature_on
 from replay.targets import kvm as kvm_module, kvm_wire, spec
 from replay.targets.kvm_boot import Host
 from tests.support.fake_kvm_host import FATAL
@@ -204,3 +204,26 @@ def test_a_kernel_without_the_bug_does_not_show_it():
     oracle = open_oracle(["model:linux-6.1.192"], given, "stale:restore:device")
     with pytest.raises(UsageError, match="does not show stale:restore:device"), oracle:
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "found"),
+    [
+        ("S09-K23-F4-save-after-mapc-unmap", ["model:linux-6.1.176"], DIES),
+        ("F1-lpi-outlives-ctrl-reset", ["model:linux-6.1.192"], "stale:ctrl_reset:lpi"),
+        ("S06-K17-F3-as-5.10-answered", ["model:linux-5.10.223"], "stale:restore:device"),
+        ("S09-K23-F4-save-after-mapc-unmap", ["model:linux-6.1.192", "model:linux-6.1.176"], DIES),
+        ("S05-discard-then-msi", ["model:linux-6.1.192"] * 2, None),
+    ],
+)
+def test_what_a_trace_shows_on_targets_is_found_without_a_signature(name, targets, found):
+    assert signature_on(targets, asked_only(scenario(name))) == found
+
+
+def test_the_result_has_the_answers_of_the_target_up_to_its_death():
+    given = asked_only(scenario("S09-K23-F4-save-after-mapc-unmap"))
+    with open_oracle(["model:linux-6.1.176"], given, DIES) as oracle:
+        told = oracle.answered(given)
+    kinds = [ev.kind_name(e[0]) for e in told.events]
+    assert kinds.count("attr.result") == kinds.count("reg.write") + kinds.count("gicr.write")
+    assert kinds[-2:] == ["save", "mem.read"]

@@ -167,4 +167,4 @@ def _noise(dice: Dice, *, commands: bool) -> Iterator[Item]:
     yield from (Item(event) for event in dice.pick(menu))
 
 
-assert max(DEVICE_IDS[:3]) < 0x40  # noqa: S101 (what the lives map is never the scenario's)
+assert max(DEVICE_IDS[:3]) < 0x40
