@@ -20,8 +20,7 @@ demo: $(VENV)/core
 	$(BIN)/itstrace demo
 
 test: $(VENV)/dev
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report --fail-under=90
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-fail-under=90
 
 # Installs what real QEMUs and real kernels are tested with, where it is missing; as root, on Debian.
 qemu:

@@ -23,6 +23,8 @@ VERBS: Final = {
     "info": ("info", "what a trace holds, and in which state the file is"),
     "show": ("show", "print events, decoded, filtered, as text or JSON"),
     "state": ("state", "the ITS at any event of a trace"),
+    "blame": ("blame", "who wrote a component, what that rested on, and what resets did to it"),
+    "diff": ("diff", "where two traces of what should be the same boot first differ"),
     "corpus": ("corpus", "run traces against what their manifests say they show"),
     "fingerprint": ("fingerprint", "short lives that tell an image's behaviour flags"),
     "kernels": ("kernels", "fetch arm64 kernels to run traces on, or list those that are here"),

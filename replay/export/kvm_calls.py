@@ -1,4 +1,4 @@
-"""One event as calls of C: what `selftest.c` has a function for, and what it is called in words.
+"""One event as calls of C: what `selftest/` has a function for, and what it is called in words.
 
 An input becomes calls; an output becomes an expression that gives the answer anew. Counterparts:
 `replay.targets.kvm`, which carries the same events out through a program of ours, and `kvm_c`.
@@ -24,12 +24,22 @@ _PAGE: Final = 0x1000
 _CBASER: Final = 0x80
 _REG_WRITE: Final = NUMBER["reg.write"]
 _SHORT: Final = 8
+_SIZES: Final = (1, 2, 4, _SHORT)
+_LIMITS: Final = (("offset", 1 << 32), ("cpu", 1 << 16), ("group", 1 << 32))
+_U32: Final = (1 << 32) - 1
 _DATA: Final = {  # kinds whose name says all
     "save": ("vm->its", "KVM_DEV_ARM_ITS_SAVE_TABLES", "SAVE_TABLES"),
     "restore": ("vm->its", "KVM_DEV_ARM_ITS_RESTORE_TABLES", "RESTORE_TABLES"),
     "save_pending": ("vm->gic", "KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES", "SAVE_PENDING_TABLES"),
     "init": ("vm->its", "KVM_DEV_ARM_VGIC_CTRL_INIT", "CTRL_INIT"),
 }
+
+
+def possible(f: dict[str, Any]) -> bool:
+    """Return whether an access has a size that a vCPU makes, and an offset that a register has."""
+    return (
+        f.get("size", _SHORT) in _SIZES or "present" in f  # of a memory slot it is bytes
+    ) and all(f.get(name, 0) < limit for name, limit in _LIMITS)
 
 
 class Call(NamedTuple):
@@ -52,7 +62,12 @@ class Calls:
     def of(self, seq: int, event: Event) -> Call | None:
         """Return what carries an input out; None for what a VMM of ours cannot do."""
         make = _INPUTS.get(kind_name(event[0]))
-        return make(self, seq, fields_of(event)) if make else None
+        f = fields_of(event)
+        return make(self, seq, f) if make and possible(f) else None
+
+    def knows(self, event: Event) -> bool:
+        """Return whether an event is of a kind that is carried out."""
+        return kind_name(event[0]) in _INPUTS
 
     # -- inputs
 
@@ -74,6 +89,7 @@ class Calls:
                 f"{name} by the guest", [f"guest_write(vm, 0, {where}, {size}, {value:#x});"]
             )
         function = "gicr_write64" if size == _SHORT else "gicr_write"
+        value &= _U32 if size != _SHORT else ~0
         call = f"{function}(vm, {cpu}, {offset:#x}, {value:#x})"
         return Call(name, [call + ";"], call)
 
@@ -83,7 +99,7 @@ class Calls:
         if f["origin"] == ev.GUEST:
             where = f"GICD_BASE + {offset:#x}"
             return Call(name, [f"guest_write(vm, 0, {where}, {f['size']}, {value:#x});"])
-        call = f"gicd_write(vm, {offset:#x}, {value:#x})"
+        call = f"gicd_write(vm, {offset:#x}, {value & _U32:#x})"
         return Call(name, [call + ";"], call)
 
     def _mem_write(self, seq: int, f: dict[str, Any]) -> Call:
@@ -123,8 +139,9 @@ class Calls:
         return Call("a memory slot goes", [f"remove_ram(vm, {f['gpa']:#x});"])
 
     def _msi(self, seq: int, f: dict[str, Any]) -> Call:
-        ids = f"{f['device_id']:#x}, {f['event_id']:#x}"
-        words = f"MSI DeviceID={f['device_id']:#x} EventID={f['event_id']:#x}"
+        device_id, event_id = f["device_id"] & _U32, f["event_id"] & _U32
+        ids = f"{device_id:#x}, {event_id:#x}"
+        words = f"MSI DeviceID={device_id:#x} EventID={event_id:#x}"
         distance = (f["doorbell"] or self._its_base + DOORBELL) - self._its_base
         call = f"signal_msi(vm, {ids})"
         if distance != DOORBELL and 0 <= distance < 2 * GICR_BYTES:
@@ -156,7 +173,8 @@ class Calls:
             call = f"control({fd}, {attribute:#x})"
         else:
             bits = 32 if group in (1, 5) else 64
-            call = f"set_attr{bits}({fd}, {group}, {attribute:#x}, {value:#x})"
+            shown = value & (1 << bits) - 1
+            call = f"set_attr{bits}({fd}, {group}, {attribute:#x}, {shown:#x})"
         return Call(words, [call + ";"], call)
 
 
@@ -201,7 +219,7 @@ def _queues(events: Sequence[Event]) -> set[tuple[int, int]]:
     for event in events:
         if event[0] != _REG_WRITE or event[2] & ~7 != _CBASER:
             continue
-        size = fields_of(event)["size"]
+        size = min(fields_of(event)["size"], _SHORT)
         shift = 8 * (event[2] & 7)
         cbaser = cbaser & ~((1 << 8 * size) - 1 << shift) | event[3] << shift
         if Cbaser.valid.get(cbaser):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from replay.export.c_text import comment, string
-from replay.export.kvm_calls import Call, Calls, command_words, read
+from replay.export.kvm_calls import Call, Calls, command_words, possible, read
 from replay.export.kvm_masks import mask_of
 from replay.export.plot import Plot
 from replay.targets.ahead import Group, Grouper
@@ -41,6 +41,7 @@ _INSIDE: Final = frozenset(
 )  # fmt: skip
 _FLAGS: Final = 7  # of a live LPI
 _U64: Final = (1 << 64) - 1
+_SMALL: Final = 1 << 16  # a result that people read in decimal
 
 
 @dataclass(slots=True)
@@ -139,6 +140,8 @@ class Story:
         power_on = group.event[0] == NUMBER["reset"] and group.event[2] == ev.POWER_ON
         call = None if power_on and self._fresh else self.calls.of(group.seq, group.event)
         if call is None or not call.statements:
+            if call is None and self.calls.knows(group.event) and not power_on:
+                self.told.left_out[f"{kind_name(group.event[0])} that nobody can do"] += 1
             return lines, None
         self._fresh = False
         return [*lines, *comment(call.words), *(f"\t{each}" for each in call.statements)], call
@@ -182,12 +185,13 @@ class Story:
             self.told.left_out.update(f"{kind_name(each[0])} (not asked)" for each in results)
             return lines
         result = fields_of(results[-1])[_RESULTS[results[-1][0]]]
+        shown = str(result) if abs(result) < _SMALL else hex(result & _U64)
         what = _what(group, call.words)
-        return self._instead(lines, call, f"expect({what}, {call.answer}, {result});")
+        return self._instead(lines, call, f"expect({what}, {call.answer}, {shown});")
 
     def _expect_output(self, group: Group) -> list[str]:
         f, kind = fields_of(group.event), kind_name(group.event[0])
-        if f.get("bad"):
+        if f.get("bad") or not possible(f):
             self.told.left_out["bad access"] += 1
             return []
         self.told.tests += 1
@@ -227,6 +231,9 @@ class Story:
     def _answer_output(self, group: Group) -> list[str]:
         f = fields_of(group.event)
         lines: list[str] = []
+        if not possible(f):
+            self.told.left_out["bad access"] += 1
+            return lines
         if group.event[0] == _PROBE:
             lines = [f"\tanswer_lpis(vm, {_what(group, 'the live LPIs')});"]
         elif group.event[0] == _MEM_READ:
