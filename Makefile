@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets qemu test-qemu fuzz-qemu bench-qemu lint types imports check test-bugs bench bench-targets bench-export big deep mutants pythons clean
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets bench-export big deep mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,8 +20,7 @@ demo: $(VENV)/core
 	$(BIN)/itstrace demo
 
 test: $(VENV)/dev
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report --fail-under=90
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-fail-under=90
 
 # Installs what real QEMUs and real kernels are tested with, where it is missing; as root, on Debian.
 qemu:
@@ -68,8 +67,7 @@ bench: $(VENV)/dev
 test-targets: $(VENV)/dev
 	$(BIN)/python -m pytest tests/targets
 
-# Bugs of real kernels and a real QEMU, shown by what itstrace makes of their traces: on every kernel that
-# is here (`itstrace kernels SUITE`, or ITSTRACE_KERNELS), in minutes.
+# The bugs of traces/bugs on every kernel that is here (`itstrace kernels SUITE...`), of which some die; minutes.
 test-bugs: $(VENV)/dev
 	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from replay.ruled import EXIT_SKIP, GIT_BISECT, Ruled
+
 # verb -> (module in replay.commands, one line); those that a newcomer needs come first
 VERBS: Final = {
     "import": ("import_", "make a trace of what another tool wrote"),
@@ -21,6 +23,8 @@ VERBS: Final = {
     "info": ("info", "what a trace holds, and in which state the file is"),
     "show": ("show", "print events, decoded, filtered, as text or JSON"),
     "state": ("state", "the ITS at any event of a trace"),
+    "blame": ("blame", "who wrote a component, what that rested on, and what resets did to it"),
+    "diff": ("diff", "where two traces of what should be the same boot first differ"),
     "corpus": ("corpus", "run traces against what their manifests say they show"),
     "fingerprint": ("fingerprint", "short lives that tell an image's behaviour flags"),
     "kernels": ("kernels", "fetch arm64 kernels to run traces on, or list those that are here"),
@@ -61,6 +65,19 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = sys.argv[1:] if argv is None else argv
+    if not any(len(each) > 2 and GIT_BISECT.startswith(each) for each in args):
+        return _main(args)
+    try:
+        code = _main(args)
+    except Exception:  # noqa: BLE001 (Python would exit with 1, which is a bad build)
+        import traceback
+
+        traceback.print_exc()
+        return EXIT_SKIP
+    return code if isinstance(code, Ruled) or code == EXIT_INTERRUPTED else EXIT_SKIP
+
+
+def _main(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if args else EXIT_USAGE

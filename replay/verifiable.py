@@ -37,6 +37,15 @@ class Verifiable(Model, Protocol):
     def structures(self) -> dict[str, Any]:
         """Return what is kept outside guest RAM, by component and key."""
 
+    def mapped(self) -> dict[str, Any]:
+        """Return the mappings that guest RAM holds, by component and key."""
+
+    def entry_gpa(self, component: str, key: Any) -> int | None:
+        """Return where a restore reads the entry of a key, None where nobody knows."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as JSON has it."""
+
     @property
     def may_stray(self) -> bool:
         """Whether an LPI may live that no mapping holds, and that nobody could see."""

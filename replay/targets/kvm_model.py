@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from replay.model import effects
-from replay.model.kvm import cache, listing
+from replay.model.kvm import cache, listing, tables
 from replay.model.kvm.flags import KvmFlags
 from replay.model.kvm.joined import GICD_TYPER_LINES, join, learn, unknown_of
 from replay.model.kvm.layout import (
@@ -19,6 +19,7 @@ from replay.model.kvm.layout import (
     CTRL_SAVE_TABLES,
     EEXIST,
     EINVAL,
+    ENTRY_BYTES,
     GITS_TYPER,
 )
 from replay.model.kvm.state import BLIND, UNKNOWN_TARGET, UNSEEN_ITT
@@ -325,6 +326,21 @@ class KvmModel:
                 if self._lives(row[0])
             },
         }
+
+    def mapped(self) -> dict[str, Any]:
+        """KVM keeps no mapping in guest RAM alone."""
+        return {}
+
+    def entry_gpa(self, component: str, key: int | tuple[int, int]) -> int | None:
+        """Return where RESTORE_TABLES reads a device's or an event's entry, where that is known."""
+        if not self.vm.ram.complete:
+            return None
+        state = self.vm.state
+        if component == "devices" and isinstance(key, int):
+            return tables.device_gpa(state, key)
+        if component == "events" and isinstance(key, tuple) and key[0] in state.by_id:
+            return state.by_id[key[0]].itt + ENTRY_BYTES * key[1]
+        return None
 
     def _lives(self, intid: int) -> bool:
         """Return whether an LPI lives for certain: a running vCPU takes one that only it holds."""

@@ -159,6 +159,13 @@ class QemuModel(NothingListed):
         """QEMU keeps no mapping outside guest RAM."""
         return {}
 
+    def mapped(self) -> dict[str, Any]:
+        """Return the mappings that guest RAM holds, by component and key."""
+        found = mappings(view.devices(self.vm), view.collections(self.vm))
+        if self.vm.profile.virtual:
+            found["vpes"] = {key: mapping(item) for key, item in view.vpes(self.vm).items()}
+        return found
+
     def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
         """Return component -> valid entries in these (address, bytes) of the tables of before."""
         return view.left_in_ram(self.vm, before, pages)
@@ -168,11 +175,7 @@ class QemuModel(NothingListed):
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
         vm = self.vm
-        devices = view.devices(vm)
-        found: dict[str, Any] = dict(view.registers(vm))
-        found |= mappings(devices, view.collections(vm))
-        if vm.profile.virtual:
-            found["vpes"] = {key: mapping(item) for key, item in view.vpes(vm).items()}
+        found: dict[str, Any] = dict(view.registers(vm)) | self.mapped()
         for cpu, registers in enumerate(vm.cpus):
             found[f"GICR_CTLR[{cpu}]"] = registers.ctlr
             found[f"GICR_PROPBASER[{cpu}]"] = registers.propbaser

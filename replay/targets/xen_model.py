@@ -126,12 +126,15 @@ class XenModel(NothingListed):
         """Return what is kept outside guest RAM: host devices and live LPIs."""
         return {"host_devices": view.host_devices(self.vm), "lpis": view.lpis(self.vm)}
 
+    def mapped(self) -> dict[str, Any]:
+        """Return the mappings that guest RAM holds, by component and key."""
+        devices = view.devices(self.vm)
+        return mappings(devices, view.collections(self.vm, devices))
+
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
         vm = self.vm
-        devices = view.devices(vm)
-        found: dict[str, Any] = dict(view.registers(vm))
-        found |= mappings(devices, view.collections(vm, devices))
+        found: dict[str, Any] = dict(view.registers(vm)) | self.mapped()
         found |= self.structures()
         for cpu in range(vm.cpus):
             for name, place in view.GICR.items():

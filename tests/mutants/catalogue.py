@@ -24,10 +24,15 @@ TEST_RECORD_KVM: Final = "tests/cli/test_record_kvm.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
+TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
+TEST_TARGET_ORACLE: Final = "tests/replay/test_target_oracle.py"
 TEST_AHEAD: Final = "tests/replay/test_ahead.py"
 TEST_QTEST: Final = "tests/replay/test_qtest.py"
 TEST_MEASURE: Final = "tests/replay/test_measure.py"
 TEST_GENERATOR: Final = "tests/replay/test_generator.py"
+TEST_RULING: Final = "tests/replay/test_ruling.py"
+TEST_GIT_BISECT: Final = "tests/cli/test_git_bisect.py"
+TEST_GIT_BISECT_RUN: Final = "tests/cli/test_git_bisect_run.py"
 
 TOPICS: Final = (
     "INT", "CLEAR", "INV", "INVALL", "MOVI", "MOVALL", "DISCARD", "MAPD", "MAPC", "MAPTI",
@@ -84,6 +89,7 @@ _QPROFILE: Final = _QEMU + "profile.py"
 
 _CONTRACTS: Final = "replay/contracts.py"
 _VERIFY: Final = "replay/verify.py"
+_WRITERS: Final = "replay/writers.py"
 _EVIDENCE: Final = "replay/evidence.py"
 _VERDICT: Final = "replay/verdict.py"
 _TRIPS: Final = "replay/round_trips.py"
@@ -668,9 +674,9 @@ VERDICTS: Final = (
           TEST_VERIFY, "the last writer is blamed for what it did not write"),
     Fault("verify.blame.nobody", _VERDICT, "return seq if self.replayed_differs() else None", "return None",
           TEST_VERIFY, "nobody is blamed for what the model kept"),
-    Fault("verify.blame.first_writer", _VERIFY, "self._writers[name] = (seq, value)", "self._writers.setdefault(name, (seq, value))",
+    Fault("verify.blame.first_writer", _WRITERS, "self._registers[name] = (seq, value)", "self._registers.setdefault(name, (seq, value))",
           TEST_VERIFY, "the first writer is blamed, not the last"),
-    Fault("verify.blame.no_writer", _VERIFY, "        writer = self._writers.get(name)", "        writer = None",
+    Fault("verify.blame.no_writer", _VERIFY, "        writer = self.writers.of_register(name)", "        writer = None",
           TEST_VERIFY, "a component forgets who wrote it"),
     Fault("verify.blame.same_value", _VERIFY, "if now is not None and not (now ^ wanted) & mask & ~row.read_only:", "if False:",
           TEST_VERIFY, "a write of the same value is no write"),
@@ -842,7 +848,7 @@ VERDICTS: Final = (
           TEST_KVM, "nothing is ever lost"),
     Fault("verify.trip.witness", _TRIPS, '            trip.witness = seq', '            pass',
           TEST_KVM, "a delivered MSI shows nothing"),
-    Fault("verify.trip.blame_nobody", _TRIPS, '            trip.blame = trip.blame or self._key_writers.get((name, keys[0]))', '            pass',
+    Fault("verify.trip.blame_nobody", _TRIPS, '            trip.blame = trip.blame or self._writers.of_key(name, keys[0])', '            pass',
           TEST_KVM, "nobody mapped what came back"),
     Fault("verify.lists.beside", _VERIFY, '            if seen and seen != want and self._evidence.get(name):', '            if False:',
           TEST_KVM, "outputs say nothing of lists"),
@@ -856,7 +862,7 @@ VERDICTS: Final = (
           TEST_KVM, "a probe of registers is taken for an empty listing"),
     Fault("verify.lists.empty_listing", _EVIDENCE, '        if component is not None and len(component.observed) < MAX_OBSERVATIONS:', '        if False:',
           TEST_KVM, "an empty listing is no evidence"),
-    Fault("verify.lists.blame_later", _VERIFY, '        planted = self._planted.get((name, key))', '        planted = self._key_writers.get((name, key))',
+    Fault("verify.lists.blame_later", _VERIFY, '        planted = self._planted.get((name, key))', '        planted = self.writers.of_key(name, key)',
           TEST_KVM, "what was mapped after the reset is blamed"),
     Fault("verify.component.unspoken", _VERDICT, '        if self.unspoken():', '        if False:',
           TEST_KVM, "bits of which no clause speaks are verified"),
@@ -1003,6 +1009,20 @@ TARGETS: Final = (
           TEST_WIRE, "the host sees half a number and carries a batch out twice"),
     Fault("target.wire.done", _WIRE, "                return done + at", "                return done",
           TEST_WIRE, "a death is put down to an access that was made"),
+    Fault("target.wire.batches", _WIRE, "            self._answered = len(replies)", "            self._answered = 0",
+          TEST_TARGET_ORACLE, "a death is put down to an event of a batch that was over"),
+    Fault("target.wire.renew", _WIRE, "        self._set(_ANSWERED, self._asked)", "        self._set(_ANSWERED, self._asked - 1)",
+          TEST_TARGET_ORACLE, "the program that comes after a death does what the last one died of"),
+    Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
+          TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
+    Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",
+          TEST_TARGET_ORACLE, "a death at another kind of event is taken for the same bug"),
+    Fault("minimize.crash.which", "replay/minimize/crash_oracle.py", "        return [self._dies(self._targets, each) for each in candidates]", "        return [self._dies(self._targets, each) for each in (candidates[0], *candidates[:-1])]",
+          TEST_TARGET_ORACLE, "a death is put down to the candidate behind the fatal one"),
+    Fault("minimize.verdict.tables", "replay/equivalence/run.py", '_TABLES: Final = ("GITS_BASER0", "GITS_BASER1")', "_TABLES: Final = ()",
+          TEST_EQUIVALENCE, "a restore of an ITS that was given no tables counts as a round trip"),
+    Fault("minimize.verdict.off", "replay/equivalence/bench.py", "        if not run.on_alike:", "        if False:",
+          TEST_EQUIVALENCE, "an MSI that a disabled ITS refuses passes for a device that is back"),
     Fault("target.host.lost", "replay/targets/kvm_boot.py", "        return self._runs() and not self.wire.lost", "        return self._runs()",
           TEST_KVM_TARGET + "::test_a_host_that_hangs_is_not_used_again", "a host that hangs is used again"),
     Fault("target.host.complaints", "replay/commands/run.py", "complaints = made.findings()", "complaints: list[str] = []",
@@ -1060,6 +1080,28 @@ EQUIVALENCE: Final = (
     Fault("ab.probe.other_vcpu", _EQUIVALENCE + "probe.py", "            icid: (inventory.collections.get(icid, at) + 1) % self.cpus", "            icid: inventory.collections.get(icid, at) % self.cpus",
           TEST_EQUIVALENCE, "the probe maps everything to the vCPU that it had"),
 )
+BUILDS: Final = (
+    Fault("builds.ruling.any_finding", "replay/ruling.py", "    if any(map(wanted.is_met_by, told)):", "    if told:",
+          TEST_GIT_BISECT_RUN, "a second bug misleads a bisection"),
+    Fault("builds.ruling.blind", "replay/ruling.py", "    return Ruling(CANNOT, told, blind) if blind else Ruling(GOOD, told)", "    return Ruling(GOOD, told)",
+          TEST_RULING, "what was not looked at is good"),
+    Fault("builds.ruling.component", "replay/ruling.py", "    if wanted.what not in told[wanted.kind]:", "    if False:",
+          TEST_RULING, "a component of which nobody judges is good for ever"),
+    Fault("builds.ruling.unseen", "replay/ruling.py", "    if looked_at(outcome, wanted.what):", "    if True:",
+          TEST_RULING, "a target that told nothing of a component is good"),
+    Fault("builds.signature.guest", _EQUIVALENCE + "signatures.py", "        if each.is_finding()", "        if each.word",
+          TEST_RULING, "what a guest left in RAM is the device's bug"),
+    Fault("builds.tally.listed", "replay/judge.py", "for kind, name in tally.kinds]", "for kind, name in {(e.kind, e.field): 0 for e in tally.divergences}]",
+          TEST_RULING, "a divergence behind a hundred others is not found"),
+    Fault("builds.code.ruled", "replay/cli.py", "    return code if isinstance(code, Ruled) or code == EXIT_INTERRUPTED else EXIT_SKIP", "    return code",
+          TEST_GIT_BISECT, "a wrong option is a bad build, and --help a good one"),
+    Fault("builds.code.interrupted", "replay/cli.py", "isinstance(code, Ruled) or code == EXIT_INTERRUPTED else", "isinstance(code, Ruled) else",
+          TEST_GIT_BISECT, "^C makes git go on with the next commit"),
+    Fault("builds.boundary.skip", "replay/boundary.py", "    return search.rulings[at].word != CANNOT", "    return True",
+          TEST_RULING, "a build that cannot be judged ends a search"),
+    Fault("builds.boundary.middle", "replay/boundary.py", "        if search.rulings[middle].word == search.rulings[low].word:", "        if search.rulings[middle].word != search.rulings[low].word:",
+          TEST_RULING, "the search goes into the wrong half"),
+)
 # fmt: on
 
 _EXPORT: Final = "replay/export/"
@@ -1096,5 +1138,15 @@ EXPORT: Final = (
 # fmt: on
 
 FAULTS: Final = (
-    KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS + TARGETS + EQUIVALENCE + EXPORT
+    KVM
+    + QEMU
+    + CONTRACTS
+    + VERDICTS
+    + RINGS
+    + RECORD
+    + HOSTS
+    + TARGETS
+    + EQUIVALENCE
+    + BUILDS
+    + EXPORT
 )

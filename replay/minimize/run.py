@@ -1,0 +1,151 @@
+"""`minimize`: from coarse cuts to single items until none can go, and then proves that.
+
+The order of passes is the table here. Every pass only makes the script smaller, so the end is
+reached; the last sweep tries every item that is left alone, and finds that none can go.
+Counterparts: `search`, which tries, and `oracle`, which answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from replay.minimize import cuts
+from replay.minimize.items import Item
+from replay.minimize.journal import Journal
+from replay.minimize.oracle import Candidate, Oracle
+from replay.minimize.rewrites import REWRITES
+from replay.minimize.script import Script, lift, lower
+from replay.minimize.search import Count, OutOfTime, Search, remaining
+from tracer.errors import UsageError
+
+MAX_PAIRS = 40  # items of a script of which every two are tried together
+
+Told = Callable[[str, Script, Count], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An item that stays, and what the signature became without it, where that is known."""
+
+    item: Item
+    without: str | None
+
+
+@dataclass(slots=True)
+class Result:
+    """The smallest candidate that was found, and what it took."""
+
+    candidate: Candidate
+    script: Script
+    minimal: bool  # the last sweep was done, and nothing could go
+    count: Count
+    before: int  # items
+    kept: list[Kept] = field(default_factory=list)
+
+
+def minimize(
+    candidate: Candidate,
+    oracle: Oracle,
+    *,
+    journal: Journal | None = None,
+    progress: Told | None = None,
+    spent: Callable[[], bool] | None = None,
+) -> Result:
+    """Return the smallest candidate that shows what `candidate` shows, by the oracle's word.
+
+    `spent` is asked before every question: once it says so, what there is by then is returned.
+
+    Raises:
+        UsageError: the candidate does not show it in the first place.
+    """
+    answers = journal or Journal()
+    script = _begin(candidate, oracle, answers)
+    search = Search(script, oracle, answers, told=progress, spent=spent)
+    minimal = False
+    try:
+        _coarse(search, oracle)
+        _fine(search)
+        minimal = True
+    except OutOfTime:
+        pass
+    best = search.best
+    return Result(
+        lower(best), best, minimal, search.count, len(script.items), list(_why(best, oracle))
+    )
+
+
+def _begin(candidate: Candidate, oracle: Oracle, answers: Journal) -> Script:
+    """Return the script to begin with: with its queue taken apart, if it still shows the bug."""
+    for commands in (True, False):
+        script = lift(candidate, outputs=True, commands=commands)
+        if Search(script, oracle, answers).shows(script):
+            return script
+    raise UsageError(f"this trace does not show {oracle.signature} in the first place")
+
+
+def _coarse(search: Search, oracle: Oracle) -> None:
+    """Leave out what the oracle knows to be of no concern, then groups of items."""
+    about = getattr(oracle, "about", None)
+    if about is not None and (at := _item_at(search.best, about(lower(search.best)))) is not None:
+        search.begin("before and behind")
+        search.drop(cuts.around(search.best, at))
+        at = len(search.best.items) - 1
+        search.begin("questions")
+        search.drop([cuts.idle(search.best, at)])
+        concerns = getattr(oracle, "concerns", None)
+        if concerns is not None:
+            search.begin("strangers")
+            search.drop(cuts.unconcerned(search.best, concerns(lower(search.best))))
+    for group in cuts.GROUPS:
+        search.begin(group.name)
+        search.drop(cuts.halved(group.units(search.best)))
+
+
+def _item_at(script: Script, seq: int | None) -> int | None:
+    """Return the item that became event `seq` when it was lowered."""
+    if seq is None:
+        return None
+    low, high = 0, len(script.items)
+    while low < high:
+        middle = (low + high) // 2
+        if len(lower(script.but(script.items[: middle + 1])).events) > seq:
+            high = middle
+        else:
+            low = middle + 1
+    return low if low < len(script.items) else None
+
+
+def _fine(search: Search) -> None:
+    """Leave out and simplify single items until neither can be done any more."""
+    search.begin("single items")
+    search.drop(cuts.halved(cuts.single(search.best)))
+    while True:
+        changed = _until_still(search, lambda: search.drop(_backwards(search.best)))
+        for name, edits in REWRITES:
+            search.begin(name)
+            changed = search.rewrite(edits(search.best)) or changed
+        if not changed and len(search.best.items) <= MAX_PAIRS:
+            search.begin("pairs")
+            changed = search.drop(cuts.pairs(search.best))
+        search.begin("single items")
+        if not changed:
+            return
+
+
+def _backwards(script: Script) -> Sequence[cuts.Cut]:
+    return cuts.single(script)[::-1]
+
+
+def _until_still(search: Search, step: Callable[[], bool]) -> bool:
+    changed = False
+    while step():
+        changed = True
+    return changed
+
+
+def _why(script: Script, oracle: Oracle) -> Iterator[Kept]:
+    """Yield every item of the result with what its absence makes of the signature."""
+    became = getattr(oracle, "became", None)
+    for item, without in zip(script.items, remaining(script), strict=True):
+        yield Kept(item, None if became is None else became(without))
