@@ -38,9 +38,7 @@ class Stretch(NamedTuple):
 def moved(script: Script, stretch: Stretch, to: int) -> Script:
     """Return a script in which `stretch` begins at `to`."""
     by = to - stretch.low
-    return script.but(
-        Item(_event(item.event, stretch, by), item.outputs) for item in script.items
-    )
+    return script.but(Item(_event(item.event, stretch, by), item.outputs) for item in script.items)
 
 
 def _event(event: Event, stretch: Stretch, by: int) -> Event:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from replay.engine import Engine
-from replay.judge import DIVERGENT, STALE, WORDS, judge, model_of, with_flags
+from replay.judge import DIVERGENT, WORDS, judge, model_of, with_flags
 from replay.minimize.model_oracle import ANSWERS, INPUTS, RECORDED, Case, Frames, ModelOracle
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import lift, lower
 from replay.model.effects import HostCrash
 from replay.profiles import FLAGS, Profile
+from replay.verdict import STALE
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.events import NUMBER
@@ -59,7 +60,8 @@ def open_case(original: Candidate, profile: Profile, told: Told) -> Opened:
     Raises:
         UsageError: it shows none, or not the one that is asked for.
     """
-    signature, found = told.signature, ()
+    signature = told.signature
+    found: tuple[str, ...] = ()
     if signature is None:
         found = tuple(_found(original, profile, told))
         if not found:
@@ -141,7 +143,9 @@ def _prepared(original: Candidate, case: Case) -> Candidate:
     script = lift(original, outputs=False, commands=False)
     model = model_of(original.header, case.profile)
     asked = {_REG_READ, *model.asks, *(() if model.live_rows() is None else (_PROBE,))}
-    kept = (item for item in script.items if item.event[0] < ev.FIRST_OUTPUT or item.event[0] in asked)
+    kept = (
+        item for item in script.items if item.event[0] < ev.FIRST_OUTPUT or item.event[0] in asked
+    )
     return lower(script.but(kept))
 
 

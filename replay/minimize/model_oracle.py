@@ -27,6 +27,7 @@ from replay.judge import (
 )
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import QUESTIONS
+from replay.minimize.speaks import Thing, things
 from replay.model.effects import HostCrash
 from replay.profiles import Profile
 from replay.tally import Divergence
@@ -78,6 +79,7 @@ class Seen:
 
     seq: int
     mark: tuple[object, ...] = ()
+    names: tuple[Thing, ...] = ()  # what its event speaks of
     found: frozenset[str] = frozenset()  # what its verdicts speak of, stale or suspected
 
 
@@ -149,7 +151,7 @@ class ModelOracle:
     def _outlives_cure(self, candidate: Candidate) -> bool:
         """Return whether the signature shows even under what cures the original."""
         cure = self.case.cure
-        if cure is None or self._word == DIVERGENT and self.case.way == ANSWERS:
+        if cure is None or (self._word == DIVERGENT and self.case.way == ANSWERS):
             return False  # whose answers they are agrees with itself
         return not self.is_cure(candidate, cure)
 
@@ -159,15 +161,24 @@ class ModelOracle:
 
     def about(self, candidate: Candidate) -> int | None:
         """Return the index of the event at which the signature shows."""
+        seen = self._seen(candidate)
+        return None if seen is None else seen.seq
+
+    def concerns(self, candidate: Candidate) -> tuple[Thing, ...]:
+        """Return what the event speaks of at which the signature shows."""
+        seen = self._seen(candidate)
+        return () if seen is None else seen.names
+
+    def _seen(self, candidate: Candidate) -> Seen | None:
         if not self._last or self._last[0] != candidate:
             run = self._run(candidate, self.case.profile, self.case.answering)
             seen = self._find(run)
             self._last = (candidate, None if seen is None else self._placed(seen, run))
-        seen = self._last[1]
-        return None if seen is None else seen.seq
+        return self._last[1]
 
     def _placed(self, seen: Seen, run: Run) -> Seen:
         """Return what was seen with its place in the candidate, which has no answers yet."""
+        seen = replace(seen, names=tuple(things(run.events[seen.seq])))
         if self.case.way != ANSWERS:
             return seen
         before = sum(not _is_answer(each) for each in run.events[: seen.seq + 1])
@@ -255,10 +266,10 @@ class ModelOracle:
                 if signature == self.signature:
                     wrong = component.wrong
                     mark = (kind_name(run.events[wrong.seq][0]),) if wrong else ()
-                    return Seen(wrong.seq if wrong else reset.seq, mark, found)
+                    return Seen(wrong.seq if wrong else reset.seq, mark, found=found)
         trips = (trip for trip in verifier.round_trips if self.signature in of_round_trip(trip))
         trip = next(trips)
-        return Seen(trip.seq if trip.witness is None else trip.witness, (), found)
+        return Seen(trip.seq if trip.witness is None else trip.witness, found=found)
 
 
 def _mark(each: Divergence, *, exact: bool) -> tuple[object, ...]:
@@ -272,5 +283,5 @@ def _is_answer(event: Event) -> bool:
     """Return whether `answered` put it in."""
     kind = event[0]
     if kind >= FIRST_NOTE:
-        return kind == _PROBE and event[2] != 0
+        return bool(kind == _PROBE and event[2])
     return kind >= FIRST_OUTPUT and kind not in QUESTIONS

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from replay.minimize import cuts, speaks
-from replay.minimize.journal import Journal
+from replay.minimize import cuts
 from replay.minimize.items import Item
+from replay.minimize.journal import Journal
 from replay.minimize.oracle import Candidate, Oracle
 from replay.minimize.rewrites import REWRITES
 from replay.minimize.script import Script, lift, lower
@@ -94,9 +94,9 @@ def _coarse(search: Search, oracle: Oracle) -> None:
         search.begin("questions")
         search.drop([cuts.idle(search.best, at)])
         concerns = getattr(oracle, "concerns", None)
-        if concerns is not None:
+        if concerns is not None and (names := concerns(lower(search.best))):
             search.begin("strangers")
-            search.drop(cuts.unconcerned(search.best, concerns(lower(search.best))))
+            search.drop(cuts.unconcerned(search.best, names))
     for group in cuts.GROUPS:
         search.begin(group.name)
         search.drop(cuts.halved(group.units(search.best)))
