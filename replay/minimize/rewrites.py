@@ -23,6 +23,7 @@ _MEM_WRITE: Final = NUMBER["mem.write"]
 _MEM_READ: Final = NUMBER["mem.read"]
 _REG_WRITE: Final = NUMBER["reg.write"]
 _DATA_AT: Final = {_MEM_WRITE: 3, _MEM_READ: 4}
+MACHINE: Final = "a smaller VM"
 _MOST_SPLITS: Final = 16
 MOST_UNITED: Final = 200  # items of a script in which every two identifiers are tried as one
 # What is renumbered, moved, or names what a command or register is.
@@ -204,5 +205,5 @@ REWRITES: Final[tuple[tuple[str, Callable[[Script], Iterator[Edit]]], ...]] = (
     ("round addresses", relocated),
     ("one write for two", merged),
     ("halves into one", whole),
-    ("a smaller VM", machine),
+    (MACHINE, machine),
 )
