@@ -13,7 +13,7 @@ from typing import Final
 
 from replay.engine import Engine
 from replay.judge import DIVERGENT, WORDS, judge, model_of, with_flags
-from replay.minimize.model_oracle import ANSWERS, INPUTS, RECORDED, Case, Frames, ModelOracle
+from replay.minimize.model_oracle import ANSWERS, INPUTS, RECORDED, Case, Frames, ModelOracle, Run
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import lift, lower
 from replay.model.effects import HostCrash
@@ -72,7 +72,7 @@ def open_case(original: Candidate, profile: Profile, told: Told) -> Opened:
         oracle = ModelOracle(way)
         candidate = _prepared(original, way)
         run = oracle.take(candidate)
-        if run is not None and (run.events == original.events or _fits(original, way, told)):
+        if run is not None and (_as_recorded(run, original) or _fits(original, way, told)):
             return _with_cure(Opened(way, oracle, candidate, beside), told)
     raise UsageError(f"this trace does not show {signature}{_instead(original, profile, told)}")
 
@@ -119,6 +119,11 @@ def _others(case: Case, told: Told, *, fixes: bool = False) -> Iterator[Profile]
         for each in values:
             if each != value and not (fixes and each is False):
                 yield with_flags(case.profile, {row.name: each})
+
+
+def _as_recorded(run: Run, original: Candidate) -> bool:
+    """Return whether the answers that were made anew, as far as they were, are the recorded ones."""
+    return tuple(run.events) == original.events[: len(run.events)]
 
 
 def _fits(original: Candidate, case: Case, told: Told) -> bool:
