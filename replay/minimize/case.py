@@ -170,19 +170,17 @@ def _with_cure(opened: Opened, told: Told) -> Opened:
     return opened
 
 
-def _likely(head: Candidate, case: Case, told: Told) -> list[Profile]:
-    """Return behaviours that may cure it: those that were told of, then fixes, the latest first."""
+def _likely(head: Candidate, case: Case, told: Told) -> Iterator[Profile]:
+    """Yield behaviours that may cure it: those that were told of, then fixes, the latest first."""
     others = list(_others(case, told, fixes=True))
-    known = [each for each in others if each in told.others]
+    yield from (each for each in others if each in told.others)
     if len(head.events) > MAX_GUESSED:
-        return known
-    partings = {
-        at: (_parting(head, case.profile, each), each)
-        for at, each in enumerate(others)
-        if each not in told.others
-    }
-    order = sorted(partings, key=lambda at: -partings[at][0])
-    return known + [partings[at][1] for at in order if partings[at][0] < len(head.events)]
+        return
+    guessed = [each for each in others if each not in told.others]
+    partings = [_parting(head, case.profile, each) for each in guessed]
+    for at in sorted(range(len(guessed)), key=lambda each: -partings[each]):
+        if partings[at] < len(head.events):
+            yield guessed[at]
 
 
 def _parting(candidate: Candidate, one: Profile, other: Profile) -> int:

@@ -27,6 +27,7 @@ from replay.judge import (
     of_round_trip,
     signatures_of,
 )
+from replay.minimize.agreement import agree
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import QUESTIONS
 from replay.minimize.speaks import Thing, things
@@ -153,7 +154,10 @@ class ModelOracle:
         assert original is not None, "what the original shows must be known first"
         if self._last and self._last[0] == candidate:
             return True
-        run = self._run(candidate, self.case.profile, self.case.answering)
+        answering = self.case.answering
+        if answering and self._word == DIVERGENT and agree(candidate, self.case.profile, answering):
+            return False
+        run = self._run(candidate, self.case.profile, answering)
         seen = self._find(run)
         if seen is None or seen.mark != original.mark or not seen.found <= original.found:
             return False
