@@ -1048,7 +1048,6 @@ TARGETS: Final = (
 
 _EQUIVALENCE: Final = "replay/equivalence/"
 _WORDS: Final = _EQUIVALENCE + "words.py"
-TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
 # fmt: off
 EQUIVALENCE: Final = (
     Fault("ab.reset.zeroed_ram", _EQUIVALENCE + "bench.py", "        other.target.copy_ram(run.one.target)", "        pass",
