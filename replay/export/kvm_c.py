@@ -30,7 +30,7 @@ from replay.targets.kvm import (
 )
 from tracer import events as ev
 from tracer.errors import UsageError
-from tracer.events import NUMBER, Event
+from tracer.events import NUMBER, Event, make
 from tracer.log.header import Header
 
 DEFAULT_WAY: Final = None  # as the manifest and the events suggest
@@ -182,7 +182,8 @@ def _reset(story: Story) -> str:
     story.must_work("reset", "The reset.", [(question.at, each) for each in events])
     its = [(at, each) for at, each in life if belongs_to_the_vm(each, question.unit)]
     story.life("no_life", "What the fresh VM is given: all but the ITS.", its)
-    story.asked("questions", "Set-up and questions.", _numbered(plot, plot.questions))
+    asked = [*_numbered(plot, plot.questions), (len(plot.events), make("save_pending", 0))]
+    story.asked("questions", "Set-up and questions; the last shows pending LPIs in RAM.", asked)
     story.told.tests += 1  # all of guest RAM
     steps = [
         "new_vm(&old);", "life(&old);", "reset(&old);", "",

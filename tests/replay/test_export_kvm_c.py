@@ -115,9 +115,10 @@ def test_a_reset_is_asked_of_a_vm_with_a_past_and_of_a_fresh_one_with_its_ram():
     ]  # fmt: skip
     assert [main.index(each) for each in order] == sorted(main.index(each) for each in order)
     asked = text[text.index("static void questions") : text.index("int main")]
-    # 4 answers and the reads' 3 stand in the plan with the reset and the RAM
-    assert main.count("tap_begin(7)") == 1
-    assert asked.count("answer") == 5
+    # CTLR, LPIs, a save and two parts of RAM; the reset, the last save and all RAM stand beside them
+    assert main.count("tap_begin(8)") == 1
+    assert asked.count("answer") == 6
+    assert asked.index('"at the end: SAVE_PENDING_TABLES"') > asked.index('"event 33: ')
     given = text[text.index("static void no_life") : text.index("static void questions")]
     assert "its_write" not in given
     assert "gicr_write" in given
