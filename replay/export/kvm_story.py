@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from replay.export.c_text import call as statement, comment, string
+from replay.export.c_text import call as statement, comment, lines_of_text, string
 from replay.export.kvm_calls import Call, Calls, possible, read
 from replay.export.kvm_masks import mask_of
 from replay.export.kvm_words import command
@@ -210,11 +210,8 @@ class Story:
             return []
         self.told.tests += 1
         if group.event[0] == _PROBE:
-            rows = "".join(sorted(map(_row, group.outputs), key=lambda row: row.encode()))
-            text = "\n\t\t    ".join(string(row) for row in rows.splitlines()) or '""'
-            text = text.replace('"\n', '\\n"\n')
-            text = text[:-1] + '\\n"' if rows else text
-            return [f"\texpect_lpis(vm, {self._what(group, 'the live LPIs')}, {text});"]
+            rows = lines_of_text(sorted(map(_row, group.outputs)))
+            return statement("expect_lpis", "vm", self._what(group, "the live LPIs"), rows)
         if group.event[0] == _MEM_READ:
             return self._expect_ram(group, f["gpa"], f["data"])
         name, expression, mask = read(f, kind)
@@ -276,5 +273,5 @@ def _row(event: Event) -> str:
     flags = format(f["flags"], f"0{_FLAGS}b")
     return (
         f"LPI {f['intid']} vCPU {f['target']} PLAEHCG={flags} priority {f['priority']} "
-        f"queued {f['queued']}\n"
+        f"queued {f['queued']}"
     )
