@@ -216,6 +216,24 @@ def test_the_verb_ends_with_4_and_writes_nothing(tmp_path, capsys):
     assert not made.exists()
 
 
+def test_a_cut_trace_is_not_taken_for_a_whole_life(tmp_path, capsys):
+    path = tmp_path / "cut.its.txt"
+    path.write_text(F4.read_text().replace("# cpus: 1\n", "# cpus: 1\n# first_seq: 9\n"))
+    assert cli.main(["export", str(path), "--to", "kvm-c"]) == 4
+    captured = capsys.readouterr()
+    assert "begins in the middle" in captured.err
+    assert captured.out == ""
+
+
+def test_lost_events_are_told(tmp_path, capsys):
+    path = tmp_path / "lossy.its.txt"
+    path.write_text(F1.read_text() + '. +0 loss reason="*/ full" count=3\n')
+    assert cli.main(["export", str(path), "--to", "kvm-c"]) == 0
+    captured = capsys.readouterr()
+    assert "1 places where events were lost" in captured.err
+    assert "full" not in captured.out
+
+
 def test_an_output_that_exists_is_kept(tmp_path, capsys):
     made = tmp_path / "a.c"
     made.write_text("mine")
