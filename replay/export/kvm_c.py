@@ -25,7 +25,6 @@ from replay.targets.kvm import (
     GICD_BASE,
     GICR_DISTANCE,
     ITS_DISTANCE,
-    MAX_INTERRUPTS,
     vcpu_ids,
 )
 from tracer import events as ev
@@ -38,6 +37,7 @@ MAX_EVENTS: Final = 20_000  # that a compiler takes, and nobody reads
 MAX_SLOTS: Final = 31  # of selftest/head.c, but for the guest's code
 _ATTR_SET: Final = NUMBER["attr.set"]
 _NR_IRQS: Final = 3
+_INTERRUPTS: Final = range(64, 1025, 32)  # that KVM takes; of others it makes the default
 _LICENCE: Final = "// SPDX-License-Identifier: GPL-2.0 OR MIT"
 _MAY_KILL: Final = {
     NUMBER["save"]: "SAVE_TABLES", NUMBER["restore"]: "RESTORE_TABLES",
@@ -132,7 +132,7 @@ def _places(header: Header, plot: Plot, addresses: tuple[int, int, int], answers
         f"#define GICD_BASE\t{gicd:#x}ULL",
         f"#define ITS_BASE\t{its:#x}ULL",
         f"#define GICR_BASE\t{gicr:#x}ULL",
-        f"#define NR_IRQS\t\t{min(told or DEFAULT_INTERRUPTS, MAX_INTERRUPTS)}",
+        f"#define NR_IRQS\t\t{told if told in _INTERRUPTS else DEFAULT_INTERRUPTS}",
         *([f"#define ANSWERS\t\t{answers}"] if answers else []),
         f"static const uint32_t vcpu_ids[] = {{ {', '.join(map(hex, vcpu_ids(header)))} }};",
         "static const struct {",

@@ -139,6 +139,13 @@ def test_commands_stand_there_as_people_read_them():
     assert "/* ITT of device 0x0 +0x0 */\n\tram_write64(vm, 0x40600000, 0xdead" in text
 
 
+@pytest.mark.parametrize(("told", "made"), [(256, 256), (100, 64), (1 << 40, 64), (0, 64)])
+def test_a_gic_has_as_many_interrupts_as_kvm_would_make_of_it(told, made):
+    events = [make("attr.set", 0, device=1, group=3, attr=0, value=told), READ]
+    text = export(header_of(), Plot("outputs", events, range(2), range(0))).text
+    assert f"#define NR_IRQS\t\t{made}\n" in text
+
+
 def test_no_line_is_longer_than_a_kernels():
     for path, how in ((F1, "reset"), (F1, "outputs"), (F3, "round-trip"), (F4, "crash")):
         lines = exported(path, how).text.expandtabs(8).splitlines()
