@@ -15,9 +15,9 @@ from replay.export import library
 from replay.export.c_text import paragraphs, string
 from replay.export.kvm_calls import MAX_TABLE_BYTES, Calls
 from replay.export.kvm_story import Story
-from replay.export.kvm_words import constants
 from replay.export.plot import CRASH, OUTPUTS, ROUND_TRIP, Plot
 from replay.export.result import Result
+from replay.export.words import constants
 from replay.profiles import find
 from replay.targets.kvm import (
     DEFAULT_INTERRUPTS,

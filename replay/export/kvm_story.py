@@ -13,8 +13,8 @@ from typing import Any, Final
 from replay.export.c_text import call as statement, comment, lines_of_text, string
 from replay.export.kvm_calls import Call, Calls, possible, read
 from replay.export.kvm_masks import mask_of
-from replay.export.kvm_words import command
 from replay.export.plot import Plot
+from replay.export.words import command, doublewords
 from replay.targets.ahead import Group, Grouper
 from replay.targets.handover import HandOver, Store
 from replay.targets.kvm import DEFAULT_RAM
@@ -157,8 +157,7 @@ class Story:
                 lines += comment("a table that the guest hands over, zeroed as drivers do")
                 lines.append(f"\tram_fill(vm, {store.gpa:#x}, 0, {store.size:#x});")
             elif len(store.data) == COMMAND_SIZE_BYTES:
-                starts = range(0, COMMAND_SIZE_BYTES, 8)
-                words = [int.from_bytes(store.data[i : i + 8], "little") for i in starts]
+                words = doublewords(store.data)
                 lines += comment(command(words))
                 lines.append(f"\tqueue(vm, {store.gpa:#x}, {', '.join(map(hex, words))});")
             else:
