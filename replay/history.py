@@ -279,7 +279,7 @@ def _did(words: Words, key: Key, value: Any) -> bool:
     """Return whether a command that is about `key` asked for what became of it."""
     name = name_of(words)
     if value is None:
-        return name in REMOVES or not fields_of(words).get("v", 1)
+        return name in REMOVES or fields_of(words).get("v") == 0
     return aim(words) == key and is_asked(words, value)
 
 
