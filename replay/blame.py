@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from replay.aims import PENDING, fields_of
-from replay.components import Target, name_of_key, names_in, unknown
+from replay.components import NotShown, Target, name_of_key, names_in, unknown
 from replay.contracts import KEPT
 from replay.evidence import placed
 from replay.history import Act, History, Raised, Record
@@ -33,6 +33,7 @@ _MEM_WRITE: Final = NUMBER["mem.write"]
 _SAVE: Final = NUMBER["save"]
 _RESTORE: Final = NUMBER["restore"]
 _MSI: Final = NUMBER["msi"]
+_MEM_READ: Final = NUMBER["mem.read"]
 _LPI_ACK: Final = NUMBER["lpi.ack"]
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _OF_REGISTERS: Final = (_RESET, _REG_WRITE, _GICR_WRITE, NUMBER["gicd.write"])
@@ -133,6 +134,8 @@ class Blamer:
         self.blame: Blame | None = None
         self.names: list[str] = []  # all that could have been asked for
         self._mapped: dict[str, Any] = model.mapped()
+        self._in_ram = bool(self._mapped)  # whether this family keeps its mappings in guest RAM
+        self._learned = False  # whether something showed mappings that no input wrote
         self._before: dict[str, Any] = {}
         self._losses: list[int] = []
         self._entry: Act | None = None  # the mem.write of the entry that the last restore read
@@ -148,6 +151,8 @@ class Blamer:
         """Stop at the place that was asked for; note the registers that the input may change."""
         if self.blame is None and self._seq is not None and seq > self._seq:
             self.freeze(self._seq)
+        if self._learned and event[0] != _MEM_WRITE:
+            self._mapped, self._learned = self.model.mapped(), False
         if event[0] in _OF_REGISTERS:
             self._before = self._registers(event)
         self.verifier.before_input(seq, event)
@@ -160,8 +165,10 @@ class Blamer:
         if event[0] == _MEM_WRITE:
             self.history.stored(Act(seq, event), event[2], len(event[3]))
         self.verifier.after_input(seq, event, done, outputs)
-        if self._mapped and _may_remap(event, done):
+        if self._in_ram and _may_remap(event, done):
             self._remapped(seq, event, done)
+        elif self._in_ram and self.model.bound:
+            self._learned = True
         self._lpis(Act(seq, event), done)
         if event[0] in _OF_REGISTERS:
             self._registers_changed(Act(seq, event), self._registers(event))
@@ -178,6 +185,8 @@ class Blamer:
         """Hand on; a CPU that takes an LPI has written whether it is pending."""
         if event[0] == _LPI_ACK:
             self.history.touched[event[3]] = Act(seq, event)
+        elif event[0] == _MEM_READ:
+            self._learned = self._in_ram
         self.verifier.output(seq, event, expected)
 
     def note(self, seq: int, event: Event) -> None:
@@ -300,6 +309,16 @@ class Blamer:
             self.freeze(seq)
         blame = self.blame
         assert blame is not None
+        if (
+            not blame.present
+            and blame.writer is None
+            and blame.joined
+            and blame.target.key is not None
+        ):
+            raise NotShown(
+                f"{name}: no event shows {self.target.name}, and the recording began in the middle "
+                "of the VM's life: it may be there all the same"
+            )
         if not blame.present and blame.writer is None:
             raise UsageError(f"{name}: {unknown(self.target, self.names)}")
         begun = min((act.seq for act in (*blame.chain(), blame.writer) if act), default=-1)
