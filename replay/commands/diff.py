@@ -174,13 +174,12 @@ def _print_side(sign: str, items: list[Item], colour: str) -> None:
 
 
 def _names(each: Difference) -> Iterator[str]:
-    """Say what the names in a difference are bound to."""
+    """Say what the names in a difference are bound to, where that is not to each other."""
     for space, a, to_b, b, to_a in each.names:
         word = space[0] if isinstance(space, tuple) else space
-        if to_b is not None and to_b != b:
-            yield f"{word}: {a:#x} of A has been {to_b:#x} of B so far"
-        if to_a is not None and to_a != a:
-            yield f"{word}: {b:#x} of B has been {to_a:#x} of A so far"
+        for name, bound, ours, theirs in ((a, to_b, "A", "B"), (b, to_a, "B", "A")):
+            if bound is not None and bound != (b if ours == "A" else a):
+                yield f"{word}: {name:#x} of {ours} is {bound:#x} of {theirs}"
 
 
 # -- JSON
