@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from replay.blame import BROKE, UNSPOKEN, Blame, Blamer, Passage
+from replay.blame import Blamer
+from replay.blamed import BROKE, UNSPOKEN, Blame, Passage
 from replay.commands.common import clean, paint, print_json, say
 from replay.commands.replaying import (
     add_replay_options,
