@@ -451,3 +451,33 @@ def test_reading_a_real_trace_changes_nothing_of_it():
     events = [event for _, block in reader for event in block]
     assert compare(events, events) == []
     assert compare(events, events, also="none") == []
+
+
+def test_a_second_disk_is_the_one_difference_of_two_real_boots(tmp_path, capsys):
+    one = trace_of("qemu-7.2.22-linux-6.1-one-disk.log.gz", tmp_path)
+    two = trace_of("qemu-7.2.22-linux-6.1-two-disks.log.gz", tmp_path)
+    capsys.readouterr()
+    code, answer = run(capsys, one, two, "--all")
+    (found,) = answer["differences"]
+    assert (code, found["what"], found["a"]) == (1, ONLY_B, [])
+    commands = [each["event"].split()[2:] for each in found["b"] if "command" in each["event"]]
+    assert commands[0][:2] == ["MAPD", "DeviceID=0x10"]  # the second slot, function 0
+    assert all("DeviceID=0x10" in each for each in commands if each[0] != "SYNC")
+
+
+def test_two_more_cpus_are_told_as_what_linux_does_with_them(tmp_path, capsys):
+    two = trace_of("qemu-7.2.22-linux-6.1-one-disk.log.gz", tmp_path)
+    four = trace_of("qemu-7.2.22-linux-6.1-four-cpus.log.gz", tmp_path)
+    capsys.readouterr()
+    code, answer = run(capsys, two, four, "--all")
+    assert code == 1
+    only = [
+        e["event"] for each in answer["differences"] if each["what"] == ONLY_B for e in each["b"]
+    ]
+    for cpu in (2, 3):  # their LPI tables, their collections, a queue of the disk for each
+        assert any(f"GICR_PENDBASER[{cpu}]" in event for event in only)
+        assert any(f"MAPC      ICID={cpu} RDbase={cpu}" in event for event in only)
+        assert any(f"MAPTI     DeviceID=0x8 EventID={cpu + 1:#x}" in event for event in only)
+    (changed,) = [each for each in answer["differences"] if each["what"] == CHANGED]
+    sizes = [each[1]["event"].split()[4] for each in (changed["a"], changed["b"])]
+    assert sizes == ["Size=0x1", "Size=0x2"]  # more vectors want more EventID bits
