@@ -7,8 +7,11 @@ links that no single shape can check. Counterpart: `replay.checkpoints`.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from replay.model.kvm.layout import queue_bytes as kvm_queue_bytes
@@ -61,7 +64,8 @@ ADDRESS: Final = Number(0, (1 << 130) - 1)
 _SLOT: Final = Row((U64, U64))
 _SLOTS: Final = Each(tuple, _SLOT)
 _UNKNOWN: Final = Record(Unknown, {"_bits": Keyed(Text(64), U64)})
-_WORD_BYTES: Final = 4
+_WORD: Final = "I"
+_WORD_BYTES: Final = array(_WORD).itemsize  # 4 wherever there is a KVM host or a QEMU
 MAX_QUEUE_BYTES: Final = 1 << 20
 _PARTIAL: Final = Keyed(ADDRESS, Number(1, 14))
 
@@ -94,15 +98,14 @@ class Ram:
 
 def _runs(words: tuple[tuple[int, int], ...]) -> list[Any]:
     """Return address, bytes, address, bytes, ... of words that stand side by side."""
+    if not words:
+        return []
+    keys, values = zip(*words, strict=True)
+    data = _little(array(_WORD, values)).tobytes()
+    starts = [at for at, (a, b) in enumerate(pairwise(keys), 1) if b != a + 1]
     runs: list[Any] = []
-    run, after = bytearray(), -1
-    for key, word in words:
-        if key != after:
-            run = bytearray()
-            runs += (ADDRESS.pack(key), run)
-        run += word.to_bytes(_WORD_BYTES, "little")
-        after = key + 1
-    runs[1::2] = map(bytes, runs[1::2])
+    for start, end in pairwise((0, *starts, len(keys))):
+        runs += (ADDRESS.pack(keys[start]), data[start * _WORD_BYTES : end * _WORD_BYTES])
     return runs
 
 
@@ -111,14 +114,18 @@ def _words(runs: list[Any], room: Room) -> dict[int, int]:
     after = -1
     if len(runs) % 2:
         raise PayloadError("each run of words must have an address and bytes")
-    for start, data in zip(runs[::2], runs[1::2], strict=True):
-        key = ADDRESS.take(start, room)
+    for key, data in zip(ADDRESS.take_all(runs[::2], room), runs[1::2], strict=True):
         if type(data) is not bytes or not data or len(data) % _WORD_BYTES or key <= after:
             raise PayloadError("a run must be whole words that stand behind the run before")
-        for at in range(0, len(data), _WORD_BYTES):
-            words[key] = int.from_bytes(data[at : at + _WORD_BYTES], "little")
-            key += 1
-        after = key
+        after = key + len(data) // _WORD_BYTES
+        words.update(zip(range(key, after), _little(array(_WORD, data)), strict=True))
+    return words
+
+
+def _little(words: array[int]) -> array[int]:
+    """Turn a machine's words into little-endian ones, or back."""
+    if sys.byteorder == "big":
+        words.byteswap()
     return words
 
 
