@@ -11,7 +11,8 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import chain, pairwise
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from replay.model.kvm.layout import queue_bytes as kvm_queue_bytes
@@ -45,6 +46,7 @@ from replay.shapes import (
     Record,
     Room,
     Row,
+    Shape,
     Text,
     items_of,
 )
@@ -70,7 +72,7 @@ MAX_QUEUE_BYTES: Final = 1 << 20
 _PARTIAL: Final = Keyed(ADDRESS, Number(1, 14))
 
 
-class Ram:
+class Ram(Shape):
     """Guest RAM: its slots, and its words as runs of bytes."""
 
     def pack(self, ram: GuestRam) -> list[Any]:
@@ -234,9 +236,9 @@ def _check_kvm(state: State) -> None:
     size_bytes = kvm_queue_bytes(state.cbaser) if known else MAX_QUEUE_BYTES
     _check_queue(size_bytes, state.creadr, state.cwriter)
     state.by_id = {device.device_id: device for device in reversed(state.devices)}
-    holders = Counter(irq.intid for irq in state.cache.values())
-    for device in state.devices:
-        holders.update(ite.irq.intid for ite in device.events.values())
+    events = chain.from_iterable(device.events.values() for device in state.devices)
+    holders = Counter(map(attrgetter("irq.intid"), events))
+    holders.update(irq.intid for irq in state.cache.values())
     for cpu, queue in enumerate(state.queues):
         holders.update(irq.intid for irq in queue)
         if any(irq.queued != cpu for irq in queue):

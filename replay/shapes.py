@@ -23,6 +23,7 @@ from tracer.log.codec import PayloadError, brief
 MAX_ITEMS: Final = 1 << 22
 _WIDE_BYTES: Final = 18
 _PACKED_BITS: Final = 64
+_LEAST: Final = -(1 << 63)  # that msgpack packs
 
 
 @dataclass(slots=True)
@@ -108,15 +109,16 @@ class Number(Shape):
 
     def pack_all(self, values: Sequence[int]) -> list[Any]:
         """As they are, unless one is wide."""
-        if values and max(max(values), -min(values)) >> _PACKED_BITS:
+        if values and (max(values) >> _PACKED_BITS or min(values) < _LEAST):
             return Shape.pack_all(self, values)
         return list(map(int, values))
 
     def take_all(self, plain: Sequence[Any], room: Room) -> list[int]:
         """Take them when all are in range."""
-        if _types(plain) <= {int} and self.low <= min(plain, default=self.low):
-            if max(plain, default=self.high) <= self.high:
-                return list(plain)
+        if not plain:
+            return []
+        if _types(plain) == {int} and self.low <= min(plain) <= max(plain) <= self.high:
+            return list(plain)
         return Shape.take_all(self, plain, room)
 
 
