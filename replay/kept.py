@@ -77,9 +77,8 @@ class Ram(Shape):
 
     def pack(self, ram: GuestRam) -> list[Any]:
         """Return [complete, slots, [address of word, words, ...], partly known words]."""
-        words, partial = ram.snapshot()
         slots = None if ram.slots is None else _SLOTS.pack(ram.slots)
-        return [ram.complete, slots, _runs(words), _PARTIAL.pack(dict(partial))]
+        return [ram.complete, slots, _runs(ram), _PARTIAL.pack(ram.partly_known())]
 
     def take(self, plain: Any, room: Room) -> GuestRam:
         """Make such RAM."""
@@ -98,12 +97,12 @@ class Ram(Shape):
         return ram
 
 
-def _runs(words: tuple[tuple[int, int], ...]) -> list[Any]:
+def _runs(ram: GuestRam) -> list[Any]:
     """Return address, bytes, address, bytes, ... of words that stand side by side."""
-    if not words:
+    keys = ram.in_order()
+    if not keys:
         return []
-    keys, values = zip(*words, strict=True)
-    data = _little(array(_WORD, values)).tobytes()
+    data = _little(array(_WORD, map(ram.words.__getitem__, keys))).tobytes()
     starts = [at for at, (a, b) in enumerate(pairwise(keys), 1) if b != a + 1]
     runs: list[Any] = []
     for start, end in pairwise((0, *starts, len(keys))):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, pairwise, repeat
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from tracer.log.codec import PayloadError, brief
@@ -38,6 +38,11 @@ class Shape:
     """One kind of value."""
 
     __slots__ = ()
+
+    @property
+    def as_is(self) -> bool:
+        """Whether every value packs to itself."""
+        return False
 
     def pack(self, value: Any) -> Any:
         """Return `value` as msgpack can hold it."""
@@ -107,11 +112,14 @@ class Number(Shape):
             raise _wrong(f"a number must be {self.low} to {self.high}", plain)
         return value
 
+    @property
+    def as_is(self) -> bool:
+        """Unless one may be wide."""
+        return self.low >= _LEAST and self.high >> _PACKED_BITS == 0
+
     def pack_all(self, values: Sequence[int]) -> list[Any]:
         """As they are, unless one is wide."""
-        if values and (max(values) >> _PACKED_BITS or min(values) < _LEAST):
-            return Shape.pack_all(self, values)
-        return list(map(int, values))
+        return list(values) if self.as_is else Shape.pack_all(self, values)
 
     def take_all(self, plain: Sequence[Any], room: Room) -> list[int]:
         """Take them when all are in range."""
@@ -136,9 +144,10 @@ class Flag(Shape):
             raise _wrong("a flag must be true or false", plain)
         return plain
 
-    def pack_all(self, values: Sequence[Any]) -> list[bool]:
-        """Return them."""
-        return list(map(bool, values))
+    @property
+    def as_is(self) -> bool:
+        """Always."""
+        return True
 
     def take_all(self, plain: Sequence[Any], room: Room) -> list[bool]:
         """Take them when all are truths."""
@@ -176,9 +185,10 @@ class Cpu(Shape):
         """Take it when this VM has that CPU."""
         return Number(self.low, room.cpus - 1).take(plain, room)
 
-    def pack_all(self, values: Sequence[int]) -> list[int]:
-        """Return them."""
-        return list(values)
+    @property
+    def as_is(self) -> bool:
+        """Always."""
+        return True
 
     def take_all(self, plain: Sequence[Any], room: Room) -> list[int]:
         """Take them when this VM has those CPUs."""
@@ -275,16 +285,11 @@ class Keyed(Shape):
 
     def _pairs(self, values: Sequence[dict[Any, Any]]) -> list[Any]:
         """Return key, value, key, value, ... of all of them."""
-        items = list(chain.from_iterable(map(self._items, values)))
-        keys = self.key.pack_all([key for key, _ in items])
-        return list(
-            chain.from_iterable(
-                zip(keys, self.value.pack_all([item for _, item in items]), strict=True)
-            )
-        )
-
-    def _items(self, value: dict[Any, Any]) -> Iterable[tuple[Any, Any]]:
-        return value.items() if self.ordered else sorted(value.items(), key=lambda item: item[0])
+        if not self.ordered:
+            values = [dict(sorted(value.items(), key=itemgetter(0))) for value in values]
+        keys = self.key.pack_all(list(chain.from_iterable(values)))
+        items = self.value.pack_all(list(chain.from_iterable(map(dict.values, values))))
+        return list(chain.from_iterable(zip(keys, items, strict=True)))
 
     def take(self, plain: Any, room: Room) -> dict[Any, Any]:
         """Take pairs, no key twice."""
@@ -359,6 +364,8 @@ class Record(Shape):
 
     def pack_all(self, values: Sequence[Any]) -> list[Any]:
         """Each attribute of all goes together."""
+        if len(self.kept) > 1 and all(shape.as_is for shape in self.kept.values()):
+            return list(map(attrgetter(*self.kept), values))
         columns = (
             shape.pack_all(list(map(attrgetter(name), values))) for name, shape in self.kept.items()
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, say
+from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, progress, say
 from replay.engine import Engine
 from replay.judge import AnyModel, model_of, with_flags
-from replay.profiles import find
+from replay.profiles import Profile, find
+from replay.timetravel.timeline import Timeline
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.log.header import Header
@@ -32,6 +33,15 @@ def make_model(header: Header, options: argparse.Namespace) -> AnyModel:
     Raises:
         UsageError: neither the header nor --profile says which.
     """
+    return model_of(header, profile_for(header, options))
+
+
+def profile_for(header: Header, options: argparse.Namespace) -> Profile:
+    """Return what a trace is replayed as, and put what was given beside it into the header.
+
+    Raises:
+        UsageError: neither the header nor --profile says which.
+    """
     name = options.profile or header.profile
     if name is None:
         raise UsageError("the trace does not say what wrote it: give --profile")
@@ -41,7 +51,25 @@ def make_model(header: Header, options: argparse.Namespace) -> AnyModel:
     if options.cpus is not None:
         header.cpus = options.cpus
     flags = {} if options.profile else {key: value[0] for key, value in header.flags.items()}
-    return model_of(header, with_flags(profile, flags | dict(options.flag or ())))
+    return with_flags(profile, flags | dict(options.flag or ()))
+
+
+def opened_timeline(options: argparse.Namespace) -> Timeline:
+    """Return the timeline of the trace that the options name, to be used in a `with`."""
+    profiles: list[Profile] = []
+
+    def make(header: Header) -> AnyModel:
+        if not profiles:
+            profiles.append(profile_for(header, options))  # which may say something, once
+        return model_of(header, profiles[0])
+
+    return Timeline(
+        options.trace,
+        make,
+        keep=not getattr(options, "no_cache", False),
+        tell=say,
+        watch=lambda frames: progress(frames, f"{options.trace}: replaying"),
+    )
 
 
 def _flag(text: str) -> tuple[str, bool | int]:

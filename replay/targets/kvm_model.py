@@ -367,6 +367,9 @@ class KvmModel:
         """Return the state as JSON has it, digest included."""
         parts = self.structures()
         sure = not self.vm.state.blind
+        events: dict[int, dict[str, Any]] = {device_id: {} for device_id in parts["devices"]}
+        for (device_id, event_id), event in sorted(parts["events"].items()):
+            events[device_id][hex(event_id)] = event | {"confirmed": sure}
         shown: dict[str, Any] = {
             "its": {
                 "0": {
@@ -376,11 +379,7 @@ class KvmModel:
                             "itt_addr": _hex(device["itt_addr"]),
                             "eventid_bits": device["eventid_bits"],
                             "confirmed": sure,
-                            "events": {
-                                hex(pair[1]): event | {"confirmed": sure}
-                                for pair, event in sorted(parts["events"].items())
-                                if pair[0] == device_id
-                            },
+                            "events": events[device_id],
                         }
                         for device_id, device in sorted(parts["devices"].items())
                     },

@@ -41,7 +41,7 @@ class Unusable(Exception):
 class Cache:
     """What a cache holds beside the checkpoints themselves."""
 
-    key: bytes  # `identity.model_key`
+    key: bytes  # `identity.key_of`
     content: bytes  # `identity.content_of`
     size_bytes: int  # of the trace
     stamp: Stamp | None  # None where the file system cannot vouch for the trace
@@ -55,9 +55,9 @@ _CACHE: Final = Record(Cache, {
 })  # fmt: skip
 
 
-def places(path: str, key: bytes) -> Iterator[Path]:
+def places(path: str, variant: bytes) -> Iterator[Path]:
     """Yield where the cache of a trace may be: beside it, else among the user's caches."""
-    tail = f".{key[:4].hex()}{SUFFIX}"
+    tail = f".{variant[:4].hex()}{SUFFIX}"
     yield Path(path + tail)
     trace = Path(path).resolve()
     name = blake2b(os.fsencode(trace), digest_size=DIGEST_BYTES).hexdigest()

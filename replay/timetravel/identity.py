@@ -13,7 +13,7 @@ import stat
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgpack
 
@@ -60,13 +60,18 @@ def content_of(path: str) -> bytes:
     return digest.digest()
 
 
-def model_key(model: AnyModel, header: Header) -> bytes:
+def variant_of(model: AnyModel, header: Header) -> bytes:
+    """Return a digest of what a trace is replayed as: profile, flags, and what its header says."""
+    return _digest([model.name, repr(model.profile.choices), header.to_map()])
+
+
+def key_of(model: AnyModel, header: Header) -> bytes:
     """Return a digest of all that decides the states, beside the trace's bytes."""
     kept = MODELS[type(model)]
-    parts = [
-        sources(), kept.family, kept.version, model.name, repr(model.profile.choices),
-        header.to_map(),
-    ]  # fmt: skip
+    return _digest([variant_of(model, header), sources(), kept.family, kept.version])
+
+
+def _digest(parts: list[Any]) -> bytes:
     packed: bytes = msgpack.packb(parts, use_bin_type=True)
     return blake2b(packed, digest_size=DIGEST_BYTES).digest()
 

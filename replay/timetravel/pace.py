@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 SPACING_SECONDS: Final = 0.008  # of a replay from one stop to the next, where stops cost little
-COST_SHARE: Final = 6  # a stop costs at most a sixth of the replay that leads to it
+COST_SHARE: Final = 7  # a stop costs at most a seventh of the replay that leads to it
 
 
 class Pace:

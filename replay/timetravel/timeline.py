@@ -12,7 +12,7 @@ import gc
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import process_time
@@ -38,6 +38,7 @@ from tracer.log.source import Place
 
 _RESET: Final = NUMBER["reset"]
 _BLOCK_EVENTS: Final = 256
+_STEP_EVENTS: Final = 1 << 16
 MAX_KEPT_BYTES: Final = 256 << 20
 # A trace that is replayed sooner than this many spacings needs no cache beside it.
 MIN_STOPS: Final = 16
@@ -84,8 +85,11 @@ class Timeline:
         keep: bool = True,
         tell: Callable[[str], None] = lambda sentence: None,
         clock: Callable[[], float] = process_time,
+        watch: Callable[[Iterable[Any]], Iterable[Any]] = lambda blocks: blocks,
     ) -> None:
         """`make` gives a new model for a header; `keep`: use and leave a cache beside the trace.
+
+        `tell` is told what is wrong with a cache, `watch` wraps what takes long, `clock` paces it.
 
         Raises:
             UsageError, TraceError: it cannot be opened, or not even its header be read.
@@ -94,6 +98,7 @@ class Timeline:
         self._make = make
         self._tell = tell
         self._clock = clock
+        self._watch = watch
         self._pace = Pace()
         self._file: CacheFile | None = None
         self._stream = _regular(path)
@@ -103,7 +108,9 @@ class Timeline:
         self._begin = self.reader.here
         self._kept_bytes = 0
         self.course = Course(until=self.header.first_seq - 1)
-        self._key = identity.model_key(make(self.header), self.header)
+        model = make(self.header)
+        self._key = identity.key_of(model, self.header)
+        self._variant = identity.variant_of(model, self.header)
         self._keep = keep and self._stamp is not None
         if self._keep:
             self._load()
@@ -154,10 +161,13 @@ class Timeline:
             self._go_on(None)
         return self.course.until
 
-    def resets(self) -> list[int]:
-        """Return every reset event up to there."""
-        self.last()
-        return self.course.resets
+    def resets(self, count: int | None = None) -> list[int]:
+        """Return every reset event that can be reached, or at least the first `count`."""
+        course, step = self.course, _STEP_EVENTS
+        while not course.complete and (count is None or len(course.resets) < count):
+            self._go_on(None if count is None else course.until + step)
+            step *= 2
+        return course.resets
 
     def watched(self, first: int, last: int, watch: Callable[[AnyModel], Watcher]) -> Engine:
         """Replay from the stop before event `first` to `last`; return the engine that did.
@@ -232,7 +242,7 @@ class Timeline:
         """Replay up to event `until`, and leave a stop where it is time for one."""
         clock, pace = self._clock, self._pace
         begun = clock()
-        for place, first_seq, events in _blocks(engine.reader, self.reader):
+        for place, first_seq, events in self._watch(_blocks(engine.reader, self.reader)):
             if events[0][0] < FIRST_OUTPUT and (now := clock()) - begun >= pace.wait():
                 size = self._leave_stop(engine, first_seq, place)
                 begun = clock()
@@ -287,7 +297,7 @@ class Timeline:
 
     def _load(self) -> None:
         """Take over what a cache holds of this very trace and this very model."""
-        for path in places(self._path, self._key):
+        for path in places(self._path, self._variant):
             try:
                 file = CacheFile(path.open("rb"))
             except FileNotFoundError:
@@ -318,7 +328,7 @@ class Timeline:
         cache = Cache(self._key, self._content(), self._stamp.size_bytes, self._stamp, self.course)
         if identity.stamp_of(self._stream) != self._stamp:
             return
-        for path in places(self._path, self._key):
+        for path in places(self._path, self._variant):
             with suppress(OSError):
                 save(path, cache, self._stored)
                 return
