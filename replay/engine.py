@@ -104,6 +104,11 @@ class Engine:
         self._joined = self._joined or value.joined
         self.lost, self.unknown_inputs = value.lost, value.unknown_inputs
 
+    @property
+    def held(self) -> int | None:
+        """The input that is not carried out before its outputs were read, if there is one."""
+        return None if self._input is None else self._input[0]
+
     def run(
         self,
         until: int | None = None,

@@ -169,16 +169,34 @@ class Timeline:
             step *= 2
         return course.resets
 
-    def watched(self, first: int, last: int, watch: Callable[[AnyModel], Watcher]) -> Engine:
-        """Replay from the stop before event `first` to `last`; return the engine that did.
+    def watched(
+        self, first: int, last: int | None, watch: Callable[[AnyModel], Watcher]
+    ) -> Engine:
+        """Replay from the stop before event `first` to `last`, or all; return the engine that did.
 
         `watch` is given the model as it stands at that stop, and returns who looks on from there.
         """
-        self.engine_at(last)
+        if last is not None:
+            self.engine_at(last)
         engine = self._resumed(self.course.stop_before(first - 1))
         engine.watcher = watch(cast(AnyModel, engine.model))
         engine.run(last)
         return engine
+
+    def stops(self) -> list[int]:
+        """Return the events from which the trace can be replayed, the first one among them."""
+        return [self.header.first_seq, *(stop.seq for stop in self.course.stops)]
+
+    def events(self, first: int, last: int) -> list[tuple[int, Event]]:
+        """Return (sequence number, event) of the events from `first` to `last` that there are."""
+        stop = self.course.stop_before(first - 1)
+        self.reader.go_to(stop.place if stop else self._begin)
+        found: list[tuple[int, Event]] = []
+        for first_seq, events in self.reader:
+            if first_seq > last:
+                break
+            found += [each for each in enumerate(events, first_seq) if first <= each[0] <= last]
+        return found
 
     # -- getting there
 
