@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from replay.engine import Engine
 from replay.profiles import FLAGS, Profile, find
+from replay.tally import Tally
 from replay.targets.kvm_model import KvmModel
 from replay.targets.qemu_model import QemuModel
 from replay.targets.xen_model import XenModel
@@ -128,11 +129,21 @@ def _signatures(verifier: Verifier, engine: Engine) -> list[str]:
         if trip.word in FINDINGS:
             names = [*trip.came_back, *trip.lost] or ["errno"]
             found += [f"{trip.word}:restore:{generalised(name)}" for name in names]
-    found += [f"divergent:{each.kind}:{each.field}" for each in engine.tally.divergences]
+    found += divergences(engine.tally)
     found += [f"invariant:{name}" for _, name in engine.violated]
     return list(dict.fromkeys(found))
+
+
+def divergences(tally: Tally) -> list[str]:
+    """Return the signatures of the outputs that diverge."""
+    return [f"{DIVERGENT}:{kind}:{name}" for kind, name in tally.kinds]
 
 
 def generalised(component: str) -> str:
     """Return a component's name without identifiers."""
     return _GENERAL.get(component, re.sub(r"\[\d+\]$", "", component))
+
+
+def general(line: str) -> str:
+    """Return a line without its numbers, so that it names what happened and not where."""
+    return re.sub("(0x)?[0-9a-f]*[0-9][0-9a-f]*", "N", line)[:60]

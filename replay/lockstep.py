@@ -16,7 +16,7 @@ from replay.model.effects import Effect, HostCrash
 from replay.protocols import NOT_JUDGED, Frames
 from replay.targets.ahead import FAILED, Group, Grouper, Item, Target
 from replay.targets.common import Answer
-from tracer.events import NUMBER, Event
+from tracer.events import NUMBER, Event, kind_name
 
 CONTEXT_EVENTS: Final = 5
 _REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
@@ -69,6 +69,24 @@ def run(reader: Frames, targets: Sequence[Target]) -> Lockstep:
                 found.agreed += 1
             recent.append((seq, event))
     return found
+
+
+def signature(difference: Difference) -> str:
+    """Return what names a difference: the kind of the event, and how the targets differ there."""
+    answers = [answer for _, answer in difference.answers]
+    for answer in answers:
+        if isinstance(answer, str) and answer.startswith("crash in "):
+            return f"crash:{answer.removeprefix('crash in ')}"
+    kind = kind_name(difference.event[0])
+    lists = [answer for answer in answers if isinstance(answer, list)]
+    if len(lists) < len(answers):
+        return f"divergent:{kind}:value"
+    if len({len(each) for each in lists}) > 1:
+        return f"divergent:{kind}:count"
+    for row in zip(*lists, strict=True):
+        if len(set(row)) > 1:
+            return f"divergent:{kind}:{kind_name(row[0][0])}"
+    return f"divergent:{kind}:value"
 
 
 def _steps(reader: Frames, asked: frozenset[int]) -> Iterator[list[Group]]:

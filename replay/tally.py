@@ -36,9 +36,9 @@ class Tally:
     ambiguous: int = 0
     not_judged: int = 0
     divergent: int = 0
-    divergences: list[Divergence] = field(default_factory=list)
-    # (kind, field) -> the first event that diverged so, listed or not
-    first: dict[tuple[str, str], int] = field(default_factory=dict)
+    divergences: list[Divergence] = field(default_factory=list)  # the first so many
+    # (event kind, field) of all that diverge, in order -> the first event that did
+    kinds: dict[tuple[str, str], int] = field(default_factory=dict)
     assumptions: list[tuple[int, str]] = field(default_factory=list)
     unjudged: dict[str, int] = field(default_factory=dict)
 

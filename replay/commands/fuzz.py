@@ -13,12 +13,13 @@ from typing import Any
 from replay.commands.common import EXIT_FINDING, clean, paint, print_json, progress, say
 from replay.commands.generate import add_events_option, family_of, write_life
 from replay.generator.answers import generate, header_of
-from replay.lockstep import Difference, Lockstep, run as run_lockstep
+from replay.judge import general
+from replay.lockstep import Lockstep, run as run_lockstep, signature
 from replay.targets.errors import TargetError
 from replay.targets.qemu import Needs
 from replay.targets.spec import FORMS, Spec, Targets, parse
 from tracer.errors import UsageError
-from tracer.events import Event, kind_name
+from tracer.events import Event
 from tracer.log.header import Header
 
 _FRAME_EVENTS = 4096
@@ -87,7 +88,7 @@ class _Found:
         except TargetError as error:
             if not self.lives:
                 raise
-            self._keep(f"lost:{_general(str(error))}", header, events, {"error": error})
+            self._keep(f"lost:{general(str(error))}", header, events, {"error": error})
             return
         finally:
             self.lives += 1
@@ -97,7 +98,7 @@ class _Found:
             shown = events[: difference.seq + 1]
             self._keep(signature(difference), header, shown, dict(difference.answers))
         for line in made.findings():
-            self._keep(f"complaint:{_general(line)}", header, events, {"kernel": line})
+            self._keep(f"complaint:{general(line)}", header, events, {"kernel": line})
 
     def _keep(
         self, name: str, header: Header, events: list[Event], answers: dict[str, Any]
@@ -114,11 +115,6 @@ class _Found:
         write_life(str(path), header, events, force=True)
         seen["trace"] = str(path)
         say(f"itstrace: seed {seed}: {name}: {path}")
-
-
-def _general(line: str) -> str:
-    """Return a line without its numbers, so that it names what happened and not where."""
-    return re.sub("(0x)?[0-9a-f]*[0-9][0-9a-f]*", "N", line)[:60]
 
 
 def _profile_of(specs: list[Spec]) -> str:
@@ -154,24 +150,6 @@ def lockstep(made: Targets, specs: list[Spec], header: Header, events: list[Even
     with ExitStack() as stack:
         targets = [stack.enter_context(made.opened(spec, header, needs)) for spec in specs]
         return run_lockstep(reader, targets)
-
-
-def signature(difference: Difference) -> str:
-    """Return what names a difference: the kind of the event, and how the targets differ there."""
-    answers = [answer for _, answer in difference.answers]
-    for answer in answers:
-        if isinstance(answer, str) and answer.startswith("crash in "):
-            return f"crash:{answer.removeprefix('crash in ')}"
-    kind = kind_name(difference.event[0])
-    lists = [answer for answer in answers if isinstance(answer, list)]
-    if len(lists) < len(answers):
-        return f"divergent:{kind}:value"
-    if len({len(each) for each in lists}) > 1:
-        return f"divergent:{kind}:count"
-    for effects in zip(*lists, strict=True):
-        if len(set(effects)) > 1:
-            return f"divergent:{kind}:{kind_name(effects[0][0])}"
-    return f"divergent:{kind}:value"
 
 
 def _print(answer: dict[str, Any]) -> None:

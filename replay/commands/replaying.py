@@ -33,15 +33,11 @@ def make_model(header: Header, options: argparse.Namespace) -> AnyModel:
     Raises:
         UsageError: neither the header nor --profile says which.
     """
-    return model_of(header, profile_for(header, options))
+    return model_of(header, make_profile(header, options))
 
 
-def profile_for(header: Header, options: argparse.Namespace) -> Profile:
-    """Return what a trace is replayed as, and put what was given beside it into the header.
-
-    Raises:
-        UsageError: neither the header nor --profile says which.
-    """
+def make_profile(header: Header, options: argparse.Namespace) -> Profile:
+    """Return the profile for a trace, as `make_model` does; take in what the header did not know."""
     name = options.profile or header.profile
     if name is None:
         raise UsageError("the trace does not say what wrote it: give --profile")
@@ -60,7 +56,7 @@ def opened_timeline(options: argparse.Namespace) -> Timeline:
 
     def make(header: Header) -> AnyModel:
         if not profiles:
-            profiles.append(profile_for(header, options))  # which may say something, once
+            profiles.append(make_profile(header, options))  # which may say something, once
         return model_of(header, profiles[0])
 
     return Timeline(

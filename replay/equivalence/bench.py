@@ -127,9 +127,9 @@ class Bench:
         run.chapter = "the life"
         run.one.live(prefix)
         run.chapter = "the reset"
-        run.one.ask(_reset_events(question, self.cpus, redistributors=run.attributes))
+        run.one.ask(reset_events(question, self.cpus, redistributors=run.attributes))
         other = Side(stack.enter_context(self.open()))
-        other.live(each for each in prefix if _is_the_vms(each, question.unit))
+        other.live(each for each in prefix if belongs_to_the_vm(each, question.unit))
         other.target.copy_ram(run.one.target)
         return other
 
@@ -168,7 +168,7 @@ class Bench:
         return self._open_target(self.header)
 
 
-def _is_the_vms(event: Event, unit: str) -> bool:
+def belongs_to_the_vm(event: Event, unit: str) -> bool:
     """Return whether an event made the VM what it is, beside its ITS."""
     if event[0] in _OF_THE_VM:
         return True
@@ -176,7 +176,7 @@ def _is_the_vms(event: Event, unit: str) -> bool:
     return unit == "its" and (gic or event[0] == _GICR_WRITE)
 
 
-def _reset_events(question: Question, cpus: int, *, redistributors: bool) -> list[Event]:
+def reset_events(question: Question, cpus: int, *, redistributors: bool) -> list[Event]:
     """Return what a VMM does; of a system reset it does the redistributors' part itself (KVM)."""
     if question.how == ev.REINIT:
         return []

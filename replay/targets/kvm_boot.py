@@ -87,12 +87,12 @@ def _compiler() -> str:
     )
 
 
-def initramfs(init: bytes) -> bytes:
-    """Return a cpio archive (format newc) with one program, /init, and a console for it."""
+def initramfs(init: bytes, **others: bytes) -> bytes:
+    """Return a cpio archive (format newc) with /init, other programs, and a console for them."""
     entries = [
         ("dev", 0o040755, b"", (0, 0)),
         ("dev/console", 0o020600, b"", (5, 1)),
-        ("init", 0o100755, init, (0, 0)),
+        *((name, 0o100755, data, (0, 0)) for name, data in {"init": init, **others}.items()),
         ("TRAILER!!!", 0, b"", (0, 0)),
     ]
     return b"".join(_entry(at, *entry) for at, entry in enumerate(entries, 1))

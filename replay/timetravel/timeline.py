@@ -250,7 +250,7 @@ class Timeline:
             course.complete = True
         course.crash = engine.crash
         course.until = max(course.until, engine.seq)
-        for name, seq in engine.tally.first.items():
+        for name, seq in engine.tally.kinds.items():
             course.divergent.setdefault(name, seq)
         if len(course.stops) > before or course.complete:
             self._save()

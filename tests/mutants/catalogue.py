@@ -28,6 +28,9 @@ TEST_AHEAD: Final = "tests/replay/test_ahead.py"
 TEST_QTEST: Final = "tests/replay/test_qtest.py"
 TEST_MEASURE: Final = "tests/replay/test_measure.py"
 TEST_GENERATOR: Final = "tests/replay/test_generator.py"
+TEST_RULING: Final = "tests/replay/test_ruling.py"
+TEST_GIT_BISECT: Final = "tests/cli/test_git_bisect.py"
+TEST_GIT_BISECT_RUN: Final = "tests/cli/test_git_bisect_run.py"
 
 TOPICS: Final = (
     "INT", "CLEAR", "INV", "INVALL", "MOVI", "MOVALL", "DISCARD", "MAPD", "MAPC", "MAPTI",
@@ -1060,6 +1063,30 @@ EQUIVALENCE: Final = (
     Fault("ab.probe.other_vcpu", _EQUIVALENCE + "probe.py", "            icid: (inventory.collections.get(icid, at) + 1) % self.cpus", "            icid: inventory.collections.get(icid, at) % self.cpus",
           TEST_EQUIVALENCE, "the probe maps everything to the vCPU that it had"),
 )
+BUILDS: Final = (
+    Fault("builds.ruling.any_finding", "replay/ruling.py", "    if any(map(wanted.is_met_by, told)):", "    if told:",
+          TEST_GIT_BISECT_RUN, "a second bug misleads a bisection"),
+    Fault("builds.ruling.blind", "replay/ruling.py", "    return Ruling(CANNOT, told, blind) if blind else Ruling(GOOD, told)", "    return Ruling(GOOD, told)",
+          TEST_RULING, "what was not looked at is good"),
+    Fault("builds.ruling.component", "replay/ruling.py", "    if wanted.what not in told[wanted.kind]:", "    if False:",
+          TEST_RULING, "a component of which nobody judges is good for ever"),
+    Fault("builds.ruling.unseen", "replay/ruling.py", "    if looked_at(outcome, wanted.what):", "    if True:",
+          TEST_RULING, "a target that told nothing of a component is good"),
+    Fault("builds.signature.guest", _EQUIVALENCE + "signatures.py", "        if each.is_finding()", "        if each.word",
+          TEST_RULING, "what a guest left in RAM is the device's bug"),
+    Fault("builds.tally.listed", "replay/judge.py", "for kind, name in tally.kinds]", "for kind, name in {(e.kind, e.field): 0 for e in tally.divergences}]",
+          TEST_RULING, "a divergence behind a hundred others is not found"),
+    Fault("builds.code.ruled", "replay/cli.py", "    return code if isinstance(code, Ruled) or code == EXIT_INTERRUPTED else EXIT_SKIP", "    return code",
+          TEST_GIT_BISECT, "a wrong option is a bad build, and --help a good one"),
+    Fault("builds.code.interrupted", "replay/cli.py", "isinstance(code, Ruled) or code == EXIT_INTERRUPTED else", "isinstance(code, Ruled) else",
+          TEST_GIT_BISECT, "^C makes git go on with the next commit"),
+    Fault("builds.boundary.skip", "replay/boundary.py", "    return search.rulings[at].word != CANNOT", "    return True",
+          TEST_RULING, "a build that cannot be judged ends a search"),
+    Fault("builds.boundary.middle", "replay/boundary.py", "        if search.rulings[middle].word == search.rulings[low].word:", "        if search.rulings[middle].word != search.rulings[low].word:",
+          TEST_RULING, "the search goes into the wrong half"),
+)
 # fmt: on
 
-FAULTS: Final = KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS + TARGETS + EQUIVALENCE
+FAULTS: Final = (
+    KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS + TARGETS + EQUIVALENCE + BUILDS
+)

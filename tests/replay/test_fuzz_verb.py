@@ -15,8 +15,7 @@ import pytest
 
 from replay import cli
 from replay.commands import fuzz as fuzz_module
-from replay.commands.fuzz import signature
-from replay.lockstep import Difference
+from replay.lockstep import Difference, signature
 from replay.targets.errors import TargetError
 from tests.support.kernels import kernel
 from tracer.events import make
