@@ -23,6 +23,7 @@ VERBS: Final = {
     "info": ("info", "what a trace holds, and in which state the file is"),
     "show": ("show", "print events, decoded, filtered, as text or JSON"),
     "state": ("state", "the ITS at any event of a trace"),
+    "bisect": ("bisect", "the first event after which something holds, or the first build"),
     "corpus": ("corpus", "run traces against what their manifests say they show"),
     "fingerprint": ("fingerprint", "short lives that tell an image's behaviour flags"),
     "kernels": ("kernels", "fetch arm64 kernels to run traces on, or list those that are here"),

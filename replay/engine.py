@@ -218,7 +218,7 @@ class Engine:
         return (
             self._input is not None
             and kind in _CAUSED
-            and kind not in self.model.asks
+            and (kind in self.model.expresses or kind not in self.model.asks)
             and seq - event[2] == self._input[0]
         )
 

@@ -19,12 +19,24 @@ from tracer.log.opening import AnyReader
 def add_replay_options(parser: argparse.ArgumentParser) -> None:
     """Declare the trace and what can be said of it that its header may not know."""
     parser.add_argument("trace", help="a trace, in either form; - for standard input")
+    add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="answer as one JSON document")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what a trace is replayed as."""
     parser.add_argument("--profile", help="replay as this implementation, not as the header says")
     parser.add_argument("--cpus", type=int, help="the number of CPUs, if the header has none")
     parser.add_argument(
         "--flag", action="append", type=_flag, metavar="NAME=VALUE", help="one behaviour flag"
     )
-    parser.add_argument("--json", action="store_true", help="answer as one JSON document")
+
+
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """Declare how `opened_timeline` keeps what it made."""
+    parser.add_argument(
+        "--no-cache", action="store_true", help="neither use nor leave checkpoints beside the trace"
+    )
 
 
 def make_model(header: Header, options: argparse.Namespace) -> AnyModel:

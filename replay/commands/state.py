@@ -7,6 +7,7 @@ from typing import Any
 
 from replay.commands.common import EXIT_FINDING, clean, paint, print_json, say
 from replay.commands.replaying import (
+    add_cache_option,
     add_replay_options,
     caveats,
     exit_code,
@@ -15,6 +16,9 @@ from replay.commands.replaying import (
 )
 from replay.timetravel.moments import changes, resolve, resolve_pair
 from replay.timetravel.timeline import Timeline, state_of
+
+# What has no value where there is no such thing; of everything else it is not known.
+_NONE = (".queued", ".icid")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     moments.add_argument(
         "--diff", metavar="A..B", help="what differs between two moments; 1 when anything does"
     )
-    parser.add_argument(
-        "--no-cache", action="store_true", help="neither use nor leave checkpoints beside the trace"
-    )
+    add_cache_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,12 +74,19 @@ def _diff(timeline: Timeline, first: int, second: int, options: argparse.Namespa
 
 def change_line(change: dict[str, Any]) -> str:
     """Return one line of a difference: what is gone, what is new, what changed."""
-    if "to" not in change:
-        return paint(f"- {change['path']} {_known(change['from'])}", "red")
-    if "from" not in change:
-        return paint(f"+ {change['path']} {_known(change['to'])}", "green")
-    path, old, new = change["path"], _known(change["from"]), _known(change["to"])
-    return clean(f"  {path} {old} -> {new}")
+    path = change["path"]
+    ends = {key: _word(path, change[key]) for key in ("from", "to") if key in change}
+    if "to" not in ends:
+        return paint(f"- {path} {ends['from']}", "red")
+    if "from" not in ends:
+        return paint(f"+ {path} {ends['to']}", "green")
+    return f"  {path} {ends['from']} -> {ends['to']}"
+
+
+def _word(path: str, value: Any) -> str:
+    if value is None and path.endswith(_NONE):
+        return "none"
+    return clean(_known(value))
 
 
 def _print(answer: dict[str, Any]) -> None:

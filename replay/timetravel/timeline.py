@@ -101,6 +101,7 @@ class Timeline:
         self._watch = watch
         self._pace = Pace()
         self._file: CacheFile | None = None
+        self.latest: Engine | None = None  # that replayed for `watched`
         self._stream = _regular(path)
         self._stamp = identity.stamp_of(self._stream) if path != "-" else None
         self.reader = reader_of(cast(io.BufferedReader, self._stream), path)
@@ -169,9 +170,7 @@ class Timeline:
             step *= 2
         return course.resets
 
-    def watched(
-        self, first: int, last: int | None, watch: Callable[[AnyModel], Watcher]
-    ) -> Engine:
+    def watched(self, first: int, last: int | None, watch: Callable[[AnyModel], Watcher]) -> Engine:
         """Replay from the stop before event `first` to `last`, or all; return the engine that did.
 
         `watch` is given the model as it stands at that stop, and returns who looks on from there.
@@ -179,8 +178,11 @@ class Timeline:
         if last is not None:
             self.engine_at(last)
         engine = self._resumed(self.course.stop_before(first - 1))
-        engine.watcher = watch(cast(AnyModel, engine.model))
+        engine.watcher = watcher = watch(cast(AnyModel, engine.model))
+        if engine.reader.checkpoint is not None:
+            watcher.resumed(self.header.first_seq, overlap=engine.standing.overlap)
         engine.run(last)
+        self.latest = engine
         return engine
 
     def stops(self) -> list[int]:
