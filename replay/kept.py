@@ -148,7 +148,7 @@ class Kept(NamedTuple):
 
 _ITS_ENTRIES: Final = Number(0, 1 << 16)
 _TABLE: Final = Record(TableDesc, {
-    "base": U64, "entries": _ITS_ENTRIES, "page_size": Number(0, 1 << 16),
+    "base": ADDRESS, "entries": _ITS_ENTRIES, "page_size": Number(0, 1 << 16),
     "entry_size": Number(0, 32), "indirect": Number(0, 1),
 })  # fmt: skip
 _QEMU_ITS: Final = Record(ItsState, {

@@ -106,6 +106,16 @@ class CacheFile:
         self._stream.close()
 
 
+def opened(path: Path) -> CacheFile:
+    """Return the cache at `path`, open; raises as `CacheFile` does."""
+    stream = path.open("rb")
+    try:
+        return CacheFile(stream)
+    except BaseException:
+        stream.close()
+        raise
+
+
 def _taken(index: bytes, size_bytes: int) -> Cache:
     try:
         values = unpack_plain(index, MAX_INDEX_BYTES)

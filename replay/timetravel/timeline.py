@@ -25,7 +25,8 @@ from replay.judge import AnyModel
 from replay.model.effects import HostCrash
 from replay.protocols import Frames, Watcher
 from replay.timetravel import identity, stops
-from replay.timetravel.cache_file import Cache, CacheFile, Unusable, places, save
+from replay.timetravel.cache_file import Cache, CacheFile, Unusable, opened, places, save
+from replay.timetravel.identity import Stamp
 from replay.timetravel.pace import Pace
 from replay.timetravel.stops import MAX_RESETS, MAX_STOPS, Course, Stop
 from tracer.errors import UsageError
@@ -102,8 +103,7 @@ class Timeline:
         self._pace = Pace()
         self._file: CacheFile | None = None
         self.latest: Engine | None = None  # that replayed for `watched`
-        self._stream = _regular(path)
-        self._stamp = identity.stamp_of(self._stream) if path != "-" else None
+        self._stream, self._stamp = _opened(path)
         self.reader = reader_of(cast(io.BufferedReader, self._stream), path)
         self.header = self.reader.header
         self._begin = self.reader.here
@@ -319,7 +319,7 @@ class Timeline:
         """Take over what a cache holds of this very trace and this very model."""
         for path in places(self._path, self._variant):
             try:
-                file = CacheFile(path.open("rb"))
+                file = opened(path)
             except FileNotFoundError:
                 continue
             except (Unusable, OSError) as error:
@@ -347,7 +347,7 @@ class Timeline:
             return
         cache = Cache(self._key, self._content(), self._stamp.size_bytes, self._stamp, self.course)
         if identity.stamp_of(self._stream) != self._stamp:
-            return
+            return  # it changed meanwhile, and who knows when
         for path in places(self._path, self._variant):
             with suppress(OSError):
                 save(path, cache, self._stored)
@@ -358,9 +358,10 @@ class Timeline:
 
     def _forget(self, error: Exception) -> None:
         """A cache proved wrong: go on without it."""
+        if not self._file:
+            raise error  # nobody but ourselves made those stops
         self._tell(f"{self._path}: its cache is not used: {error}; it is made anew")
-        if self._file:
-            self._file.close()
+        self._file.close()
         self._file = None
         self.course = Course(until=self.header.first_seq - 1)
         self._kept_bytes = 0
@@ -394,18 +395,20 @@ def _blocks(frames: Frames, reader: AnyReader) -> Iterator[tuple[Place, int, tup
         place = reader.here
 
 
-def _regular(path: str) -> BinaryIO:
-    """Return a trace's bytes as a file that can be gone to and fro in.
+def _opened(path: str) -> tuple[BinaryIO, Stamp | None]:
+    """Return a trace's bytes as a file that can be gone to and fro in, and its stamp.
 
-    Standard input and pipes are copied to a file that vanishes: they come only once.
+    Standard input and pipes come only once: they are copied to a file that vanishes, without one.
     """
     with open_input(path) as stream:
-        if path != "-" and identity.stamp_of(stream):
-            return Path(path).open("rb")
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 (the timeline closes it)
+        stamp = None if path == "-" else identity.stamp_of(stream)
+        if stamp:
+            file = Path(path).open("rb")  # noqa: SIM115 (the timeline closes it)
+            return file, identity.stamp_of(file)
+        copy = tempfile.TemporaryFile()  # noqa: SIM115
         shutil.copyfileobj(stream, copy)
         copy.seek(0)
-        return cast(BinaryIO, copy)
+        return cast(BinaryIO, copy), None
 
 
 def state_of(engine: Engine) -> dict[str, Any]:
