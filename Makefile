@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean
+.PHONY: demo test test-kvm test-targets qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets bench-travel big deep mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -71,6 +71,10 @@ test-targets: $(VENV)/dev
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
 	$(BIN)/python tests/bench/targets.py
+
+# Time travel over traces of a million events beside a replay of them, and that both arrive at equal states.
+bench-travel: $(VENV)/dev
+	$(BIN)/python -m tests.bench.time_travel
 
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py

@@ -21,20 +21,23 @@ def model_for(header: Header) -> AnyModel:
 
 
 def states(path: str, places: Iterable[int]) -> Iterator[tuple[int, str]]:
-    """Yield (place, digest of the state after it), places in order, in one replay."""
-    wanted = iter(sorted(set(places)))
+    """Yield (place, digest of the state after it), places in order."""
+    for place, model in passed(path, places):
+        yield place, model.state()["digest"]
+
+
+def passed(path: str, places: Iterable[int]) -> Iterator[tuple[int, AnyModel]]:
+    """Yield (place, the model after it), places in order, in one replay; it ends with the host."""
     with open_trace(path) as reader:
         model = model_for(reader.header)
         engine = Engine(reader, model)
         first_seq = reader.header.first_seq
         events = [event for _, block in reader for event in block]
         at, last_input = 0, -1
-        for place in wanted:
+        for place in sorted(set(places)):
             end = place - first_seq + 1
-            last_input = next(
-                (k for k in range(end - 1, at - 1, -1) if events[k][0] < ev.FIRST_OUTPUT),
-                last_input,
-            )
+            inputs = (k for k in range(end - 1, at - 1, -1) if events[k][0] < ev.FIRST_OUTPUT)
+            last_input = next(inputs, last_input)
             while end < len(events) and _is_caused(events, end, last_input):
                 end += 1
             try:
@@ -44,7 +47,7 @@ def states(path: str, places: Iterable[int]) -> Iterator[tuple[int, str]]:
             except HostCrash:
                 return
             at = max(at, end)
-            yield place, model.state()["digest"]
+            yield place, model
 
 
 def _is_caused(events: list[ev.Event], at: int, by: int) -> bool:
