@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets bench-minimize big deep mutants pythons clean
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -74,6 +74,10 @@ test-bugs: $(VENV)/dev
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
 	$(BIN)/python tests/bench/targets.py
+
+# Candidates a second against starts of qemu-system-aarch64 a second.
+bench-minimize: $(VENV)/dev
+	$(BIN)/python tests/bench/minimize.py
 
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py

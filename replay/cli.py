@@ -17,6 +17,7 @@ VERBS: Final = {
     "check": ("check", "replay a trace on the model and compare every output"),
     "verify": ("verify", "say of each reset whether the device came back equal to a fresh one"),
     "run": ("run", "carry out a trace on a real QEMU, or on several targets in lockstep"),
+    "minimize": ("minimize", "the smallest trace that still shows the same bug"),
     "export": ("export", "a reproducer without itstrace, or events for other tools"),
     "record": ("record", "run a VM and write its trace while it runs"),
     "reset": ("reset", "reset a VM that is being recorded, with nothing running meanwhile"),

@@ -115,6 +115,8 @@ def places(script: Script, stretch: Stretch) -> Iterator[int]:
     others = [each for each in stretches(script) if each.low != stretch.low]
     size = stretch.high - stretch.low
     for base, bytes_ in script.header.ram_ranges or ():
+        if not base <= stretch.low < base + bytes_:
+            continue  # the other ranges may be flash
         found = []
         for bit in range(16, max(bytes_.bit_length() - 1, 16)):
             found += [1 << bit, 3 << bit, 5 << bit, 7 << bit]

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from replay.engine import Engine
-from replay.judge import DIVERGENT, STALE, WORDS, judge, model_of, with_flags
+from replay.judge import DIVERGENT, WORDS, judge, model_of, with_flags
 from replay.minimize.model_oracle import ANSWERS, INPUTS, RECORDED, Case, Frames, ModelOracle
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import lift, lower
 from replay.model.effects import HostCrash
 from replay.profiles import FLAGS, Profile
+from replay.verdict import STALE
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.events import NUMBER
@@ -29,7 +30,6 @@ _NUMBERS: Final = {
     "gic_implementation_revision": (2, 3),
 }
 MAX_GUESSED: Final = 100_000  # events of a trace on which every flag is tried
-_TOLD: Final = 1 << 64  # later than any event
 _PROBE: Final = NUMBER["probe"]
 _REG_READ: Final = NUMBER["reg.read"]
 
@@ -59,7 +59,8 @@ def open_case(original: Candidate, profile: Profile, told: Told) -> Opened:
     Raises:
         UsageError: it shows none, or not the one that is asked for.
     """
-    signature, found = told.signature, ()
+    signature = told.signature
+    found: tuple[str, ...] = ()
     if signature is None:
         found = tuple(_found(original, profile, told))
         if not found:
@@ -148,26 +149,35 @@ def _prepared(original: Candidate, case: Case) -> Candidate:
 
 
 def _with_cure(opened: Opened, told: Told) -> Opened:
-    """Return a case with what cures it: what was told of, or the flag that parts ways last."""
+    """Return a case with what cures it: what was told of, or the fix that parts ways last.
+
+    One that parts ways early makes another life of it, in which the bug may be missing by chance.
+    """
     case, candidate = opened.case, opened.candidate
     if case.cure is not None or case.way == RECORDED:
         return opened
     at = opened.oracle.about(candidate)
     head = candidate._replace(events=candidate.events[: None if at is None else at + 1])
-    best, cure = -1, None
-    for other in _others(case, told, fixes=True):
-        if other not in told.others and (best == _TOLD or len(head.events) > MAX_GUESSED):
-            break
-        if opened.oracle.is_cure(head, other):
-            parting = _TOLD if other in told.others else _parting(head, case.profile, other)
-            if parting > best:
-                best, cure = parting, other
-        if best == _TOLD:
-            break
-    if cure is None:
-        return opened
-    oracle = opened.oracle.cured_by(cure)
-    return replace(opened, case=oracle.case, oracle=oracle)
+    for cure in _likely(head, case, told):
+        if opened.oracle.is_cure(head, cure):
+            oracle = opened.oracle.cured_by(cure)
+            return replace(opened, case=oracle.case, oracle=oracle)
+    return opened
+
+
+def _likely(head: Candidate, case: Case, told: Told) -> list[Profile]:
+    """Return behaviours that may cure it: those that were told of, then fixes, the latest first."""
+    others = list(_others(case, told, fixes=True))
+    known = [each for each in others if each in told.others]
+    if len(head.events) > MAX_GUESSED:
+        return known
+    partings = {
+        at: (_parting(head, case.profile, each), each)
+        for at, each in enumerate(others)
+        if each not in told.others
+    }
+    order = sorted(partings, key=lambda at: -partings[at][0])
+    return known + [partings[at][1] for at in order if partings[at][0] < len(head.events)]
 
 
 def _parting(candidate: Candidate, one: Profile, other: Profile) -> int:

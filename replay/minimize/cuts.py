@@ -117,12 +117,13 @@ def kind_of(item: Item) -> Hashable:
         return COMMAND, event[2] & 0xFF
     if event[0] in (_REG_WRITE, _GICR_WRITE):
         return event[0], event[2 if event[0] == _REG_WRITE else 3]
-    return event[0]
+    return int(event[0])
 
 
 def ram_of(item: Item) -> Hashable:
     """Return where an item writes guest RAM."""
-    return item.event[2] if item.event[0] == _MEM_WRITE else None
+    gpa: int | None = item.event[2] if item.event[0] == _MEM_WRITE else None
+    return gpa
 
 
 def single(script: Script) -> list[Cut]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from replay.engine import Engine, Stopped
 from replay.generator.answers import answered
@@ -20,6 +20,7 @@ from replay.judge import (
     CRASH,
     DIVERGENT,
     INVARIANT,
+    AnyModel,
     model_of,
     of_reset,
     of_round_trip,
@@ -27,6 +28,7 @@ from replay.judge import (
 )
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import QUESTIONS
+from replay.minimize.speaks import Thing, things
 from replay.model.effects import HostCrash
 from replay.profiles import Profile
 from replay.tally import Divergence
@@ -78,7 +80,25 @@ class Seen:
 
     seq: int
     mark: tuple[object, ...] = ()
+    names: tuple[Thing, ...] = ()  # what its event speaks of
     found: frozenset[str] = frozenset()  # what its verdicts speak of, stale or suspected
+
+
+class Seeker(Engine):
+    """An engine that stops at the first divergence of one signature, and passes others by."""
+
+    def __init__(self, reader: Frames, model: AnyModel, signature: str) -> None:
+        super().__init__(reader, model)
+        self._signature = signature
+        self.found: Divergence | None = None
+
+    def _diverge(self, seq: int, event: Event, what: str, expected: Any, got: Any) -> None:
+        kind = kind_name(event[0])
+        if f"{DIVERGENT}:{kind}:{what}" == self._signature:
+            self.found = Divergence(seq, kind, what, expected, got, [])
+            self.seq = seq
+            raise Stopped
+        super()._diverge(seq, event, what, expected, got)
 
 
 @dataclass(slots=True)
@@ -99,7 +119,6 @@ class ModelOracle:
         self.case = case
         self.signature = case.signature
         self._word = case.signature.partition(":")[0]
-        self._stop = self._word == DIVERGENT and case.way == ANSWERS
         self._original: Seen | None = None
         self._last: tuple[Candidate, Seen | None] | None = None  # that showed it, and where
         self._divergent = 0  # how many outputs of the original diverge
@@ -108,9 +127,6 @@ class ModelOracle:
         """Note what the original shows; None when it does not show the signature."""
         run = self._run(original, self.case.profile, self.case.answering)
         seen = self._find(run)
-        if seen is None and self._stop:
-            self._stop = False  # it is not the first divergence
-            return self.take(original)
         self._original = seen
         self._divergent = run.engine.tally.divergent
         self._last = (original, seen and self._placed(seen, run))
@@ -119,8 +135,8 @@ class ModelOracle:
     def cured_by(self, cure: Profile) -> ModelOracle:
         """Return the same oracle, which asks for this cure as well."""
         other = ModelOracle(replace(self.case, cure=cure))
-        other._stop, other._original = self._stop, self._original
-        other._divergent, other._last = self._divergent, self._last
+        other._original, other._divergent = self._original, self._divergent
+        other._last = self._last
         return other
 
     def shows(self, candidates: Sequence[Candidate]) -> list[bool]:
@@ -159,15 +175,24 @@ class ModelOracle:
 
     def about(self, candidate: Candidate) -> int | None:
         """Return the index of the event at which the signature shows."""
+        seen = self._seen(candidate)
+        return None if seen is None else seen.seq
+
+    def concerns(self, candidate: Candidate) -> tuple[Thing, ...]:
+        """Return what the event speaks of at which the signature shows."""
+        seen = self._seen(candidate)
+        return () if seen is None else seen.names
+
+    def _seen(self, candidate: Candidate) -> Seen | None:
         if not self._last or self._last[0] != candidate:
             run = self._run(candidate, self.case.profile, self.case.answering)
             seen = self._find(run)
             self._last = (candidate, None if seen is None else self._placed(seen, run))
-        seen = self._last[1]
-        return None if seen is None else seen.seq
+        return self._last[1]
 
     def _placed(self, seen: Seen, run: Run) -> Seen:
         """Return what was seen with its place in the candidate, which has no answers yet."""
+        seen = replace(seen, names=tuple(things(run.events[seen.seq])))
         if self.case.way != ANSWERS:
             return seen
         before = sum(not _is_answer(each) for each in run.events[: seen.seq + 1])
@@ -180,11 +205,9 @@ class ModelOracle:
     def became(self, candidate: Candidate) -> str:
         """Return what a candidate shows instead, in a few words."""
         run = self._run(candidate, self.case.profile, self.case.answering)
-        found = signatures_of(run.verifier, run.engine)
-        others = [each for each in found if each != self.signature]
-        if self.signature in found and not others:
+        if self._find(run) is not None:
             return "the same signature, of another making"
-        return ", ".join(others) or "nothing is found"
+        return ", ".join(signatures_of(run.verifier, run.engine)) or "nothing is found"
 
     # -- replaying
 
@@ -201,10 +224,11 @@ class ModelOracle:
         if self._word in FINDINGS:
             under_test = candidate.header.source == IN_PROCESS
             verifier = Verifier(model, strict=self.case.strict, under_test=under_test)
-        engine = Engine(
-            Frames(candidate), model, verifier,
-            invariants=self._word == INVARIANT, stop=self._stop,
-        )  # fmt: skip
+        reader, invariants = Frames(candidate), self._word == INVARIANT
+        if self._word == DIVERGENT and self.case.way == ANSWERS:
+            engine: Engine = Seeker(reader, model, self.signature)
+        else:
+            engine = Engine(reader, model, verifier, invariants=invariants)
         with suppress(HostCrash, Stopped):
             engine.feed(0, events)
             engine.settle()
@@ -235,11 +259,12 @@ class ModelOracle:
         return None
 
     def _divergence(self, run: Run) -> Seen | None:
-        for each in run.engine.tally.divergences:
+        if isinstance(run.engine, Seeker):
+            found = run.engine.found
+            return None if found is None else Seen(found.seq, _mark(found, exact=False))
+        for each in run.engine.tally.divergences[:1]:  # others may follow from the first
             if f"{DIVERGENT}:{each.kind}:{each.field}" == self.signature:
-                return Seen(each.seq, _mark(each, exact=self.case.way == RECORDED))
-            if self.case.way == RECORDED:
-                return None  # what follows the first one follows from it
+                return Seen(each.seq, _mark(each, exact=True))
         return None
 
     def _finding(self, run: Run) -> Seen | None:
@@ -255,10 +280,10 @@ class ModelOracle:
                 if signature == self.signature:
                     wrong = component.wrong
                     mark = (kind_name(run.events[wrong.seq][0]),) if wrong else ()
-                    return Seen(wrong.seq if wrong else reset.seq, mark, found)
+                    return Seen(wrong.seq if wrong else reset.seq, mark, found=found)
         trips = (trip for trip in verifier.round_trips if self.signature in of_round_trip(trip))
         trip = next(trips)
-        return Seen(trip.seq if trip.witness is None else trip.witness, (), found)
+        return Seen(trip.seq if trip.witness is None else trip.witness, found=found)
 
 
 def _mark(each: Divergence, *, exact: bool) -> tuple[object, ...]:
@@ -272,5 +297,5 @@ def _is_answer(event: Event) -> bool:
     """Return whether `answered` put it in."""
     kind = event[0]
     if kind >= FIRST_NOTE:
-        return kind == _PROBE and event[2] != 0
+        return bool(kind == _PROBE and event[2])
     return kind >= FIRST_OUTPUT and kind not in QUESTIONS

@@ -90,7 +90,8 @@ def _submits(event: Event, cursor: Cursor) -> bool:
 
 def regions(events: Iterable[Event]) -> list[Region]:
     """Return every stretch of RAM that is a queue at some time."""
-    cursor, found = Cursor(), {}
+    cursor = Cursor()
+    found: dict[Region, None] = {}
     for event in events:
         cursor.see(event)
         if event[0] == _REG_WRITE and (region := cursor.region):
@@ -110,8 +111,9 @@ def lift(items: Sequence[Item]) -> tuple[Item, ...]:
             _store(words, event)
         elif _submits(event, cursor):
             found += _submitted(words, cursor, event[3] & _PLACE)
-            size, origin = (*event[4:6], *(8, 0)[len(event[4:6]) :])
-            found.append(Item(kick(size, origin, event[3] & _RETRY), item.outputs))
+            fields = ev.fields_of(event)
+            written = kick(fields["size"], fields["origin"], event[3] & _RETRY)
+            found.append(Item(written, item.outputs))
         else:
             cursor.see(event)
             found.append(item)

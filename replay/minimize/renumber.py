@@ -99,6 +99,23 @@ def smallest(script: Script, what: str) -> Iterator[Edit]:
         yield lambda now, name=name: _one(now, what, name)  # type: ignore[misc]
 
 
+def united(script: Script, what: str) -> Iterator[Edit]:
+    """Yield edits that make one of two identifiers: what is then done twice can go."""
+    names = used(script, what)
+    for at, name in enumerate(names):
+        for other in names[at + 1 :]:
+            yield lambda now, one=name, two=other: _one_of_two(now, what, one, two)  # type: ignore[misc]
+
+
+def _one_of_two(script: Script, what: str, one: object, two: object) -> Script | None:
+    names = used(script, what)
+    same_owner = not isinstance(one, tuple) or not isinstance(two, tuple) or one[0] == two[0]
+    if one not in names or two not in names or not same_owner:
+        return None
+    least = min(_number(one), _number(two))
+    return _fitting(script, what, {one: least, two: least})
+
+
 def _first(what: str) -> int:
     return FIRST_LPI if what == speaks.LPI else 0
 

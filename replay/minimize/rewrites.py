@@ -23,7 +23,9 @@ _MEM_WRITE: Final = NUMBER["mem.write"]
 _MEM_READ: Final = NUMBER["mem.read"]
 _REG_WRITE: Final = NUMBER["reg.write"]
 _DATA_AT: Final = {_MEM_WRITE: 3, _MEM_READ: 4}
+MACHINE: Final = "a smaller VM"
 _MOST_SPLITS: Final = 16
+MOST_UNITED: Final = 200  # items of a script in which every two identifiers are tried as one
 # What is renumbered, moved, or names what a command or register is.
 _NOT_ZEROED: Final = frozenset((*speaks.CLASS_OF, "opcode", *addresses.ADDRESSES))
 
@@ -141,6 +143,14 @@ def renumbered(script: Script) -> Iterator[Edit]:
         yield from renumber.smallest(script, what)
 
 
+def united(script: Script) -> Iterator[Edit]:
+    """Make one of two devices, of two collections, and so on."""
+    if len(script.items) > MOST_UNITED or any(item.outputs for item in script.items):
+        return
+    for what in renumber.CLASSES:
+        yield from renumber.united(script, what)
+
+
 def relocated(script: Script) -> Iterator[Edit]:
     """Move every table to a round address."""
     if any(item.outputs for item in script.items):
@@ -191,8 +201,9 @@ REWRITES: Final[tuple[tuple[str, Callable[[Script], Iterator[Edit]]], ...]] = (
     ("fewer bytes of RAM", trimmed),
     ("fields to zero", zeroed),
     ("small numbers", renumbered),
+    ("one thing for two", united),
     ("round addresses", relocated),
     ("one write for two", merged),
     ("halves into one", whole),
-    ("a smaller VM", machine),
+    (MACHINE, machine),
 )

@@ -14,7 +14,7 @@ from replay.minimize import cuts
 from replay.minimize.items import Item
 from replay.minimize.journal import Journal
 from replay.minimize.oracle import Candidate, Oracle
-from replay.minimize.rewrites import REWRITES
+from replay.minimize.rewrites import MACHINE, REWRITES, machine
 from replay.minimize.script import Script, lift, lower
 from replay.minimize.search import Count, OutOfTime, Search, remaining
 from tracer.errors import UsageError
@@ -94,12 +94,14 @@ def _coarse(search: Search, oracle: Oracle) -> None:
         search.begin("questions")
         search.drop([cuts.idle(search.best, at)])
         concerns = getattr(oracle, "concerns", None)
-        if concerns is not None:
+        if concerns is not None and (names := concerns(lower(search.best))):
             search.begin("strangers")
-            search.drop(cuts.unconcerned(search.best, concerns(lower(search.best))))
+            search.drop(cuts.unconcerned(search.best, names))
     for group in cuts.GROUPS:
         search.begin(group.name)
         search.drop(cuts.halved(group.units(search.best)))
+    search.begin(MACHINE)
+    search.rewrite(machine(search.best))  # a VM with fewer CPUs is replayed faster
 
 
 def _item_at(script: Script, seq: int | None) -> int | None:

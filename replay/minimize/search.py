@@ -151,7 +151,8 @@ class Search:
         return None
 
     def _accept(self, script: Script | None, price: tuple[int, ...] | None) -> None:
-        assert script is not None and price is not None
+        assert script is not None
+        assert price is not None
         removed = len(self.best.items) - len(script.items)
         self.count.by_pass[self._pass] = self.count.by_pass.get(self._pass, 0) + removed
         self.best, self._cost = script, price

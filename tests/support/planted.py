@@ -14,7 +14,6 @@ from pathlib import Path
 from replay.corpus import trace_name
 from replay.generator.answers import answered
 from replay.generator.dice import Dice
-from replay.generator.guest import DEVICE_IDS
 from replay.generator.life import Life
 from replay.judge import model_of, with_flags
 from replay.manifest import Expectation, manifest_path, read_manifest
@@ -42,6 +41,16 @@ SHOWN = frozenset(
     NUMBER[name]
     for name in ("attr.result", "msi.result", "command", "table.read", "table.write", "table.fault")
 )
+# Scenarios that need just their CPUs and their RAM.
+OWN_VM = (
+    "K15-cache-without-bound", "K22-mapti-into-no-memory", "K26-target", "change-typer-last",
+)  # fmt: skip
+# Lives in which a scenario is not hidden by what the life itself shows.
+SEEDS = {
+    "S06-K17-F3-as-5.10-answered-buggy": 1,  # the host dies early in the others
+    "S06-K17-F3-as-5.10-answered-fixed": 1,
+    "S13-Q2-enable-runs-the-queue-again-buggy": 7,  # lives show it too, of another making
+}
 
 
 @dataclass(frozen=True)
@@ -90,9 +99,12 @@ def plant(path: Path, variant: Expectation, *, events: int = 5000, seed: int = 1
         with_flags(base, each.flags) for each in manifest.expectations if each.name != variant.name
     )
     told = Told(variant.signature, others, bool(manifest.values.get("strict")))
-    header = _header(small.header)
+    name = name_of(path, variant)
+    header = small.header if any(map(name.startswith, OWN_VM)) else _header(small.header)
+    seed += SEEDS.get(name, 0)
     dice = Dice(seed)
     inside = _disguised(lift(small, outputs=False), header, dice)
+    inside = inside if header is not small.header else lift(small, outputs=False)
     half = max(events - 2 * len(inside.items), 0) // 4  # about as many are answers
     asked = (
         *Life(dice.number(), profile).lived(half),
@@ -107,7 +119,7 @@ def plant(path: Path, variant: Expectation, *, events: int = 5000, seed: int = 1
         by = others[0] if word == "divergent" else profile
         recorded = tuple(answered(asked, model_of(header, by), SHOWN))
     large = Candidate(header, recorded)
-    return Planted(name_of(path, variant), small, large, profile, told)
+    return Planted(name, small, large, profile, told)
 
 
 def _header(small: Header) -> Header:
@@ -165,6 +177,3 @@ def _noise(dice: Dice, *, commands: bool) -> Iterator[Item]:
             [command(0x5, 0, 0, 0)],
         ]
     yield from (Item(event) for event in dice.pick(menu))
-
-
-assert max(DEVICE_IDS[:3]) < 0x40
