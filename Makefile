@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets bench-minimize big deep mutants pythons clean
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets bench-minimize big deep mutants pythons clean bench-diff
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +62,10 @@ check: lint types imports test
 bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/recorder.py
+
+# A million events against a million, and twice as many in the same memory; takes minutes.
+bench-diff: $(VENV)/dev
+	$(BIN)/python tests/bench/diff.py
 
 # Finds in real kernels what is known of them; needs qemu-system-aarch64 and `itstrace kernels SUITE`.
 test-targets: $(VENV)/dev

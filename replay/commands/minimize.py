@@ -84,16 +84,13 @@ def run(options: argparse.Namespace) -> int:
             journal.close()
         header, toml = _result(session, result, original.header, options.trace)
         least = _answered(session, result.candidate)
+        answer = result_json(original, session, result, journal, confirmed)
     write_life(options.output, header, list(least.events), force=options.force)
     with create_output(str(outputs[1]), force=options.force) as out:
         out.write(toml.encode())
     if result.minimal and options.journal is None and journal.path:
         journal.path.unlink(missing_ok=True)
-    answer = result_json(original, session, result, journal, confirmed)
-    if options.json:
-        print_result(answer, as_json=True)
-    else:
-        print_result(answer, as_json=False)
+    print_result(answer, as_json=options.json)
     return 0 if result.minimal else EXIT_CANNOT_JUDGE
 
 
@@ -134,8 +131,8 @@ def _behaviour(original: Candidate, options: argparse.Namespace) -> tuple[Profil
     if options.trace == "-" or not path.exists():
         recorder = _recorder(header)
         differs = recorder is not None and recorder.choices != own.choices
-        others = (recorder,) if recorder and differs else ()
-        return own, Told(options.signature, others, bool(options.strict))
+        told = (recorder,) if recorder and differs else ()
+        return own, Told(options.signature, told, bool(options.strict))
     stored = read_manifest(path)
     base = find(stored.profile or own.name)[0] if not options.profile else own
     behaviours = [(with_flags(base, each.flags), each) for each in stored.expectations]

@@ -11,7 +11,7 @@ from replay.decode import describe
 from replay.minimize.items import COMMAND, KICK, Item
 from replay.minimize.journal import Journal
 from replay.minimize.oracle import Candidate
-from replay.minimize.run import Result
+from replay.minimize.run import Result, why
 from replay.minimize.script import Script, count_inputs
 from replay.minimize.search import Count
 from replay.minimize.written import flags_beside, outputs_of
@@ -79,7 +79,10 @@ def result_json(
         "resumed": journal.resumed,
         "lost": list(getattr(session.oracle, "lost", ())),
         "removed": [{"pass": name, "items": n} for name, n in result.count.by_pass.items()],
-        "kept": [{"item": _item(each.item), "without": each.without} for each in result.kept],
+        "kept": [
+            {"item": _item(each.item), "without": each.without}
+            for each in why(result, session.oracle)
+        ],
         "confirmed": confirmed,
     }
 

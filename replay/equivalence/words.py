@@ -155,6 +155,8 @@ def _trip(found: Difference, told: Told, run: Any) -> None:
     found.word = STALE
     _as_its_device(found, run.inventory)
     found.reason = _ambiguous(found, run.inventory)
+    if found.component in run.not_given_back:
+        found.reason = "the VMM did not write it back"
     if found.reason is not None:
         found.word = UNSPECIFIED
         return

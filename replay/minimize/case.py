@@ -13,7 +13,7 @@ from typing import Final
 
 from replay.engine import Engine
 from replay.judge import DIVERGENT, WORDS, judge, model_of, with_flags
-from replay.minimize.model_oracle import ANSWERS, INPUTS, RECORDED, Case, Frames, ModelOracle
+from replay.minimize.model_oracle import ANSWERS, INPUTS, RECORDED, Case, Frames, ModelOracle, Run
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import lift, lower
 from replay.model.effects import HostCrash
@@ -72,7 +72,7 @@ def open_case(original: Candidate, profile: Profile, told: Told) -> Opened:
         oracle = ModelOracle(way)
         candidate = _prepared(original, way)
         run = oracle.take(candidate)
-        if run is not None and (run.events == original.events or _fits(original, way, told)):
+        if run is not None and (_as_recorded(run, original) or _fits(original, way, told)):
             return _with_cure(Opened(way, oracle, candidate, beside), told)
     raise UsageError(f"this trace does not show {signature}{_instead(original, profile, told)}")
 
@@ -121,6 +121,11 @@ def _others(case: Case, told: Told, *, fixes: bool = False) -> Iterator[Profile]
                 yield with_flags(case.profile, {row.name: each})
 
 
+def _as_recorded(run: Run, original: Candidate) -> bool:
+    """Return whether the answers that were made anew, as far as they were, are the recorded ones."""
+    return tuple(run.events) == original.events[: len(run.events)]
+
+
 def _fits(original: Candidate, case: Case, told: Told) -> bool:
     """Return whether the recorded answers are those of whoever is to answer in a divergence.
 
@@ -165,19 +170,17 @@ def _with_cure(opened: Opened, told: Told) -> Opened:
     return opened
 
 
-def _likely(head: Candidate, case: Case, told: Told) -> list[Profile]:
-    """Return behaviours that may cure it: those that were told of, then fixes, the latest first."""
+def _likely(head: Candidate, case: Case, told: Told) -> Iterator[Profile]:
+    """Yield behaviours that may cure it: those that were told of, then fixes, the latest first."""
     others = list(_others(case, told, fixes=True))
-    known = [each for each in others if each in told.others]
+    yield from (each for each in others if each in told.others)
     if len(head.events) > MAX_GUESSED:
-        return known
-    partings = {
-        at: (_parting(head, case.profile, each), each)
-        for at, each in enumerate(others)
-        if each not in told.others
-    }
-    order = sorted(partings, key=lambda at: -partings[at][0])
-    return known + [partings[at][1] for at in order if partings[at][0] < len(head.events)]
+        return
+    guessed = [each for each in others if each not in told.others]
+    partings = [_parting(head, case.profile, each) for each in guessed]
+    for at in sorted(range(len(guessed)), key=lambda each: -partings[each]):
+        if partings[at] < len(head.events):
+            yield guessed[at]
 
 
 def _parting(candidate: Candidate, one: Profile, other: Profile) -> int:

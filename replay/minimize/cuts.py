@@ -26,7 +26,7 @@ _GICR_WRITE: Final = NUMBER["gicr.write"]
 _IDLE: Final = frozenset((*QUESTIONS, NUMBER["probe"], NUMBER["context"], NUMBER["vcpu"]))
 
 _LAST_BOOTS: Final = 4
-_SHORTEST_TAIL: Final = 32
+_SHORTEST_END: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +68,17 @@ def boots(script: Script) -> list[Cut]:
     return [frozenset(each) for each in found if each]
 
 
-def around(script: Script, at: int) -> Iterator[Cut]:
-    """Yield what is not in the last boot up to item `at`, in the last two, in its last items.
+def ends(script: Script) -> Iterator[Cut]:
+    """Yield what stands before the last boot, before the last two, before the last few items.
 
-    Small ones first: a candidate costs what is left of it, so that all of them together cost
-    little more than the last, which leaves out what is behind `at` and nothing else.
+    Small scripts first: a candidate costs what is left of it, so that all of these together cost
+    no more than two that leave nothing out.
     """
     count = len(script.items)
-    behind = frozenset(range(at + 1, count))
-    starts = [start for each in boots(script) if (start := min(each)) <= at]
-    sizes = {at + 1 - start for start in starts[::-1][:_LAST_BOOTS]}
-    sizes |= {_SHORTEST_TAIL << step for step in range(count.bit_length())}
-    for size in sorted(each for each in sizes if each <= at):
-        yield behind | frozenset(range(at + 1 - size))
-    yield behind
+    sizes = {count - min(each) for each in boots(script)[::-1][:_LAST_BOOTS]}
+    sizes |= {_SHORTEST_END << step for step in range(count.bit_length())}
+    for size in sorted(each for each in sizes if each < count):
+        yield frozenset(range(count - size))
 
 
 def by_thing(what: str) -> Callable[[Script], list[Cut]]:

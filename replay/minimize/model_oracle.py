@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
 from replay.engine import Engine, Stopped
@@ -26,6 +27,7 @@ from replay.judge import (
     of_round_trip,
     signatures_of,
 )
+from replay.minimize.agreement import agree
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import QUESTIONS
 from replay.minimize.speaks import Thing, things
@@ -42,6 +44,7 @@ INPUTS: Final = "inputs"  # none: the model alone says it
 ANSWERS: Final = "answers"  # a model gives them anew
 RECORDED: Final = "recorded"  # those of the original, which nobody can ask again
 _PROBE: Final = NUMBER["probe"]
+_FRAME_EVENTS: Final = 256
 _EXACT: Final = ("msi.result", "attr.result")  # their numbers are no identifiers
 
 
@@ -105,7 +108,7 @@ class Seeker(Engine):
 class Run:
     """One replay of a candidate."""
 
-    events: tuple[Event, ...]
+    events: list[Event]  # as far as they were needed
     engine: Engine
     verifier: Verifier | None
 
@@ -151,7 +154,10 @@ class ModelOracle:
         assert original is not None, "what the original shows must be known first"
         if self._last and self._last[0] == candidate:
             return True
-        run = self._run(candidate, self.case.profile, self.case.answering)
+        answering = self.case.answering
+        if answering and self._word == DIVERGENT and agree(candidate, self.case.profile, answering):
+            return False
+        run = self._run(candidate, self.case.profile, answering)
         seen = self._find(run)
         if seen is None or seen.mark != original.mark or not seen.found <= original.found:
             return False
@@ -200,7 +206,7 @@ class ModelOracle:
 
     def answered(self, candidate: Candidate) -> Candidate:
         """Return a candidate with the outputs that it is judged by."""
-        return candidate._replace(events=self._events(candidate, self.case.answering))
+        return candidate._replace(events=tuple(self._events(candidate, self.case.answering)))
 
     def became(self, candidate: Candidate) -> str:
         """Return what a candidate shows instead, in a few words."""
@@ -211,14 +217,14 @@ class ModelOracle:
 
     # -- replaying
 
-    def _events(self, candidate: Candidate, answering: Profile | None) -> tuple[Event, ...]:
+    def _events(self, candidate: Candidate, answering: Profile | None) -> Iterator[Event]:
         if self.case.way != ANSWERS or answering is None:
-            return candidate.events
+            return iter(candidate.events)
         model = model_of(candidate.header, answering)
-        return tuple(answered(candidate.events, model, self.case.shown))
+        return answered(candidate.events, model, self.case.shown)
 
     def _run(self, candidate: Candidate, profile: Profile, answering: Profile | None) -> Run:
-        events = self._events(candidate, answering)
+        source = self._events(candidate, answering)
         model = model_of(candidate.header, profile)
         verifier = None
         if self._word in FINDINGS:
@@ -229,8 +235,11 @@ class ModelOracle:
             engine: Engine = Seeker(reader, model, self.signature)
         else:
             engine = Engine(reader, model, verifier, invariants=invariants)
+        events: list[Event] = []
         with suppress(HostCrash, Stopped):
-            engine.feed(0, events)
+            while frame := tuple(islice(source, _FRAME_EVENTS)):
+                events += frame  # what is behind the end of the replay is never made
+                engine.feed(len(events) - len(frame), frame)
             engine.settle()
         return Run(events, engine, verifier)
 

@@ -8,7 +8,7 @@ Counterparts: `search`, which tries, and `oracle`, which answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from replay.minimize import cuts
 from replay.minimize.items import Item
@@ -41,7 +41,6 @@ class Result:
     minimal: bool  # the last sweep was done, and nothing could go
     count: Count
     before: int  # items
-    kept: list[Kept] = field(default_factory=list)
 
 
 def minimize(
@@ -60,27 +59,41 @@ def minimize(
         UsageError: the candidate does not show it in the first place.
     """
     answers = journal or Journal()
-    script = _begin(candidate, oracle, answers)
-    search = Search(script, oracle, answers, told=progress, spent=spent)
+    search = Search(_whole(candidate), oracle, answers, told=progress, spent=spent)
+    before = len(search.best.items)
     minimal = False
     try:
+        _begin(search, candidate, oracle)
         _coarse(search, oracle)
         _fine(search)
         minimal = True
     except OutOfTime:
-        pass
-    best = search.best
-    return Result(
-        lower(best), best, minimal, search.count, len(script.items), list(_why(best, oracle))
-    )
+        if not search.shown:
+            search.best = _whole(candidate)
+    return Result(lower(search.best), search.best, minimal, search.count, before)
 
 
-def _begin(candidate: Candidate, oracle: Oracle, answers: Journal) -> Script:
-    """Return the script to begin with: with its queue taken apart, if it still shows the bug."""
-    for commands in (True, False):
-        script = lift(candidate, outputs=True, commands=commands)
-        if Search(script, oracle, answers).shows(script):
-            return script
+def _whole(candidate: Candidate) -> Script:
+    """Return a candidate as a script that is lowered to what it was."""
+    return lift(candidate, outputs=True, commands=False)
+
+
+def _begin(search: Search, candidate: Candidate, oracle: Oracle) -> None:
+    """Leave out what is behind the signature, and far before it; take the queue apart.
+
+    Of most scripts this tries much smaller ones first. Only if none of them shows the signature is
+    a large one asked about.
+    """
+    about = getattr(oracle, "about", None)
+    at = None if about is None else about(candidate)
+    search.begin("before and behind")
+    for events in (candidate.events[: None if at is None else at + 1], candidate.events):
+        for commands in (True, False):
+            script = lift(candidate._replace(events=events), outputs=True, commands=commands)
+            search.try_from(script)
+            search.drop(cuts.ends(script))
+            if search.shown or search.shows(script):
+                return
     raise UsageError(f"this trace does not show {oracle.signature} in the first place")
 
 
@@ -88,9 +101,6 @@ def _coarse(search: Search, oracle: Oracle) -> None:
     """Leave out what the oracle knows to be of no concern, then groups of items."""
     about = getattr(oracle, "about", None)
     if about is not None and (at := _item_at(search.best, about(lower(search.best)))) is not None:
-        search.begin("before and behind")
-        search.drop(cuts.around(search.best, at))
-        at = len(search.best.items) - 1
         search.begin("questions")
         search.drop([cuts.idle(search.best, at)])
         concerns = getattr(oracle, "concerns", None)
@@ -146,8 +156,10 @@ def _until_still(search: Search, step: Callable[[], bool]) -> bool:
     return changed
 
 
-def _why(script: Script, oracle: Oracle) -> Iterator[Kept]:
+def why(result: Result, oracle: Oracle) -> Iterator[Kept]:
     """Yield every item of the result with what its absence makes of the signature."""
     became = getattr(oracle, "became", None)
-    for item, without in zip(script.items, remaining(script), strict=True):
+    if not result.minimal:
+        became = None  # nobody knows yet whether it can go
+    for item, without in zip(result.script.items, remaining(result.script), strict=True):
         yield Kept(item, None if became is None else became(without))

@@ -90,7 +90,8 @@ class Search:
         """`told` hears of every candidate; nothing is asked any more once `spent` says so."""
         self.best = script
         self.count = Count()
-        self._cost = cost(script)
+        self.shown = False  # whether the best one was seen to show the bug
+        self._cost: tuple[int, ...] | None = None  # of the best, once it was needed
         self._oracle = oracle
         self._answers = answers
         self._told = told
@@ -102,9 +103,16 @@ class Search:
         """What follows belongs to this pass."""
         self._pass = name
 
+    def try_from(self, script: Script) -> None:
+        """Go on from another script, of which nobody knows yet whether it shows the bug."""
+        self.best, self._cost, self.shown = script, None, False
+
     def shows(self, script: Script) -> bool:
         """Return whether a script shows the bug, whatever its size."""
-        return self._ask([lower(script)])[0][1]
+        ((name, shows),) = self._ask([lower(script)])
+        self._count(name, shows=shows)
+        self.shown = self.shown or shows
+        return shows
 
     def drop(self, cuts: Iterable[Cut]) -> bool:
         """Leave out every cut of the best script that can be; return whether any could."""
@@ -117,7 +125,7 @@ class Search:
             if not batch:
                 return changed
             tried = [_without(script, gone | cut) if cut - gone else None for cut in batch]
-            at = self._first(tried)
+            at = self._first(tried, dropped=True)
             if at is None:
                 batch = []
                 continue
@@ -134,28 +142,36 @@ class Search:
             batch += islice(pending, max(self._oracle.at_once - len(batch), 0))
             if not batch:
                 return changed
-            at = self._first([edit(self.best) for edit in batch])
+            at = self._first([edit(self.best) for edit in batch], dropped=False)
             changed = changed or at is not None
             batch = [] if at is None else batch[at + 1 :]
 
-    def _first(self, scripts: Sequence[Script | None]) -> int | None:
-        """Take the first of the scripts that is smaller and shows the bug; return which it was."""
-        costs = [None if script is None else cost(script) for script in scripts]
-        worth = [at for at, each in enumerate(costs) if each is not None and each < self._cost]
+    def _first(self, scripts: Sequence[Script | None], *, dropped: bool) -> int | None:
+        """Take the first of the scripts that is smaller and shows the bug; return which it was.
+
+        `dropped`: items were left out of them and nothing else was done, so they are smaller.
+        """
+        worth = [
+            at for at, each in enumerate(scripts) if each and (dropped or self._is_smaller(each))
+        ]
         answers = self._ask([lower(script) for at in worth if (script := scripts[at])])
         for at, (name, shows) in zip(worth, answers, strict=True):
             self._count(name, shows=shows)
             if shows:
-                self._accept(scripts[at], costs[at])
+                self._accept(scripts[at])
                 return at
         return None
 
-    def _accept(self, script: Script | None, price: tuple[int, ...] | None) -> None:
+    def _is_smaller(self, script: Script) -> bool:
+        if self._cost is None:
+            self._cost = cost(self.best)
+        return cost(script) < self._cost
+
+    def _accept(self, script: Script | None) -> None:
         assert script is not None
-        assert price is not None
         removed = len(self.best.items) - len(script.items)
         self.count.by_pass[self._pass] = self.count.by_pass.get(self._pass, 0) + removed
-        self.best, self._cost = script, price
+        self.best, self._cost, self.shown = script, None, True
 
     def _count(self, name: bytes, *, shows: bool) -> None:
         if name in self._seen:

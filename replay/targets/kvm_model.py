@@ -270,7 +270,9 @@ class KvmModel:
     def _names_index(self) -> bool:
         return bool(self.vm.flags.debugfs_names_vcpu_index)
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """KVM maps nothing that it finds in RAM, unless it is told to restore."""
         return {}
 
@@ -364,11 +366,15 @@ class KvmModel:
 
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
-        found: dict[str, Any] = dict(self.registers()) | self.structures()
-        for cpu in range(len(self._ids)):
-            for name, value in self._redistributor(cpu).items():
-                found[f"{name}[{cpu}]"] = value
-        return found
+        return dict(self.registers()) | self.structures() | self.redistributors()
+
+    def redistributors(self) -> dict[str, Any]:
+        """Return the components of every redistributor by name."""
+        return {
+            f"{name}[{cpu}]": value
+            for cpu in range(len(self._ids))
+            for name, value in self._redistributor(cpu).items()
+        }
 
     def _redistributor(self, cpu: int) -> dict[str, int | None]:
         vm = self.vm

@@ -29,6 +29,8 @@ TEST_TARGET_ORACLE: Final = "tests/replay/test_target_oracle.py"
 TEST_AHEAD: Final = "tests/replay/test_ahead.py"
 TEST_QTEST: Final = "tests/replay/test_qtest.py"
 TEST_MEASURE: Final = "tests/replay/test_measure.py"
+TEST_BLAME: Final = "tests/replay/test_blame.py"
+TEST_DIFF: Final = "tests/replay/test_diff.py"
 TEST_GENERATOR: Final = "tests/replay/test_generator.py"
 TEST_RULING: Final = "tests/replay/test_ruling.py"
 TEST_GIT_BISECT: Final = "tests/cli/test_git_bisect.py"
@@ -90,6 +92,10 @@ _QPROFILE: Final = _QEMU + "profile.py"
 _CONTRACTS: Final = "replay/contracts.py"
 _VERIFY: Final = "replay/verify.py"
 _WRITERS: Final = "replay/writers.py"
+_HISTORY: Final = "replay/history.py"
+_DIFF: Final = "replay/diff.py"
+_ITEMS: Final = "replay/diff_items.py"
+_NAMES_OF: Final = "replay/diff_names.py"
 _EVIDENCE: Final = "replay/evidence.py"
 _VERDICT: Final = "replay/verdict.py"
 _TRIPS: Final = "replay/round_trips.py"
@@ -1048,7 +1054,6 @@ TARGETS: Final = (
 
 _EQUIVALENCE: Final = "replay/equivalence/"
 _WORDS: Final = _EQUIVALENCE + "words.py"
-TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
 # fmt: off
 EQUIVALENCE: Final = (
     Fault("ab.reset.zeroed_ram", _EQUIVALENCE + "bench.py", "        other.target.copy_ram(run.one.target)", "        pass",
@@ -1080,6 +1085,7 @@ EQUIVALENCE: Final = (
     Fault("ab.probe.other_vcpu", _EQUIVALENCE + "probe.py", "            icid: (inventory.collections.get(icid, at) + 1) % self.cpus", "            icid: inventory.collections.get(icid, at) % self.cpus",
           TEST_EQUIVALENCE, "the probe maps everything to the vCPU that it had"),
 )
+
 BUILDS: Final = (
     Fault("builds.ruling.any_finding", "replay/ruling.py", "    if any(map(wanted.is_met_by, told)):", "    if told:",
           TEST_GIT_BISECT_RUN, "a second bug misleads a bisection"),
@@ -1102,8 +1108,89 @@ BUILDS: Final = (
     Fault("builds.boundary.middle", "replay/boundary.py", "        if search.rulings[middle].word == search.rulings[low].word:", "        if search.rulings[middle].word != search.rulings[low].word:",
           TEST_RULING, "the search goes into the wrong half"),
 )
+
+BLAME: Final = (
+    Fault("blame.command.any", _HISTORY, "            return (asked or about)[-1]", "            return self._input.commands[-1]",
+          TEST_BLAME, "the last command of a run is blamed for everything"),
+    Fault("blame.command.asked", _HISTORY, "            return (asked or about)[-1]", "            return about[-1]",
+          TEST_BLAME, "a command that the device ignored is blamed"),
+    Fault("blame.command.queued", _HISTORY, "        return max(acts, key=lambda act: act.seq, default=None)", "        return min(acts, key=lambda act: act.seq, default=None)",
+          TEST_BLAME, "a command was queued by what stood there before it"),
+    Fault("blame.key.again", _WRITERS, "            if value is not None and is_asked(words, value):", "            if False:",
+          TEST_BLAME, "a write of the same value is no write"),
+    Fault("blame.key.gone", _WRITERS, "        if len(self._gone) >= MAX_GONE:", "        if False:",
+          TEST_BLAME, "what is gone is remembered for ever"),
+    Fault("blame.key.removed", _HISTORY, "            record.removed = self._act(key, None)", "            pass",
+          TEST_BLAME, "nobody took away what is gone"),
+    Fault("blame.chain.device", _HISTORY, '            return self.of("devices", key[1][0])', "            return ()",
+          TEST_BLAME, "an event rests on no device"),
+    Fault("blame.chain.saved", _HISTORY, "            return (*was, self._saved[key]) if key in self._saved else was", "            return was",
+          TEST_BLAME, "a restore read what nobody saved"),
+    Fault("blame.chain.entry", "replay/blame.py", "            blame.entry = self._entry", "            pass",
+          TEST_BLAME, "a restore read what nobody wrote"),
+    Fault("blame.restore.same", "replay/blame.py", "            self.history.restored(seq)", "            pass",
+          TEST_BLAME, "a restore writes only what was not there"),
+    Fault("blame.register.bits", _HISTORY, "        older = [(each, left) for each, was in self.bits.get(name, ()) if (left := was & ~mask)]", "        older = []",
+          TEST_BLAME, "who wrote half of a register wrote all of it"),
+    Fault("blame.register.ignored", "replay/blame.py", "            if name == written and (bits or taken):", "            if name == written:",
+          TEST_BLAME, "a write that the device ignored is the last"),
+    Fault("blame.lpi.raised", "replay/blame.py", "            self._raised(act, (act.event[2], act.event[3]))", "            pass",
+          TEST_BLAME, "an MSI makes nothing pending"),
+    Fault("blame.lpi.moved", "replay/blame.py", "                self.history.touched.update(dict.fromkeys(self.history.raised, each))", "                pass",
+          TEST_BLAME, "MOVALL moves nothing on QEMU"),
+    Fault("blame.at.place", "replay/blame.py", "self._seq is not None and seq > self._seq:", "self._seq is not None and seq >= self._seq:",
+          TEST_BLAME, "what an event wrote is not there behind it"),
+    Fault("blame.reset.clause", "replay/blamed.py", "    return BROKE if status in FINDINGS else HELD", "    return HELD",
+          TEST_BLAME, "no reset breaks a clause"),
+    Fault("blame.reset.in_ram", "replay/blamed.py", "        did = IN_RAM", "        pass",
+          TEST_BLAME, "what a restore brings back was in no RAM"),
+    Fault("blame.its.other", "replay/one_its.py", "        if self._now == self._its or event[0] in _OF_THE_VM:", "        if True:",
+          TEST_BLAME, "every ITS is the same"),
+)
+
+DIFF: Final = (
+    Fault("diff.names.back", _NAMES_OF, "                if back is not None and not self._only(a.holder, (a.space, back)):", "                if False:",
+          TEST_DIFF, "two names of A may be one of B"),
+    Fault("diff.names.forth", _NAMES_OF, "            if bound != b.value:", "            if False:",
+          TEST_DIFF, "a name of A may be any of B"),
+    Fault("diff.names.released", _NAMES_OF, "        for each in self._groups.pop(holder, ()) if len(holder) == GROUP else ():", "        for each in ():",
+          TEST_DIFF, "a number that was given back is never another's"),
+    Fault("diff.names.limit", _NAMES_OF, "                if len(self._to_b) >= MAX_NAMES:", "                if False:",
+          TEST_DIFF, "there is no limit to names"),
+    Fault("diff.names.reset", _DIFF, "        self.renaming.clear()", "        pass",
+          TEST_DIFF, "a name lives through a reset"),
+    Fault("diff.order.lanes", _DIFF, "        lane = self._lanes.get(item.lane)", "        lane = self._lanes.get(None)",
+          TEST_DIFF, "nothing may come in another order"),
+    Fault("diff.order.window", _DIFF, "                if mine and (side.count - mine[0].at > self._window or side.waiting > self._window):", "                if False:",
+          TEST_DIFF, "the window has no end"),
+    Fault("diff.order.reset", _DIFF, "        if item.event[0] == _RESET:", "        if False:",
+          TEST_DIFF, "events cross a reset"),
+    Fault("diff.align.place", _DIFF, "        for cost in range(1, max(len(a), len(b)) + 1):", "        for cost in range(2, max(len(a), len(b)) + 1):",
+          TEST_DIFF, "one event that is too many takes another with it"),
+    Fault("diff.align.extra_reset", _DIFF, "            if late or (other.barrier and self._goes_past(one, other)):", "            if late:",
+          TEST_DIFF, "a reset that is too many is told as all that stands behind it"),
+    Fault("diff.align.joined", _DIFF, "        self.found = list(_joined(self.found))", "        pass",
+          TEST_DIFF, "a changed DeviceID is told of one side"),
+    Fault("diff.items.addresses", _ITEMS, "            names.append(Name(part, named, holder))", "            pass",
+          TEST_DIFF, "a table's address means nothing, not even a name"),
+    Fault("diff.items.handed", _ITEMS, "        return lane, (steps, value & ~Cwriter.offset.mask, *(shape for _, shape in queued))", "        return lane, ()",
+          TEST_DIFF, "what CWRITER hands over is not looked at"),
+    Fault("diff.range.life", "replay/diff_ranges.py", "                if begun and (part.life or _is_reset(part.last, resets)):", "                if begun and _is_reset(part.last, resets):",
+          TEST_DIFF, "a life goes on behind the next reset"),
+)
 # fmt: on
 
 FAULTS: Final = (
-    KVM + QEMU + CONTRACTS + VERDICTS + RINGS + RECORD + HOSTS + TARGETS + EQUIVALENCE + BUILDS
+    *KVM,
+    *QEMU,
+    *CONTRACTS,
+    *VERDICTS,
+    *RECORD,
+    *HOSTS,
+    *RINGS,
+    *TARGETS,
+    *EQUIVALENCE,
+    *BUILDS,
+    *BLAME,
+    *DIFF,
 )
