@@ -1184,6 +1184,41 @@ DIFF: Final = (
 )
 # fmt: on
 
+
+_EXPORT: Final = "replay/export/"
+TEST_KVM_C: Final = "tests/replay/test_export_kvm_c.py"
+TEST_SHELL: Final = "tests/replay/test_export_qtest.py"
+TEST_STREAMS: Final = "tests/replay/test_export_streams.py"
+# fmt: off
+EXPORT: Final = (
+    Fault("export.c.mask", _EXPORT + "kvm_masks.py", '    return int(clause.mask >> 8 * (f["offset"] - start))', "    return ALL_BITS",
+          TEST_KVM_C + "::test_bits_that_no_clause_speaks_of_are_not_asked", "a test that is red on every kernel"),
+    Fault("export.c.copy", _EXPORT + "kvm_c.py", '"copy_ram(&fresh, &old);", ', "",
+          TEST_KVM_C + "::test_a_reset_is_asked_of_a_vm_with_a_past_and_of_a_fresh_one_with_its_ram", "a fresh VM with zeroed RAM is the yardstick"),
+    Fault("export.c.fresh", _EXPORT + "kvm_c.py", "if belongs_to_the_vm(each, question.unit)]", "]",
+          TEST_KVM_C + "::test_a_reset_is_asked_of_a_vm_with_a_past_and_of_a_fresh_one_with_its_ram", "the fresh VM has the past of the other"),
+    Fault("export.c.crash", _EXPORT + "plot.py", '    if any(each.startswith("crash:") for each in signatures):', "    if False:",
+          TEST_KVM_C + "::test_the_way_follows_from_the_manifest_and_the_events", "a host is killed without a warning"),
+    Fault("export.c.middle", _EXPORT + "kvm_c.py", '    if header.starts != "power_on":', "    if False:",
+          TEST_KVM_C + "::test_what_would_show_nothing_is_not_written", "half a life is taken for a whole one"),
+    Fault("export.c.assumed", _EXPORT + "kvm_story.py", "            lines += self._stores(group.seq, stores)", "            pass",
+          TEST_KVM_C + "::test_ram_that_the_trace_does_not_show_is_put_there_and_told", "the queue of an observed guest is empty"),
+    Fault("export.text.comment", _EXPORT + "c_text.py", '    return re.sub(r"/(?=[*/])|\\*(?=/)", "_", line)', "    return line",
+          TEST_KVM_C + "::test_foreign_text_stays_in_its_comment_and_its_string", "a sender writes C"),
+    Fault("export.text.sizes", _EXPORT + "kvm_calls.py", "        return make(self, seq, f) if make and possible(f) else None", "        return make(self, seq, f) if make else None",
+          TEST_KVM_C + "::test_any_events_give_a_file_that_compiles", "an access of any size is made"),
+    Fault("export.qtest.reset", _EXPORT + "qtest_shell.py", "            self._lines.reset()", "            pass",
+          TEST_SHELL + "::test_a_device_is_set_up_again_behind_a_reset", "MSIs behind a reset come from a device that was reset"),
+    Fault("export.qtest.part", _EXPORT + "qtest_shell.py", '            lines += ["qmp system_reset RESET"] if at else []', "            lines += []",
+          TEST_SHELL + "::test_a_system_reset_stands_between_two_parts", "a reset that is not made"),
+    Fault("export.sqlite.known", _EXPORT + "sqlite.py", "if attr in own and known & own[attr].mask else None", "if attr in own else None",
+          TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "what was not seen of a command is a zero"),
+    Fault("export.sqlite.last", _EXPORT + "sqlite.py", "    for statement in views():", "    for statement in views()[:1]:",
+          TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "a database without its views"),
+)
+# fmt: on
+
+
 FAULTS: Final = (
     *KVM,
     *QEMU,
@@ -1197,4 +1232,5 @@ FAULTS: Final = (
     *BUILDS,
     *BLAME,
     *DIFF,
+    *EXPORT,
 )
