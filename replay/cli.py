@@ -9,12 +9,16 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-# verb -> (module in replay.commands, one line); the seven that a newcomer needs come first
+from replay.ruled import EXIT_SKIP, GIT_BISECT, Ruled
+
+# verb -> (module in replay.commands, one line); those that a newcomer needs come first
 VERBS: Final = {
     "import": ("import_", "make a trace of what another tool wrote"),
     "check": ("check", "replay a trace on the model and compare every output"),
     "verify": ("verify", "say of each reset whether the device came back equal to a fresh one"),
     "run": ("run", "carry out a trace on a real QEMU, or on several targets in lockstep"),
+    "minimize": ("minimize", "the smallest trace that still shows the same bug"),
+    "export": ("export", "a reproducer without itstrace, or events for other tools"),
     "record": ("record", "run a VM and write its trace while it runs"),
     "reset": ("reset", "reset a VM that is being recorded, with nothing running meanwhile"),
     "info": ("info", "what a trace holds, and in which state the file is"),
@@ -62,6 +66,19 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = sys.argv[1:] if argv is None else argv
+    if not any(len(each) > 2 and GIT_BISECT.startswith(each) for each in args):
+        return _main(args)
+    try:
+        code = _main(args)
+    except Exception:  # noqa: BLE001 (Python would exit with 1, which is a bad build)
+        import traceback
+
+        traceback.print_exc()
+        return EXIT_SKIP
+    return code if isinstance(code, Ruled) or code == EXIT_INTERRUPTED else EXIT_SKIP
+
+
+def _main(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if args else EXIT_USAGE

@@ -413,6 +413,7 @@ class Engine:
 
     def _diverge(self, seq: int, event: Event, what: str, expected: Any, got: Any) -> None:
         self.tally.divergent += 1
+        self.tally.kinds.setdefault((ev.kind_name(event[0]), what))
         if len(self.tally.divergences) < MAX_LISTED:
             self.tally.divergences.append(
                 Divergence(seq, ev.kind_name(event[0]), what, expected, got, self._before(seq))

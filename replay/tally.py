@@ -36,7 +36,9 @@ class Tally:
     ambiguous: int = 0
     not_judged: int = 0
     divergent: int = 0
-    divergences: list[Divergence] = field(default_factory=list)
+    divergences: list[Divergence] = field(default_factory=list)  # the first so many
+    # (event kind, field) of all that diverge, in the order in which they first did
+    kinds: dict[tuple[str, str], None] = field(default_factory=dict)
     assumptions: list[tuple[int, str]] = field(default_factory=list)
     unjudged: dict[str, int] = field(default_factory=dict)
 

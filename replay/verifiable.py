@@ -32,6 +32,9 @@ class Verifiable(Model, Protocol):
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by; None for what is not known."""
 
+    def redistributors(self) -> dict[str, Any]:
+        """Return those of the redistributors, which are named with their CPU."""
+
     def registers(self) -> Registers:
         """Return the ITS registers by name; None for one that is not wholly known."""
 

@@ -136,8 +136,10 @@ class Verifier:
         by = origin_of(event)
         if by == ev.GUEST:
             self._pause.ran()
-        if event[0] == _RESET or (event[0] == _GICR_WRITE and by == ev.VMM):
+        if event[0] == _RESET:
             self._before = self.model.components()
+        elif event[0] == _GICR_WRITE and by == ev.VMM:
+            self._before = self.model.redistributors()
         elif event[0] in (_REG_WRITE, _GICR_WRITE):
             self._before = self._left or self.model.registers()
         elif event[0] == _CONTEXT:
@@ -243,8 +245,7 @@ class Verifier:
 
     @cached_property
     def _fresh_redistributors(self) -> dict[str, Any]:
-        fresh = self.model.fresh().components()
-        return {name: item for name, item in fresh.items() if not _is_its(name)}
+        return self.model.fresh().redistributors()
 
     def _extend(self, now: dict[str, Any]) -> None:
         """Make the redistributors' registers that a VMM reset part of the verdict, as of now."""
@@ -268,7 +269,7 @@ class Verifier:
         found = gicr_register(event[3])
         if not found:
             return
-        after = self.model.components()
+        after = self.model.redistributors()
         name = f"{found[0]}[{event[2]}]"
         self._touch(seq, name, after.get(name))
         if found[0] == _SHARED:  # by all CPUs, on KVM

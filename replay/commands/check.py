@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from replay.commands.common import clean, paint, print_json, say
+from replay.commands.git_bisect import add_git_bisect, rule_on_model
 from replay.commands.replaying import (
     add_replay_options,
     caveats,
@@ -22,6 +23,7 @@ from tracer.log.text import format_event
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_replay_options(parser)
+    add_git_bisect(parser)
     parser.add_argument(
         "--invariants", action="store_true", help="check the model's state after every input"
     )
@@ -29,6 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print how the outputs were classed; 1 when one diverges."""
+    if options.git_bisect:
+        return rule_on_model(options)
     with open_trace(options.trace) as reader:
         model = make_model(reader.header, options)
         engine = Engine(reader, model, invariants=options.invariants)

@@ -8,7 +8,7 @@ from typing import Any
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, say
 from replay.engine import Engine
 from replay.judge import AnyModel, model_of, with_flags
-from replay.profiles import find
+from replay.profiles import Profile, find
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.log.header import Header
@@ -32,6 +32,11 @@ def make_model(header: Header, options: argparse.Namespace) -> AnyModel:
     Raises:
         UsageError: neither the header nor --profile says which.
     """
+    return model_of(header, make_profile(header, options))
+
+
+def make_profile(header: Header, options: argparse.Namespace) -> Profile:
+    """Return the profile for a trace, as `make_model` does; take in what the header did not know."""
     name = options.profile or header.profile
     if name is None:
         raise UsageError("the trace does not say what wrote it: give --profile")
@@ -41,7 +46,7 @@ def make_model(header: Header, options: argparse.Namespace) -> AnyModel:
     if options.cpus is not None:
         header.cpus = options.cpus
     flags = {} if options.profile else {key: value[0] for key, value in header.flags.items()}
-    return model_of(header, with_flags(profile, flags | dict(options.flag or ())))
+    return with_flags(profile, flags | dict(options.flag or ()))
 
 
 def _flag(text: str) -> tuple[str, bool | int]:

@@ -12,12 +12,13 @@ from typing import Any
 
 from replay.commands.check import print_tally, tally_json
 from replay.commands.common import EXIT_FINDING, clean, paint, print_json, say
+from replay.commands.git_bisect import add_git_bisect, conclude, wanted
 from replay.commands.replaying import caveats, exit_code, json_caveats
 from replay.engine import Engine
 from replay.lockstep import Difference, Lockstep, run as run_lockstep
 from replay.targets.ahead import Ahead, Target
 from replay.targets.qemu import Needs
-from replay.targets.spec import FORMS, Targets, parse
+from replay.targets.spec import FORMS, Spec, Targets, parse
 from tracer.errors import UsageError
 from tracer.log.opening import open_trace
 from tracer.log.text import format_event
@@ -33,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-going", action="store_true", help="do not stop at the first divergence"
     )
+    add_git_bisect(parser)
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
 
 
@@ -41,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     if options.trace == "-":
         raise UsageError("a target is made for a trace that was read before: give a file")
     specs = [parse(text) for text in options.target]
+    if options.git_bisect:
+        return _rule(specs, options)
     needs = _needs(options.trace)
     with open_trace(options.trace) as reader, ExitStack() as stack:
         if options.cpus is not None:
@@ -73,6 +77,15 @@ def run(options: argparse.Namespace) -> int:
         return exit_code(
             reader, engine, finding=bool(tally.divergent or engine.crash or complaints)
         )
+
+
+def _rule(specs: list[Spec], options: argparse.Namespace) -> int:
+    from replay.builds import of_run
+
+    signature = wanted(options)
+    with Targets() as made:
+        ruling = of_run(made, specs, options.trace, signature, cpus=options.cpus)
+    return conclude(ruling, signature, options)
 
 
 def _print_crash(crash: tuple[int, str], target: Target) -> None:

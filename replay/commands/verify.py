@@ -15,6 +15,7 @@ from replay.commands.common import (
     say,
 )
 from replay.commands.following import CHANGED, FINAL, follow, opened
+from replay.commands.git_bisect import add_git_bisect, rule_on_model
 from replay.commands.replaying import (
     add_replay_options,
     caveats,
@@ -49,6 +50,7 @@ _COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_replay_options(parser)
+    add_git_bisect(parser)
     parser.add_argument(
         "--strict", choices=("bits",), help="call bits stale that no clause speaks of"
     )
@@ -75,6 +77,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a verdict for each reset; 1 for a stale or suspected component."""
+    if options.git_bisect and options.follow:
+        raise UsageError("a build is judged by a whole trace: --git-bisect does not go with -f")
     if options.on:
         if options.follow:
             raise UsageError("--on asks a target of a whole trace: it does not go with -f")
@@ -83,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
         return run_on(options)
     if options.probe or options.record or options.kind or options.at:
         raise UsageError("--probe, --kind, --at and --record are questions to a target: give --on")
+    if options.git_bisect:
+        return rule_on_model(options)
     with opened(options) as reader:
         model = make_model(reader.header, options)
         verifier = Verifier(

@@ -62,9 +62,11 @@ def _recorded(item: Item) -> list[Event]:
     """Return an event as it happened here, with what it answered."""
     event, value = item[0], value_of(item)
     if event[0] == _PROBE:
+        if not isinstance(value, dict):  # it lists none here, or died of what came before
+            return [event]
         rows = [
             make("lpi.live", 0, cause=0, intid=intid, **row._asdict())
-            for intid, row in sorted((value or {}).items())
+            for intid, row in sorted(value.items())
         ]
         return [event, *rows, make("probe", 0, edge=1, lists=1)]
     if event[0] >= ev.FIRST_OUTPUT:

@@ -95,7 +95,7 @@ class KvmTarget:
         # In observed RAM the configuration of LPIs is unknown, and running vCPUs took some.
         self.asked = _ASKED if self._complete else _ASKED - {_PROBE}
         self._interrupts = DEFAULT_INTERRUPTS
-        self._ids = _vcpu_ids(header)
+        self._ids = vcpu_ids(header)
         self._gicd = int(header.annotations.get("gicd_base", hex(GICD_BASE)), 16)
         its = (header.its_bases or [self._gicd + ITS_DISTANCE])[0]
         gicr = int(header.annotations.get("gicr_base", hex(self._gicd + GICR_DISTANCE)), 16)
@@ -438,7 +438,7 @@ _ANSWERING: Final = frozenset(
 )
 
 
-def _vcpu_ids(header: Header) -> list[int]:
+def vcpu_ids(header: Header) -> list[int]:
     """Return the vcpu_ids: KVM's MPIDR of one has 16 of them share an Aff1."""
     affinities = header.mpidrs
     if affinities is None:

@@ -366,11 +366,15 @@ class KvmModel:
 
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
-        found: dict[str, Any] = dict(self.registers()) | self.structures()
-        for cpu in range(len(self._ids)):
-            for name, value in self._redistributor(cpu).items():
-                found[f"{name}[{cpu}]"] = value
-        return found
+        return dict(self.registers()) | self.structures() | self.redistributors()
+
+    def redistributors(self) -> dict[str, Any]:
+        """Return the components of every redistributor by name."""
+        return {
+            f"{name}[{cpu}]": value
+            for cpu in range(len(self._ids))
+            for name, value in self._redistributor(cpu).items()
+        }
 
     def _redistributor(self, cpu: int) -> dict[str, int | None]:
         vm = self.vm

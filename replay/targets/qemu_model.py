@@ -178,6 +178,13 @@ class QemuModel(NothingListed):
         """Return every component that a reset is judged by, by name."""
         vm = self.vm
         found: dict[str, Any] = dict(view.registers(vm)) | self.mapped()
+        if vm.unknown:
+            found = view.known(vm, found)
+        return found | self.redistributors()
+
+    def redistributors(self) -> dict[str, Any]:
+        """Return the components of every redistributor by name."""
+        vm, found = self.vm, dict[str, Any]()
         for cpu, registers in enumerate(vm.cpus):
             found[f"GICR_CTLR[{cpu}]"] = registers.ctlr
             found[f"GICR_PROPBASER[{cpu}]"] = registers.propbaser

@@ -24,12 +24,17 @@ TEST_RECORD_KVM: Final = "tests/cli/test_record_kvm.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
+TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
+TEST_TARGET_ORACLE: Final = "tests/replay/test_target_oracle.py"
 TEST_AHEAD: Final = "tests/replay/test_ahead.py"
 TEST_QTEST: Final = "tests/replay/test_qtest.py"
 TEST_MEASURE: Final = "tests/replay/test_measure.py"
 TEST_BLAME: Final = "tests/replay/test_blame.py"
 TEST_DIFF: Final = "tests/replay/test_diff.py"
 TEST_GENERATOR: Final = "tests/replay/test_generator.py"
+TEST_RULING: Final = "tests/replay/test_ruling.py"
+TEST_GIT_BISECT: Final = "tests/cli/test_git_bisect.py"
+TEST_GIT_BISECT_RUN: Final = "tests/cli/test_git_bisect_run.py"
 
 TOPICS: Final = (
     "INT", "CLEAR", "INV", "INVALL", "MOVI", "MOVALL", "DISCARD", "MAPD", "MAPC", "MAPTI",
@@ -1010,6 +1015,20 @@ TARGETS: Final = (
           TEST_WIRE, "the host sees half a number and carries a batch out twice"),
     Fault("target.wire.done", _WIRE, "                return done + at", "                return done",
           TEST_WIRE, "a death is put down to an access that was made"),
+    Fault("target.wire.batches", _WIRE, "            self._answered = len(replies)", "            self._answered = 0",
+          TEST_TARGET_ORACLE, "a death is put down to an event of a batch that was over"),
+    Fault("target.wire.renew", _WIRE, "        self._set(_ANSWERED, self._asked)", "        self._set(_ANSWERED, self._asked - 1)",
+          TEST_TARGET_ORACLE, "the program that comes after a death does what the last one died of"),
+    Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
+          TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
+    Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",
+          TEST_TARGET_ORACLE, "a death at another kind of event is taken for the same bug"),
+    Fault("minimize.crash.which", "replay/minimize/crash_oracle.py", "        return [self._dies(self._targets, each) for each in candidates]", "        return [self._dies(self._targets, each) for each in (candidates[0], *candidates[:-1])]",
+          TEST_TARGET_ORACLE, "a death is put down to the candidate behind the fatal one"),
+    Fault("minimize.verdict.tables", "replay/equivalence/run.py", '_TABLES: Final = ("GITS_BASER0", "GITS_BASER1")', "_TABLES: Final = ()",
+          TEST_EQUIVALENCE, "a restore of an ITS that was given no tables counts as a round trip"),
+    Fault("minimize.verdict.off", "replay/equivalence/bench.py", "        if not run.on_alike:", "        if False:",
+          TEST_EQUIVALENCE, "an MSI that a disabled ITS refuses passes for a device that is back"),
     Fault("target.host.lost", "replay/targets/kvm_boot.py", "        return self._runs() and not self.wire.lost", "        return self._runs()",
           TEST_KVM_TARGET + "::test_a_host_that_hangs_is_not_used_again", "a host that hangs is used again"),
     Fault("target.host.complaints", "replay/commands/run.py", "complaints = made.findings()", "complaints: list[str] = []",
@@ -1035,7 +1054,6 @@ TARGETS: Final = (
 
 _EQUIVALENCE: Final = "replay/equivalence/"
 _WORDS: Final = _EQUIVALENCE + "words.py"
-TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
 # fmt: off
 EQUIVALENCE: Final = (
     Fault("ab.reset.zeroed_ram", _EQUIVALENCE + "bench.py", "        other.target.copy_ram(run.one.target)", "        pass",
@@ -1066,6 +1084,29 @@ EQUIVALENCE: Final = (
           TEST_EQUIVALENCE, "a difference and its trace in RAM are told as two"),
     Fault("ab.probe.other_vcpu", _EQUIVALENCE + "probe.py", "            icid: (inventory.collections.get(icid, at) + 1) % self.cpus", "            icid: inventory.collections.get(icid, at) % self.cpus",
           TEST_EQUIVALENCE, "the probe maps everything to the vCPU that it had"),
+)
+
+BUILDS: Final = (
+    Fault("builds.ruling.any_finding", "replay/ruling.py", "    if any(map(wanted.is_met_by, told)):", "    if told:",
+          TEST_GIT_BISECT_RUN, "a second bug misleads a bisection"),
+    Fault("builds.ruling.blind", "replay/ruling.py", "    return Ruling(CANNOT, told, blind) if blind else Ruling(GOOD, told)", "    return Ruling(GOOD, told)",
+          TEST_RULING, "what was not looked at is good"),
+    Fault("builds.ruling.component", "replay/ruling.py", "    if wanted.what not in told[wanted.kind]:", "    if False:",
+          TEST_RULING, "a component of which nobody judges is good for ever"),
+    Fault("builds.ruling.unseen", "replay/ruling.py", "    if looked_at(outcome, wanted.what):", "    if True:",
+          TEST_RULING, "a target that told nothing of a component is good"),
+    Fault("builds.signature.guest", _EQUIVALENCE + "signatures.py", "        if each.is_finding()", "        if each.word",
+          TEST_RULING, "what a guest left in RAM is the device's bug"),
+    Fault("builds.tally.listed", "replay/judge.py", "for kind, name in tally.kinds]", "for kind, name in {(e.kind, e.field): 0 for e in tally.divergences}]",
+          TEST_RULING, "a divergence behind a hundred others is not found"),
+    Fault("builds.code.ruled", "replay/cli.py", "    return code if isinstance(code, Ruled) or code == EXIT_INTERRUPTED else EXIT_SKIP", "    return code",
+          TEST_GIT_BISECT, "a wrong option is a bad build, and --help a good one"),
+    Fault("builds.code.interrupted", "replay/cli.py", "isinstance(code, Ruled) or code == EXIT_INTERRUPTED else", "isinstance(code, Ruled) else",
+          TEST_GIT_BISECT, "^C makes git go on with the next commit"),
+    Fault("builds.boundary.skip", "replay/boundary.py", "    return search.rulings[at].word != CANNOT", "    return True",
+          TEST_RULING, "a build that cannot be judged ends a search"),
+    Fault("builds.boundary.middle", "replay/boundary.py", "        if search.rulings[middle].word == search.rulings[low].word:", "        if search.rulings[middle].word != search.rulings[low].word:",
+          TEST_RULING, "the search goes into the wrong half"),
 )
 
 BLAME: Final = (
@@ -1140,15 +1181,16 @@ DIFF: Final = (
 # fmt: on
 
 FAULTS: Final = (
-    KVM
-    + QEMU
-    + CONTRACTS
-    + VERDICTS
-    + RINGS
-    + RECORD
-    + HOSTS
-    + TARGETS
-    + EQUIVALENCE
-    + BLAME
-    + DIFF
+    *KVM,
+    *QEMU,
+    *CONTRACTS,
+    *VERDICTS,
+    *RECORD,
+    *HOSTS,
+    *RINGS,
+    *TARGETS,
+    *EQUIVALENCE,
+    *BUILDS,
+    *BLAME,
+    *DIFF,
 )
