@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from replay.blamed import BROKE, UNSPOKEN, Blame, Passage
+from replay.blamed import ALLOWS, BROKE, UNSPOKEN, Blame, Passage
 from replay.commands.common import clean, paint
 from replay.decode import describe
 from replay.history import Act, Fetched
@@ -87,7 +87,7 @@ def _passages(blame: Blame) -> Iterator[str]:
         )
     if len(lived) > _SHOWN_PASSAGES:
         yield f"    and {len(lived) - _SHOWN_PASSAGES} more resets"
-    for trip in blame.trips:
+    for trip in blame.trips[-_SHOWN_PASSAGES:]:
         yield (
             f"    save at event {trip.saved_seq}, restore at {trip.seq}: "
             f"{'came back' if came_back(trip, blame) else 'lost'}, {trip.word}"
@@ -106,6 +106,8 @@ def _judged(each: Passage) -> str:
     clause = each.component.clause
     if each.clause == UNSPOKEN or clause is None:
         return f"no clause of the contract speaks of it ({status})"
+    if each.clause == ALLOWS:
+        return f"a clause allows it ({status}): {clean(clause.says)} [{clause.source}]"
     return f"{each.clause} the clause ({status}): {clean(clause.says)} [{clause.source}]"
 
 

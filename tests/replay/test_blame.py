@@ -204,7 +204,10 @@ def test_it_is_told_as_of_any_place(at, seq, present, written, capsys):
 
 
 def test_a_place_that_there_is_not_is_wrong_usage(capsys):
-    for at, sentence in (("99", "the events are 0 to 33"), ("reset:1", "there is no reset 1")):
+    for at, sentence in (
+        ("99", "the events are 0 to 33"),
+        ("reset:1", "has 1 resets: reset:1 is none of them"),
+    ):
         code, err = blame(capsys, F1, "device 0", "--at", at)
         assert code == 2
         assert sentence in err
