@@ -7,11 +7,13 @@ apt sources name. A package is unpacked once, below `folder()`. Counterparts:
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,10 +85,11 @@ def fetch(suite: str, package: str) -> list[Path]:
     _check([suite], [package])
     top = folder() / suite
     done = top / f".{package}"
-    if not done.exists():
-        apt = _Apt([suite], top / ".apt")
-        names = [apt.unpacked(name, top) for name in apt.led_to(package)]
-        done.write_text("\n".join(names))
+    with _alone(top, done) as wanted:
+        if wanted:
+            apt = _Apt([suite], top / ".apt")
+            names = [apt.unpacked(name, top) for name in apt.led_to(package)]
+            done.write_text("\n".join(names))
     return [top / name for name in done.read_text().split()]
 
 
@@ -99,9 +102,25 @@ def fetch_with_dependencies(suites: Sequence[str], packages: Sequence[str]) -> P
     _check(suites, packages)
     top = folder() / suites[0]
     done = top / "+".join(packages)[:120]
-    if not done.exists():
-        _Apt(suites, top / ".apt-all").all_unpacked(packages, done)
+    with _alone(top, done) as wanted:
+        if wanted:
+            _Apt(suites, top / ".apt-all").all_unpacked(packages, done)
     return done
+
+
+@contextmanager
+def _alone(top: Path, done: Path) -> Iterator[bool]:
+    """Yield whether `done` is still to be made, with other processes kept out of the folder.
+
+    The lists of apt in it have no lock of their own.
+    """
+    if done.exists():
+        yield False
+        return
+    top.mkdir(parents=True, exist_ok=True)
+    with (top / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not done.exists()
 
 
 def _check(suites: Sequence[str], packages: Sequence[str]) -> None:

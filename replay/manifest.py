@@ -10,7 +10,8 @@
     expect = "suspected"
     signature = "suspected:restore:device"
 
-The tables `buggy` and `fixed` are variants of the profile by their flags.
+The tables `buggy` and `fixed` are variants of the profile by their flags. `planted` says which event
+wrote a component last, as somebody found by reading the trace: what `blame` must answer.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _KEYS: Final = {
     "shows": str, "sources": list, "profile": str, "target": str, "expect": str,
     "signature": str, "strict": bool, "reason": str, "source": str, "digest": str, "bug": str,
 }  # fmt: skip
+_PLANTED_KEYS: Final = {
+    "component": str, "because": str, "seq": int, "queued_by": int, "behind": list,
+}  # fmt: skip
 _VARIANT_KEYS: Final = frozenset(("flags", "expect", "signature", "reason", "source"))
 
 
@@ -45,12 +49,24 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
+class Planted:
+    """Who wrote a component last, or took it away; `seq` None: no event of the trace did."""
+
+    component: str
+    because: str
+    seq: int | None = None
+    queued_by: int | None = None  # the mem.write of the command that did
+    behind: tuple[int, ...] = ()  # events that it rests on
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a trace must show, under its profile and under the variants."""
 
     path: Path
     values: dict[str, Any]
     expectations: tuple[Expectation, ...]
+    planted: Planted | None = None
 
     @property
     def profile(self) -> str | None:
@@ -84,6 +100,7 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {error}") from error
     variants = {name: values.pop(name) for name in VARIANTS if name in values}
+    planted = _planted(path, values.pop("planted")) if "planted" in values else None
     for key, value in values.items():
         if key not in _KEYS or not isinstance(value, _KEYS[key]):
             raise UsageError(f"{path}: {key} = {value!r:.60} is not for a manifest")
@@ -98,7 +115,18 @@ def read_manifest(path: Path) -> Manifest:
         found.append(_expectation(path, name, variant))
     if not found:
         raise UsageError(f"{path}: expect must say what the trace shows")
-    return Manifest(path, values, tuple(found))
+    return Manifest(path, values, tuple(found), planted)
+
+
+def _planted(path: Path, values: Any) -> Planted:
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: planted must be a table")
+    for key, value in values.items():
+        if not isinstance(value, _PLANTED_KEYS.get(key, ())):
+            raise UsageError(f"{path}: [planted] {key} = {value!r:.60} is not for a manifest")
+    if not {"component", "because"} <= values.keys():
+        raise UsageError(f"{path}: [planted] must have component and because")
+    return Planted(**values | {"behind": tuple(values.get("behind", ()))})
 
 
 def _expectation(path: Path, name: str, values: dict[str, Any]) -> Expectation:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.verdict import RoundTrip
+from replay.writers import Writers
 from tracer.events import NUMBER, Event
 
 _RESET: Final = NUMBER["reset"]
@@ -26,11 +27,11 @@ Lists = Mapping[str, Any]  # component -> key -> value
 
 
 class RoundTrips:
-    """Gathers a verdict for every restore; `key_writers` tells who wrote (component, key)."""
+    """Gathers a verdict for every restore; `writers` tells who wrote a key."""
 
-    def __init__(self, key_writers: Mapping[tuple[str, Any], int]) -> None:
+    def __init__(self, writers: Writers) -> None:
         self.found: list[RoundTrip] = []
-        self._key_writers = key_writers
+        self._writers = writers
         self._trip: RoundTrip | None = None  # the one whose events MSIs still speak of
         self._remapped: set[Any] = set()  # devices and events that commands named since
         self._saved: tuple[int, dict[str, Any]] | None = None
@@ -90,7 +91,7 @@ class RoundTrips:
                 lost[name] = gone
         trip = RoundTrip(seq, saved_seq, came_back, lost, errno)
         for name, keys in came_back.items():
-            trip.blame = trip.blame or self._key_writers.get((name, keys[0]))
+            trip.blame = trip.blame or self._writers.of_key(name, keys[0])
         return trip
 
     def _witness(self, trip: RoundTrip, event: Event, outputs: Sequence[Event], seq: int) -> None:

@@ -8,7 +8,7 @@ shows something of the past; what only the model says is `suspected`. Words: doc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from replay.round_trips import RoundTrips
 from replay.verdict import Component, Observation, ResetVerdict
 from replay.verifiable import Verifiable
 from replay.vmm_reset import Pause, origin_of
+from replay.writers import Key, Writers
 from tracer import events as ev
 from tracer.events import NUMBER, RESET_KINDS, Event
 from tracer.its.registers import gicr_register, its_register
@@ -41,6 +42,8 @@ _RESTORE: Final = NUMBER["restore"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
 _ITS_LIVE: Final = NUMBER["its.live"]
 _SHARED: Final = "GICR_PROPBASER"
+# Outputs that can show the model what lists hold; nobody is known to have written that.
+_TEACHES: Final = (_LPI_LIVE, _ITS_LIVE, NUMBER["lpi.ack"])
 # Inputs that no list outside guest RAM and no register can change by: most of a trace's inputs.
 _LEAVES_LISTS: Final = frozenset((NUMBER["mem.write"], NUMBER["vcpu"], _CONTEXT))
 # Kind of output -> the list that it shows something of.
@@ -70,40 +73,51 @@ class Verifier:
     """
 
     def __init__(
-        self, model: Verifiable, *, strict: bool = False, under_test: bool = False
+        self,
+        model: Verifiable,
+        *,
+        strict: bool = False,
+        under_test: bool = False,
+        writers: Writers | None = None,
     ) -> None:
-        """`under_test`: a device that is to be as the model's, of whose inside nothing follows."""
+        """`under_test`: a device that is to be as the model's, of whose inside nothing follows.
+
+        `writers` notes more than who wrote last, for whoever wants to know more.
+        """
         self.model = model
         self.strict = strict
         self._under_test = under_test
         self.resets: list[ResetVerdict] = []
-        self._writers: dict[str, tuple[int, Any]] = {}
-        self._before: dict[str, Any] = {}
+        self.writers = writers or Writers()
+        self._before: Mapping[str, Any] = {}
+        self._left: Mapping[str, Any] | None = None  # as the last write left them, if still so
         self._evidence = Evidence()  # of the last reset
         self._lists = model.structures()
-        self._key_writers: dict[tuple[str, Any], int] = {}
-        self._planted: dict[tuple[str, Any], int] = {}  # the same, as of the last reset
+        self._planted: Mapping[Key, int] = {}  # who wrote which key, as of the last reset
         self._reference: Verifiable | None = None
         self._past: dict[str, Any] = {}  # the lists as the ITS was disabled
         self._gone: dict[str, set[Any]] = {}  # component -> keys that the last reset removed
         self._overlap = False  # whether what comes now has no order with another thread's
         self._perturbing = False  # whether a probe that stopped the VM reads now
-        self._tables_before: dict[str, Any] = {}  # what the last reset made unreachable
+        self._tables_before: Mapping[str, Any] = {}  # what the last reset made unreachable
         self._dumped: list[tuple[int, int]] = []  # guest RAM that was read since
         self._hand_over = HandOver()
+        self._learned = False  # whether an output may have shown what no input wrote
         self._read_back: dict[str, list[Observation]] = {}  # while the ITS is disabled
         self._listed = 0  # which of its two lists has a row, in the listing that is being read
         self._pause = Pause()
-        self._trips = RoundTrips(self._key_writers)
+        self._trips = RoundTrips(self.writers)
         self.round_trips = self._trips.found
         self._joined = model.joined
 
+    @property
+    def lists(self) -> dict[str, Any]:
+        """What the device keeps outside guest RAM now, by component and key."""
+        return self._lists
+
     def planted_by(self, component: str, key: Any = None) -> int | None:
         """Return the last event that wrote a register, or this key of a list."""
-        if key is not None:
-            return self._key_writers.get((component, key))
-        writer = self._writers.get(component)
-        return None if writer is None else writer[0]
+        return self.writers.seq_of(component, key)
 
     # -- the engine's watcher
 
@@ -117,13 +131,17 @@ class Verifier:
 
     def before_input(self, seq: int, event: Event) -> None:
         """Note the state that the input will change."""
+        if self._learned and event[0] not in _LEAVES_LISTS:
+            self._lists, self._learned = self.model.structures(), False
         by = origin_of(event)
         if by == ev.GUEST:
             self._pause.ran()
-        if event[0] == _RESET or (event[0] == _GICR_WRITE and by == ev.VMM):
+        if event[0] == _RESET:
             self._before = self.model.components()
+        elif event[0] == _GICR_WRITE and by == ev.VMM:
+            self._before = self.model.redistributors()
         elif event[0] in (_REG_WRITE, _GICR_WRITE):
-            self._before = dict(self.model.registers())
+            self._before = self._left or self.model.registers()
         elif event[0] == _CONTEXT:
             self._overlap = overlaps(event)
 
@@ -134,14 +152,18 @@ class Verifier:
         self._witness(seq, event, done, outputs)
         if event[0] in _LEAVES_LISTS:
             return
+        self._left = None
         if done and not self._hand_over.used:
             self._hand_over.ran(done)
         before, self._lists = self._lists, self.model.structures()
         self._trips.after_input(seq, event, done, outputs, (before, self._lists))
+        changed = self.writers.changed(seq, before, self._lists) if before != self._lists else []
+        if done and self._lists:
+            self.writers.ran(seq, done, self._lists)
         if event[0] == _GICR_WRITE and self._redistributor_reset(event):
             return
-        if before != self._lists:
-            self._lists_changed(seq, before)
+        for name in changed:  # what it shows is no longer the reset's
+            self._evidence.overwritten(name)
         if event[0] == _RESET:
             self._reset(seq, event)
         elif event[0] == _RESTORE:
@@ -156,6 +178,8 @@ class Verifier:
         """Take a register read as evidence."""
         if origin_of(event) == ev.GUEST:
             self._pause.ran()
+        self._left = None
+        self._learned = self._learned or event[0] in _TEACHES
         if event[0] == _LPI_LIVE:
             self._listed |= LISTS_LPIS
             self._live_row(seq, event)
@@ -178,7 +202,7 @@ class Verifier:
         fresh, replayed = device.components(), self.model.components()
         kept = any(fresh.get(name) != item for name, item in self._lists.items())
         self._reference = device if kept or self.model.may_stray else None
-        self._planted = dict(self._key_writers)
+        self._planted = self.writers.as_of_now()
         components = [
             self._component(how, name, fresh[name], replayed[name], self._before.get(name))
             for name in fresh
@@ -198,7 +222,7 @@ class Verifier:
 
     def _component(self, how: str, name: str, fresh: Any, replayed: Any, before: Any) -> Component:
         clause = clause_for(self.model.profile, how, name)
-        writer = self._writers.get(name)
+        writer = self.writers.of_register(name)
         return Component(name, fresh, replayed, before, width(name), clause, writer)
 
     def _redistributor_reset(self, event: Event) -> bool:
@@ -221,8 +245,7 @@ class Verifier:
 
     @cached_property
     def _fresh_redistributors(self) -> dict[str, Any]:
-        fresh = self.model.fresh().components()
-        return {name: item for name, item in fresh.items() if not _is_its(name)}
+        return self.model.fresh().redistributors()
 
     def _extend(self, now: dict[str, Any]) -> None:
         """Make the redistributors' registers that a VMM reset part of the verdict, as of now."""
@@ -246,7 +269,7 @@ class Verifier:
         found = gicr_register(event[3])
         if not found:
             return
-        after = self.model.components()
+        after = self.model.redistributors()
         name = f"{found[0]}[{event[2]}]"
         self._touch(seq, name, after.get(name))
         if found[0] == _SHARED:  # by all CPUs, on KVM
@@ -255,9 +278,9 @@ class Verifier:
                     self._touch(seq, each, after[each])
 
     def _writer_value(self, name: str) -> Any:
-        return self._writers.get(name, (0, None))[1]
+        return (self.writers.of_register(name) or (0, None))[1]
 
-    def _open_verdict(self, verdict: ResetVerdict, past: dict[str, Any]) -> None:
+    def _open_verdict(self, verdict: ResetVerdict, past: Mapping[str, Any]) -> None:
         """From here on, what is observed is evidence of this one; `past` are lists before it."""
         self._gone = {
             name: gone
@@ -299,7 +322,7 @@ class Verifier:
             for name in fresh
             if fresh[name] is not None and (not name.startswith("GITS_") or name in TABLES)
         ]  # fmt: skip
-        self._planted = dict(self._key_writers)
+        self._planted = self.writers.as_of_now()
         left = [each for each in components if each.name in self._lists and each.replayed_differs()]
         self._reference = device if left else None
         for each in left:
@@ -324,18 +347,6 @@ class Verifier:
         return (min(known), None) if known else None
 
     # -- lists that are kept outside guest RAM
-
-    def _lists_changed(self, seq: int, before: dict[str, Any]) -> None:
-        """Note who wrote which key; what a list shows is no longer the reset's."""
-        for name, now in self._lists.items():
-            was = before.get(name, {})
-            if now == was:
-                continue
-            self._writers[name] = (seq, None)
-            self._evidence.overwritten(name)
-            for key, value in now.items():
-                if was.get(key) != value:
-                    self._key_writers[name, key] = seq
 
     def _witness(
         self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
@@ -398,8 +409,9 @@ class Verifier:
             self._probe(seq, event)
         elif event[0] in _LOSSES:
             self._evidence = Evidence()
+            self._left = None
             self._gone.clear()
-            self._writers.clear()
+            self.writers.lost()
             self._hand_over.cancel(used=self._hand_over.used)
             if self.resets:
                 self.resets[-1].lossy = True
@@ -427,7 +439,7 @@ class Verifier:
 
     def _written(self, seq: int, event: Event) -> None:
         """Note which registers a write changed, or set anew to what they held."""
-        after = self.model.registers()
+        self._left = after = self.model.registers()
         for name, value in after.items():
             if self._before.get(name) != value:
                 self._touch(seq, name, value)
@@ -447,7 +459,7 @@ class Verifier:
         self._handed_over(seq, event, after)
 
     def _touch(self, seq: int, name: str, value: int | None) -> None:
-        self._writers[name] = (seq, value)
+        self.writers.wrote(seq, name, value)
         self._evidence.overwritten(name)
 
     # -- observations

@@ -1,7 +1,7 @@
 """`--to kvm-c`: one C file of KVM ioctls, in the shape of a kernel selftest with TAP output.
 
 It is a story: each step of the trace is a call with a comment that names it. What it asserts is in
-the plot. Counterparts: `selftest.c`, the functions that the story calls, `kvm_story`, and `plot`.
+the plot. Counterparts: `selftest/`, the functions that the story calls, `kvm_story`, and `plot`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from replay.export import library
 from replay.export.c_text import paragraphs, string
 from replay.export.kvm_calls import MAX_TABLE_BYTES, Calls
 from replay.export.kvm_story import Story
+from replay.export.kvm_words import constants
 from replay.export.plot import CRASH, OUTPUTS, ROUND_TRIP, Plot
 from replay.export.result import Result
 from replay.profiles import find
@@ -34,6 +35,7 @@ from tracer.log.header import Header
 
 DEFAULT_WAY: Final = None  # as the manifest and the events suggest
 MAX_EVENTS: Final = 20_000  # that a compiler takes, and nobody reads
+MAX_SLOTS: Final = 31  # of selftest/head.c, but for the guest's code
 _ATTR_SET: Final = NUMBER["attr.set"]
 _NR_IRQS: Final = 3
 _LICENCE: Final = "// SPDX-License-Identifier: GPL-2.0 OR MIT"
@@ -51,23 +53,36 @@ def export(header: Header, plot: Plot) -> Result:
     """
     if len(plot.events) > MAX_EVENTS:
         raise UsageError(f"a C file takes {MAX_EVENTS} events, not {len(plot.events)}: minimize it")
-    its, gicd = _addresses(header)
-    story = Story(header, plot, Calls(plot.events, its))
+    addresses = _addresses(header)
+    story = Story(header, plot, Calls(plot.events, addresses[0]))
     main = _MAINS[plot.how](story)
     if story.calls.table_bytes > MAX_TABLE_BYTES:
         raise UsageError(f"a C file takes {MAX_TABLE_BYTES} bytes of RAM contents: minimize it")
-    places = _places(header, plot, its, gicd, story.told.answers)
+    places = _places(header, plot, addresses, story.told.answers)
     program = [*story.calls.tables, *story.functions, main]
     always, used = library.used_by("\n".join([places, *program]))
+    registers = "\n".join(constants("\n".join([*used, *program])))
     title = "\n".join([_LICENCE, *_title(plot)])
-    text = "\n\n".join([title, *always, places, *used, *program]) + "\n"
+    text = "\n\n".join([title, *always, places, registers, *used, *program]) + "\n"
     told = story.told
     return Result(text, told.left_out, told.assumed, _why_meaningless(header, plot, told.tests))
 
 
-def _addresses(header: Header) -> tuple[int, int]:
-    gicd = int(header.annotations.get("gicd_base", hex(GICD_BASE)), 16)
-    return (header.its_bases or [gicd + ITS_DISTANCE])[0], gicd
+def _addresses(header: Header) -> tuple[int, int, int]:
+    """Return where the ITS, the distributor and the redistributors are."""
+    gicd = _address(header, "gicd_base", GICD_BASE)
+    gicr = _address(header, "gicr_base", gicd + GICR_DISTANCE)
+    return (header.its_bases or [gicd + ITS_DISTANCE])[0], gicd, gicr
+
+
+def _address(header: Header, name: str, otherwise: int) -> int:
+    try:
+        value = int(header.annotations.get(name, hex(otherwise))[:20], 16)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 52:
+        raise UsageError(f"the header's {name} must be an address of 52 bits")
+    return value
 
 
 def _why_meaningless(header: Header, plot: Plot, tests: int) -> str | None:
@@ -105,11 +120,13 @@ def _warning(plot: Plot) -> str:
     return f"a host with the bug dies of this test{where}"
 
 
-def _places(header: Header, plot: Plot, its: int, gicd: int, answers: int) -> str:
+def _places(header: Header, plot: Plot, addresses: tuple[int, int, int], answers: int) -> str:
     """Return the constants: where things are in the guest's address space, and how many."""
-    gicr = int(header.annotations.get("gicr_base", hex(gicd + GICR_DISTANCE)), 16)
+    its, gicd, gicr = addresses
     told = next((each[5] for each in plot.events if _tells_interrupts(each)), None)
     slots = header.ram_ranges or DEFAULT_RAM
+    if len(slots) > MAX_SLOTS:
+        raise UsageError(f"a C file takes {MAX_SLOTS} ranges of RAM, not {len(slots)}: minimize it")
     lines = [
         "/* Where things are in the guest's address space. */",
         f"#define GICD_BASE\t{gicd:#x}ULL",

@@ -1,6 +1,6 @@
-"""Takes from a C file the parts that a program uses, so that none is left over.
+"""Takes from C files the parts that a program uses, so that none is left over.
 
-The parts of `selftest.c` are separated by blank lines at the left margin; a part defines the names
+The parts of `selftest/*.c` are separated by blank lines at the left margin; a part defines the names
 that stand there. A compiler that is told -Werror accepts no static function without a use.
 """
 
@@ -10,7 +10,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-_SOURCE: Final = Path(__file__).with_name("selftest.c")
+_FOLDER: Final = Path(__file__).with_name("selftest")
+# In the order in which a C file has them.
+_FILES: Final = ("head", "tap", "attributes", "ram", "vm", "guest", "answers", "child")
 _BETWEEN: Final = re.compile(r"\n\n(?=[^\s}])")
 _NOT_CODE: Final = re.compile(r'/\*.*?\*/|"(?:[^"\\\n]|\\.)*"', re.DOTALL)
 _WORD: Final = re.compile(r"\w+")
@@ -18,7 +20,8 @@ _WORD: Final = re.compile(r"\w+")
 
 def parts() -> list[str]:
     """Return the parts in their order; the first three, includes and constants, are always used."""
-    return _BETWEEN.split(_SOURCE.read_text().rstrip())
+    texts = [(_FOLDER / f"{name}.c").read_text().rstrip() for name in _FILES]
+    return [part for text in texts for part in _BETWEEN.split(text)]
 
 
 def used_by(program: str) -> tuple[list[str], list[str]]:

@@ -120,6 +120,10 @@ class NothingListed:
     def not_listed(self, row: tuple[int, ...]) -> None:
         """Nothing is."""
 
+    def entry_gpa(self, component: str, key: int | tuple[int, int]) -> int | None:
+        """Return None: nothing is restored from tables."""
+        return None
+
 
 def mem_answer(ram: GuestRam, event: Event) -> Answer:
     """Return what a mem.read should have found; a guest may have written what nobody saw."""

@@ -71,7 +71,7 @@ class HandOver:
 
     def _written(self, event: Event) -> list[Store]:
         """Follow a register; of a table that becomes valid, zero it."""
-        offset, value, size = event[2], event[3], event[4] if len(event) > 4 else 8
+        offset, value, size = event[2], event[3], min(event[4] if len(event) > 4 else 8, 8)
         start, shift = offset & ~7, 8 * (offset & 7)
         mask = (1 << 8 * size) - 1 << shift
         now = self._registers[start] = self._registers.get(start, 0) & ~mask | value << shift & mask

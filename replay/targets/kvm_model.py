@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from replay.model import effects
-from replay.model.kvm import cache, listing
+from replay.model.kvm import cache, listing, tables
 from replay.model.kvm.flags import KvmFlags
 from replay.model.kvm.joined import GICD_TYPER_LINES, join, learn, unknown_of
 from replay.model.kvm.layout import (
@@ -19,6 +19,7 @@ from replay.model.kvm.layout import (
     CTRL_SAVE_TABLES,
     EEXIST,
     EINVAL,
+    ENTRY_BYTES,
     GITS_TYPER,
 )
 from replay.model.kvm.state import BLIND, UNKNOWN_TARGET, UNSEEN_ITT
@@ -269,7 +270,9 @@ class KvmModel:
     def _names_index(self) -> bool:
         return bool(self.vm.flags.debugfs_names_vcpu_index)
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """KVM maps nothing that it finds in RAM, unless it is told to restore."""
         return {}
 
@@ -327,6 +330,21 @@ class KvmModel:
             },
         }
 
+    def mapped(self) -> dict[str, Any]:
+        """KVM keeps no mapping in guest RAM alone."""
+        return {}
+
+    def entry_gpa(self, component: str, key: int | tuple[int, int]) -> int | None:
+        """Return where RESTORE_TABLES reads a device's or an event's entry, where that is known."""
+        if not self.vm.ram.complete:
+            return None
+        state = self.vm.state
+        if component == "devices" and isinstance(key, int):
+            return tables.device_gpa(state, key)
+        if component == "events" and isinstance(key, tuple) and key[0] in state.by_id:
+            return state.by_id[key[0]].itt + ENTRY_BYTES * key[1]
+        return None
+
     def lpi(self, intid: int) -> dict[str, Any] | None:
         """Return one LPI as `state` tells it, or None where none lives for certain."""
         row = self.vm.live_lpi(intid)
@@ -367,11 +385,15 @@ class KvmModel:
 
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
-        found: dict[str, Any] = dict(self.registers()) | self.structures()
-        for cpu in range(len(self._ids)):
-            for name, value in self.redistributor(cpu).items():
-                found[f"{name}[{cpu}]"] = value
-        return found
+        return dict(self.registers()) | self.structures() | self.redistributors()
+
+    def redistributors(self) -> dict[str, Any]:
+        """Return the components of every redistributor by name."""
+        return {
+            f"{name}[{cpu}]": value
+            for cpu in range(len(self._ids))
+            for name, value in self.redistributor(cpu).items()
+        }
 
     def redistributor(self, cpu: int) -> dict[str, int | None]:
         """Return the LPI registers of a vCPU by name; None for one that is not wholly known."""

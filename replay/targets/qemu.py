@@ -10,7 +10,7 @@ counterparts are `ahead`, which feeds it, and `qtest`.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -21,27 +21,21 @@ from replay.targets import edu
 from replay.targets.ahead import Group, Item
 from replay.targets.common import Answer
 from replay.targets.errors import TargetError
-from replay.targets.handover import HandOver, Store
+from replay.targets.handover import HandOver
 from replay.targets.qtest import Qtest
+from replay.targets.qtest_lines import ITS_BASE, QtestLines, read, stored
 from replay.targets.shared_ram import SharedRam
 from tracer import events as ev
-from tracer.events import NUMBER, Event, fields_of
+from tracer.events import NUMBER, Event
 from tracer.its.registers import its_register
 from tracer.log.header import Header
 from tracer.sources.lines import LineReader
 from tracer.sources.qemu_log import QemuLog
 
-ITS_BASE: Final = 0x0808_0000  # of QEMU's virt machine, as the others
-GICD_BASE: Final = 0x0800_0000
-GICR_BASE: Final = 0x080A_0000
 RAM_BASE: Final = 0x4000_0000
-DOORBELL: Final = ITS_BASE + 0x1_0040
-MAX_GICRS: Final = 123  # in the machine's first region
 DEFAULT_RAM_MIB: Final = 4096
 MAX_RAM_MIB: Final = 1 << 18
 _MIB: Final = 1 << 20
-_GICR_BYTES: Final = {False: 0x2_0000, True: 0x4_0000}  # by GICv4
-_LETTER: Final = {1: "b", 2: "w", 4: "l", 8: "q"}
 
 _REG_WRITE, _REG_READ = NUMBER["reg.write"], NUMBER["reg.read"]
 _MSI, _RESET = NUMBER["msi"], NUMBER["reset"]
@@ -112,8 +106,8 @@ class QemuTarget:
 
     def _start(self) -> Qtest:
         self._fresh = True
-        self._ready: set[int] = set()  # edu devices that were set up since the last reset
-        mib = _ram_mib(self._header)
+        self._lines = QtestLines(self._cpus, virtual=self._virtual)
+        mib = ram_mib(self._header)
         self._ram.clear(mib * _MIB)
         self._hand_over = None if self._complete else HandOver(RAM_BASE + mib * _MIB)
         backend = f"memory-backend-file,id=ram,size={mib}M,mem-path={self._ram.path},share=on"
@@ -139,7 +133,7 @@ class QemuTarget:
 
     def registers(self) -> dict[str, int]:
         """Return the ITS registers by name."""
-        lines = [_read(ITS_BASE + offset, size)[0] for offset, size in _SHOWN.values()]
+        lines = [read(ITS_BASE + offset, size)[0] for offset, size in _SHOWN.values()]
         replies = self._qtest.run(lines)
         self._qtest.log()
         return {name: self._number(reply) for name, reply in zip(_SHOWN, replies, strict=True)}
@@ -192,11 +186,10 @@ class QemuTarget:
         bound = None
         if self._hand_over is not None and kind in (_REG_WRITE, _MSI):
             before, bound = self._hand_over.before(event, outputs)
-            lines += map(_stored, before)
-        add = _PLANS.get(kind)
-        if add is None:
+            lines += map(stored, before)
+        mine = self._lines.of(event)
+        if mine is None:
             return _Step(event, None, logged=False, bound=None)
-        mine = add(self, fields_of(event))
         if not mine:
             return _Step(event, None, logged=False, bound=NOT_JUDGED)
         lines += mine
@@ -272,85 +265,14 @@ class QemuTarget:
         elif how == ev.SYSTEM:
             self._qtest.ask("system_reset", wait="RESET")
             self._qtest.log()
-            self._ready.clear()
+            self._lines.reset()
             if self._hand_over is not None:
                 self._hand_over.reset()
         else:
             raise TargetError(f"{self.name}: has no reset of the kind {ev.RESET_KINDS[how]}")
 
-    # -- one function a kind; `f` are the event's fields
 
-    def _frame(self, f: dict[str, Any]) -> int:
-        frame: int = GICR_BASE + f["cpu"] * _GICR_BYTES[self._virtual]
-        return frame + int(f["offset"])
-
-    def reg_write(self, f: dict[str, Any]) -> list[str]:
-        """A register of the ITS; narrower than 4 bytes nothing reaches it."""
-        return _write(ITS_BASE + f["offset"], f["value"], f["size"])
-
-    def reg_read(self, f: dict[str, Any]) -> list[str]:
-        """A register of the ITS."""
-        return _read(ITS_BASE + f["offset"], f["size"])
-
-    def gicr_write(self, f: dict[str, Any]) -> list[str]:
-        """A redistributor's register; none for a CPU that is not there."""
-        return _write(self._frame(f), f["value"], f["size"]) if f["cpu"] < self._gicrs else []
-
-    def gicr_read(self, f: dict[str, Any]) -> list[str]:
-        """A redistributor's register."""
-        return _read(self._frame(f), f["size"]) if f["cpu"] < self._gicrs else []
-
-    @property
-    def _gicrs(self) -> int:
-        return min(self._cpus, MAX_GICRS)
-
-    def gicd_write(self, f: dict[str, Any]) -> list[str]:
-        """A register of the distributor."""
-        return _write(GICD_BASE + f["offset"], f["value"], f["size"])
-
-    def gicd_read(self, f: dict[str, Any]) -> list[str]:
-        """A register of the distributor."""
-        return _read(GICD_BASE + f["offset"], f["size"])
-
-    def mem_write(self, f: dict[str, Any]) -> list[str]:
-        """Guest RAM."""
-        data: bytes = f["data"]
-        return [f"write {f['gpa']:#x} {len(data):#x} 0x{data.hex()}"] if data else []
-
-    def mem_read(self, f: dict[str, Any]) -> list[str]:
-        """Guest RAM."""
-        return [f"read {f['gpa']:#x} {len(f['data']):#x}"] if f["data"] else []
-
-    def msi(self, f: dict[str, Any]) -> list[str]:
-        """An MSI, by the edu device that has this DeviceID."""
-        device_id = f["device_id"]
-        if not edu.deliverable(device_id, f["event_id"]):
-            return []
-        ready = device_id in self._ready
-        self._ready.add(device_id)
-        return [
-            *([] if ready else edu.set_up(device_id, DOORBELL)),
-            *edu.send(device_id, f["event_id"]),
-        ]
-
-
-def _stored(store: Store) -> str:
-    if store.data is None:
-        return f"memset {store.gpa:#x} {store.size:#x} 0x0"
-    return f"write {store.gpa:#x} {store.size:#x} 0x{store.data.hex()}"
-
-
-def _write(address: int, value: int, size: int) -> list[str]:
-    if size not in (4, 8):
-        return []
-    return [f"write{_LETTER[size]} {address:#x} {value & (1 << 8 * size) - 1:#x}"]
-
-
-def _read(address: int, size: int) -> list[str]:
-    return [f"read{_LETTER[size]} {address:#x}"] if size in (4, 8) else []
-
-
-def _ram_mib(header: Header) -> int:
+def ram_mib(header: Header) -> int:
     """Return how much RAM the machine is to have; RAM that nothing touches costs nothing."""
     if header.ram_ranges is None:
         return DEFAULT_RAM_MIB
@@ -363,16 +285,3 @@ def _ram_mib(header: Header) -> int:
             f"the trace's VM has {mib} MiB of RAM; a target gets {MAX_RAM_MIB} at most"
         )
     return mib
-
-
-_PLANS: Final[dict[int, Callable[[QemuTarget, dict[str, Any]], list[str]]]] = {
-    NUMBER["reg.write"]: QemuTarget.reg_write,
-    NUMBER["reg.read"]: QemuTarget.reg_read,
-    NUMBER["gicr.write"]: QemuTarget.gicr_write,
-    NUMBER["gicr.read"]: QemuTarget.gicr_read,
-    NUMBER["gicd.write"]: QemuTarget.gicd_write,
-    NUMBER["gicd.read"]: QemuTarget.gicd_read,
-    NUMBER["mem.write"]: QemuTarget.mem_write,
-    NUMBER["mem.read"]: QemuTarget.mem_read,
-    NUMBER["msi"]: QemuTarget.msi,
-}

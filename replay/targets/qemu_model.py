@@ -159,7 +159,16 @@ class QemuModel(NothingListed):
         """QEMU keeps no mapping outside guest RAM."""
         return {}
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def mapped(self) -> dict[str, Any]:
+        """Return the mappings that guest RAM holds, by component and key."""
+        found = mappings(view.devices(self.vm), view.collections(self.vm))
+        if self.vm.profile.virtual:
+            found["vpes"] = {key: mapping(item) for key, item in view.vpes(self.vm).items()}
+        return found
+
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """Return component -> valid entries in these (address, bytes) of the tables of before."""
         return view.left_in_ram(self.vm, before, pages)
 
@@ -168,11 +177,14 @@ class QemuModel(NothingListed):
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
         vm = self.vm
-        devices = view.devices(vm)
-        found: dict[str, Any] = dict(view.registers(vm))
-        found |= mappings(devices, view.collections(vm))
-        if vm.profile.virtual:
-            found["vpes"] = {key: mapping(item) for key, item in view.vpes(vm).items()}
+        found: dict[str, Any] = dict(view.registers(vm)) | self.mapped()
+        if vm.unknown:
+            found = view.known(vm, found)
+        return found | self.redistributors()
+
+    def redistributors(self) -> dict[str, Any]:
+        """Return the components of every redistributor by name."""
+        vm, found = self.vm, dict[str, Any]()
         for cpu, registers in enumerate(vm.cpus):
             found[f"GICR_CTLR[{cpu}]"] = registers.ctlr
             found[f"GICR_PROPBASER[{cpu}]"] = registers.propbaser

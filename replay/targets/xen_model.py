@@ -108,7 +108,9 @@ class XenModel(NothingListed):
         """Nothing is: this model is taken to have seen the VM from its start."""
         return 0
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """Xen is not looked into."""
         return {}
 
@@ -126,17 +128,24 @@ class XenModel(NothingListed):
         """Return what is kept outside guest RAM: host devices and live LPIs."""
         return {"host_devices": view.host_devices(self.vm), "lpis": view.lpis(self.vm)}
 
+    def mapped(self) -> dict[str, Any]:
+        """Return the mappings that guest RAM holds, by component and key."""
+        devices = view.devices(self.vm)
+        return mappings(devices, view.collections(self.vm, devices))
+
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
         vm = self.vm
-        devices = view.devices(vm)
-        found: dict[str, Any] = dict(view.registers(vm))
-        found |= mappings(devices, view.collections(vm, devices))
-        found |= self.structures()
-        for cpu in range(vm.cpus):
-            for name, place in view.GICR.items():
-                found[f"{name}[{cpu}]"] = vm.gicr_read(cpu, *place)
-        return found
+        found: dict[str, Any] = dict(view.registers(vm)) | self.mapped()
+        return found | self.structures() | self.redistributors()
+
+    def redistributors(self) -> dict[str, Any]:
+        """Return the components of every redistributor by name."""
+        return {
+            f"{name}[{cpu}]": self.vm.gicr_read(cpu, *place)
+            for cpu in range(self.vm.cpus)
+            for name, place in view.GICR.items()
+        }
 
     def state(self) -> dict[str, Any]:
         """Return the state as JSON has it, digest included."""

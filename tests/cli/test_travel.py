@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -135,12 +134,12 @@ def test_bisect_wants_to_know_what(capsys):
 
 def test_bisect_on_a_target(capsys):
     """A model of an older kernel as the target: it answers otherwise where its flags differ."""
-    path = next((TRACES / "scenarios").glob("S06-K17-F3-mapd-unmap*.its.txt"))
+    path = TRACES / "scenarios/S06-K17-F3-mapd-unmap-leaves-its-entry.its.txt"
     code, out, _ = run(
         capsys, "bisect", path, "--divergence", "--target", "model:linux-5.10.223", "--json"
     )
     same, _, _ = run(capsys, "bisect", F1, "--divergence", "--target", "model:linux-6.1.192")
     answer = json.loads(out)
-    assert (code, same) == (1, 0), Path(path).name
+    assert (code, same) == (1, 0)
     assert answer["asked"] == "divergence on model:linux-5.10.223"
     assert answer["seq"] == 16

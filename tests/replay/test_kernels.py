@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -207,3 +209,26 @@ def test_a_real_kernel_tells_its_version():
     found = kernels.kernel_at(kernel("living"))
     assert found.version.startswith("6.1.")
     assert " SMP Debian 6.1." in found.image
+
+
+def test_two_that_fetch_the_same_at_once_fetch_it_once(tmp_path, monkeypatch):
+    began = []
+
+    class SlowApt:
+        def __init__(self, suites, state):
+            began.append(suites)
+            time.sleep(0.2)  # in which the other one comes
+
+        def led_to(self, package):
+            return [package]
+
+        def unpacked(self, package, top):
+            return f"{package}_1_arm64"
+
+    monkeypatch.setenv("ITSTRACE_KERNELS", str(tmp_path))
+    monkeypatch.setattr(kernels, "_Apt", SlowApt)
+    monkeypatch.setattr(kernels, "_check", lambda suites, packages: None)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: fetch("bookworm", "busybox-static"), range(2)))
+    assert began == [["bookworm"]]
+    assert found == [[tmp_path / "bookworm/busybox-static_1_arm64"]] * 2

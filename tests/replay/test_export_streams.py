@@ -1,0 +1,259 @@
+"""`export --to text|jsonl|sqlite`: every event, with the values that the reader has."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from replay import cli
+from replay.decode import decode
+from replay.export.sqlite import table_of
+from replay.generator.answers import generate, header_of
+from replay.profiles import find
+from tests.support.traces import small_events, small_header
+from tracer.events import FIRST_NOTE, FIRST_OUTPUT, KINDS, NUMBER, fields_of, kind_name, make
+from tracer.log.opening import open_trace
+from tracer.log.stream import Writer
+
+ROOT = Path(__file__).parents[2]
+TOP = (1 << 64) - 1
+
+
+def least(field):
+    if isinstance(field.form, tuple):
+        return len(field.form) - 1
+    return {"bytes": b"\x00\xff", "text": "'; DROP TABLE events; --\n\u2028", "int": -(2**63)}.get(
+        field.form, TOP
+    )
+
+
+def one_of_each():
+    """Return an event of each kind with the values that are hardest to keep, and unknown ones."""
+    events = [
+        make(cls.name, 7, **{field.name: least(field) for field in cls.fields})
+        for cls in KINDS.values()
+    ]
+    return [*events, (FIRST_NOTE - 1, -5, 1, b"\x01", "text"), (255, 3), (*make("save", 0), 9)]
+
+
+@pytest.fixture(params=["small", "each", "life"])
+def trace(request, tmp_path):
+    header = small_header(host="secret-host", command_line=["secret-command"])
+    if request.param == "life":
+        profile = find("linux-6.1.192")[0]
+        header = header_of(3, profile, 400)
+        events = list(generate(3, profile, 400))
+    else:
+        events = small_events() if request.param == "small" else one_of_each()
+    path = tmp_path / "a.itstrace"
+    with path.open("wb", buffering=0) as out:
+        writer = Writer(out, header)
+        for event in events:
+            writer.add(event)
+        writer.close()
+    return path, events
+
+
+def export(trace, to, made, *words):
+    return cli.main(["export", str(trace), "--to", to, "-o", str(made), *words])
+
+
+def test_text_reads_back_as_the_same_trace(trace, tmp_path):
+    path, events = trace
+    made = tmp_path / "b.its.txt"
+    assert export(path, "text", made) == 0
+    with open_trace(str(path)) as one, open_trace(str(made)) as other:
+        assert one.header == other.header
+        assert [e for _, frame in other for e in frame] == events
+
+
+def test_jsonl_has_every_event_as_show_has_it(trace, tmp_path):
+    path, events = trace
+    made = tmp_path / "b.jsonl"
+    assert export(path, "jsonl", made) == 0
+    lines = made.read_text().splitlines()
+    assert len(lines) == len(events)
+    time_ns = 0
+    for seq, (line, event) in enumerate(zip(lines, events, strict=True)):
+        time_ns += event[1]
+        got = json.loads(line)
+        for name, value in decode(seq, time_ns, event).items():
+            if isinstance(value, int) and isinstance(got[name], str):
+                assert int(got[name], 16) == value
+            elif isinstance(value, bytes):
+                assert bytes.fromhex(got[name]) == value
+            else:
+                assert got[name] == value, name
+
+
+def read_back(base, seq, number):
+    """Return an event's fields by name, from its table."""
+    base.row_factory = sqlite3.Row
+    row = base.execute(f'SELECT * FROM "{table_of(number)}" WHERE seq = ?', (seq,)).fetchone()
+    found = {}
+    for field in KINDS[number].fields:
+        value = row[field.name]
+        if isinstance(field.form, tuple):
+            value = field.form.index(value)
+        elif isinstance(value, int) and field.form != "int":
+            value &= TOP
+        found[field.name] = value
+    return found
+
+
+def test_sqlite_has_every_event_in_its_kinds_table(trace, tmp_path):
+    path, events = trace
+    made = tmp_path / "b.db"
+    assert export(path, "sqlite", made) == 0
+    base = sqlite3.connect(made)
+    try:
+        times = base.execute("SELECT seq, time_ns, kind FROM events ORDER BY seq").fetchall()
+        assert [kind for _, _, kind in times] == [kind_name(event[0]) for event in events]
+        at = 0
+        for (seq, time_ns, _), event in zip(times, events, strict=True):
+            at += event[1]
+            assert time_ns == at
+            if event[0] in KINDS:
+                known = {field.name for field in KINDS[event[0]].fields}
+                wanted = {k: v for k, v in fields_of(event).items() if k in known}
+                assert read_back(base, seq, event[0]) == wanted
+        unknown = sum(event[0] not in KINDS for event in events)
+        assert base.execute("SELECT count(*) FROM unknown").fetchone()[0] == unknown
+        assert "secret" not in str(base.execute("SELECT * FROM trace").fetchall())
+    finally:
+        base.close()
+
+
+def test_sqlite_decodes_commands_and_joins_msis_with_their_results(tmp_path):
+    path = tmp_path / "a.itstrace"
+    events = [
+        make(
+            "command",
+            0,
+            cause=0,
+            queue_offset=0,
+            dw0=8 << 32 | 0xA,
+            dw1=0x2000 << 32 | 3,
+            dw2=5,
+            dw3=0,
+        ),
+        make(
+            "command", 0, cause=0, queue_offset=32, dw0=8 << 32 | 0x8, dw1=0, dw2=0, dw3=0, known2=0
+        ),
+        make("msi", 0, device_id=8, event_id=3, path=1),
+        make("lpi", 0, cause=1, intid=8192, cpu=1),
+        make("msi.result", 0, cause=2, result=1),
+        make("msi", 0, device_id=9, event_id=0),
+        make("reg.write", 0, offset=0x100, value=1 << 63),
+        make("save", 0),
+        make("attr.result", 0, cause=1, errno=-22),
+    ]
+    with path.open("wb", buffering=0) as out:
+        writer = Writer(out, small_header())
+        for event in events:
+            writer.add(event)
+        writer.close()
+    made = tmp_path / "b.db"
+    assert export(path, "sqlite", made) == 0
+    base = sqlite3.connect(made)
+    try:
+        ask = lambda text: base.execute(text).fetchall()  # noqa: E731 (short, and used here only)
+        columns = "command, device_id, event_id, pintid, icid, v"
+        assert ask(f"SELECT {columns} FROM command ORDER BY seq") == [
+            ("MAPTI", 8, 3, 0x2000, 5, None),
+            ("MAPD", 8, None, None, None, None),  # V is in the half that is not known
+        ]
+        assert ask("SELECT seq, device_id, result, intid, cpu FROM msis ORDER BY seq") == [
+            (2, 8, 1, 8192, 1),
+            (5, 9, None, None, None),
+        ]
+        shown = "printf('0x%x', value)"
+        assert ask(f"SELECT register, {shown} FROM registers") == [
+            ("GITS_BASER0", "0x8000000000000000")
+        ]
+        assert ask("SELECT seq, kind, errno FROM attributes") == [(7, "save", -22)]
+    finally:
+        base.close()
+
+
+def test_a_database_is_no_stream(trace, tmp_path, capsys):
+    assert cli.main(["export", str(trace[0]), "--to", "sqlite"]) == 2
+    assert "give -o FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["text", "jsonl", "sqlite"])
+def test_what_exists_is_kept_unless_told_otherwise(to, trace, tmp_path):
+    made = tmp_path / "mine"
+    made.write_text("mine")
+    assert export(trace[0], to, made) == 2
+    assert made.read_text() == "mine"
+    assert export(trace[0], to, made, "--force") == 0
+    assert made.read_bytes()[:4] != b"mine"
+
+
+def test_a_damaged_trace_is_exported_as_far_as_it_goes_and_ends_with_3(tmp_path, capsys):
+    path = tmp_path / "a.itstrace"
+    with path.open("wb", buffering=0) as out:
+        writer = Writer(out, small_header(), bound_events=4)
+        for event in small_events() * 8:
+            writer.add(event)
+        writer.close()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    made = tmp_path / "b.jsonl"
+    assert export(path, "jsonl", made) == 3
+    assert 0 < len(made.read_text().splitlines()) < 8 * len(small_events())
+    assert "byte 0x" in capsys.readouterr().err
+
+
+def test_options_of_reproducers_are_refused(trace, tmp_path, capsys):
+    assert export(trace[0], "jsonl", tmp_path / "b", "--ask", "crash") == 2
+    assert "--ask and --at are for --to kvm-c" in capsys.readouterr().err
+
+
+def test_kinds_are_told_apart_by_their_tables():
+    tables = [table_of(number) for number in KINDS]
+    assert len(set(tables)) == len(tables)
+    assert not {"trace", "events", "unknown"} & set(tables)
+    assert table_of(NUMBER["reg.write"]) == "reg_write"
+    assert table_of(FIRST_OUTPUT - 1) == "unknown"
+
+
+def queries():
+    """Return the queries that docs/export.md shows."""
+    text = (ROOT / "docs" / "export.md").read_text()
+    return re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def boots(tmp_path_factory):
+    """A database of the capture that the page speaks of."""
+    folder = tmp_path_factory.mktemp("boots")
+    capture = ROOT / "traces" / "qemu-7.2.22-linux-6.1-two-boots.log"
+    trace, made = folder / "a.itstrace", folder / "a.db"
+    assert cli.main(["import", str(capture), "-o", str(trace)]) == 0
+    assert export(trace, "sqlite", made) == 0
+    base = sqlite3.connect(made)
+    yield base
+    base.close()
+
+
+@pytest.mark.parametrize("at", range(len(queries())))
+def test_a_query_of_the_page_runs(at, boots):
+    boots.execute(queries()[at]).fetchall()
+
+
+def test_the_pages_answers_are_these(boots):
+    rows = boots.execute(queries()[0]).fetchall()
+    assert rows[:2] == [("0x8", "INV", 8), ("0x8", "MAPTI", 7)]
+    page = (ROOT / "docs" / "export.md").read_text()
+    assert "    0x8     INV      8\n    0x8     MAPTI    7\n" in page
+    written = boots.execute(queries()[1]).fetchall()
+    assert {boot for boot, _, _ in written} == {1, 2}
+    assert all(value.startswith("0x") for _, _, value in written)
+    assert len(queries()) == 6
