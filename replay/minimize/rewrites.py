@@ -114,6 +114,8 @@ def zeroed(script: Script) -> Iterator[Edit]:
 
 
 def _field_zeroed(script: Script, at: int, field: Field) -> Script | None:
+    if at >= len(script.items):
+        return None
     item = script.items[at]
     number = opened(item.event)
     if number is None or field not in number.fields:
@@ -122,6 +124,8 @@ def _field_zeroed(script: Script, at: int, field: Field) -> Script | None:
 
 
 def _rest_zeroed(script: Script, at: int) -> Script | None:
+    if at >= len(script.items):
+        return None
     item = script.items[at]
     number = opened(item.event)
     if number is None or not number.fields:

@@ -8,8 +8,7 @@ from replay.corpus import trace_name
 from replay.minimize.items import COMMAND, KICK, Item, command, kick
 from replay.minimize.oracle import Candidate
 from replay.minimize.queue import lay, lift
-from replay.minimize.script import Script, count_inputs, lower
-from replay.minimize.script import lift as lift_script
+from replay.minimize.script import Script, count_inputs, lift as lift_script, lower
 from tests.support.planted import read
 from tests.support.scenarios import paths
 from tracer import events as ev
