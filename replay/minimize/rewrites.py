@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from replay.minimize import addresses, renumber, speaks
-from replay.minimize.items import Item
+from replay.minimize.items import COMMAND, Item, command
 from replay.minimize.numbers import closed, opened
 from replay.minimize.script import Script
 from replay.minimize.search import Edit
@@ -100,6 +100,17 @@ def _both_halves(script: Script, at: int) -> Script | None:
 
 
 # -- fields
+
+
+def silenced(script: Script) -> Iterator[Edit]:
+    """Put nothing where a command is: the queue goes on past it as before."""
+    for at, item in enumerate(script.items):
+        if item.event[0] == COMMAND and any(item.event[2:6]):
+            yield partial(_replaced_by, at=at, was=item, event=command(0, 0, 0, 0))
+
+
+def _replaced_by(script: Script, at: int, was: Item, event: Event) -> Script | None:
+    return _replaced(script, at, was, event)
 
 
 def zeroed(script: Script) -> Iterator[Edit]:
@@ -203,6 +214,7 @@ def _smaller_range(script: Script, at: int, size: int) -> Script | None:
 
 REWRITES: Final[tuple[tuple[str, Callable[[Script], Iterator[Edit]]], ...]] = (
     ("fewer bytes of RAM", trimmed),
+    ("commands to none", silenced),
     ("fields to zero", zeroed),
     ("small numbers", renumbered),
     ("one thing for two", united),

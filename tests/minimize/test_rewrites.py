@@ -220,6 +220,13 @@ def test_fields_go_one_by_one_and_so_do_bits_without_a_name():
     assert all(value & RAM for value in made)
 
 
+def test_a_command_is_silenced_where_it_stands():
+    life = script(cmd("INV", device_id=1), kick(8, 1))
+    made = first(rewrites.silenced(life), life)
+    assert events(made) == [command(0, 0, 0, 0), kick(8, 1)]
+    assert list(rewrites.silenced(made)) == []
+
+
 def test_a_field_of_a_half_is_a_field():
     number = opened(wrote(0x84, VALID >> 32 | 0x700, size=4))
     assert number is not None
