@@ -197,5 +197,5 @@ def _parting(candidate: Candidate, one: Profile, other: Profile) -> int:
                 return at
             if first != second:
                 return at
-    first, second = (model.components() for model in models)
-    return len(candidate.events) + (first == second)
+    one_left, other_left = (model.components() for model in models)
+    return len(candidate.events) + (one_left == other_left)
