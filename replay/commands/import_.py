@@ -58,7 +58,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--codec", choices=tuple(fmt.CODEC_NAMES), default="zstd")
     parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
-    parser.add_argument("--bound-ms", type=int, default=fmt.DEFAULT_BOUND_MS)
+    parser.add_argument(
+        "--bound-ms", type=int,
+        help=f"default: {fmt.DEFAULT_BOUND_MS}, of a stream; a file's events are written as they fill frames",
+    )  # fmt: skip
     parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
     add_ring_options(parser)
 
@@ -188,6 +191,8 @@ def _writer(
     out: BinaryIO | Folder, header: Header, output: str, options: argparse.Namespace
 ) -> Writer | Ring:
     codec = fmt.CODEC_NAMES[options.codec]
+    if options.bound_ms is None:  # of a file, the trace must not depend on how fast it was read
+        options.bound_ms = 0 if Path(options.input).is_file() else fmt.DEFAULT_BOUND_MS
     return make_writer(out, output, header, options, codec=codec)
 
 

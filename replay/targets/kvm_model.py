@@ -270,7 +270,9 @@ class KvmModel:
     def _names_index(self) -> bool:
         return bool(self.vm.flags.debugfs_names_vcpu_index)
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """KVM maps nothing that it finds in RAM, unless it is told to restore."""
         return {}
 

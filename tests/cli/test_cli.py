@@ -14,6 +14,7 @@ import pytest
 from replay import cli
 from replay.commands import common
 from tests.support.captures import TRACES, TWO_BOOTS, TWO_BOOTS_TIMED
+from tracer.log import format as fmt
 
 CAPTURE = TRACES / TWO_BOOTS
 
@@ -187,6 +188,13 @@ def test_a_cut_trace_is_good_up_to_there(capsys, trace):
 
 
 # -- import
+
+
+def test_a_trace_does_not_depend_on_how_fast_its_file_was_read(tmp_path, trace, monkeypatch):
+    monkeypatch.setattr(fmt, "DEFAULT_BOUND_MS", 2)  # any reader is slower than that
+    again = tmp_path / "again.itstrace"
+    assert cli.main(["import", str(CAPTURE), "-o", str(again)]) == 0
+    assert again.read_bytes() == trace.read_bytes()
 
 
 def test_import_reads_gzip_and_standard_input(tmp_path, capsys, trace):
