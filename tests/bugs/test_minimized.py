@@ -11,6 +11,9 @@ import shutil
 import pytest
 
 from replay import cli, kernels
+from replay.minimize.crash_oracle import death
+from replay.minimize.oracle import Candidate
+from replay.targets.spec import Targets, parse
 from tests.support.bugs import BUGS, image
 from tracer import events as ev
 from tracer.events import NUMBER
@@ -51,6 +54,20 @@ def inputs(path, *left_out):
     with open_trace(str(path)) as reader:
         kinds = [event[0] for _, frame in reader for event in frame]
     return sum(kind < ev.FIRST_OUTPUT and kind not in left_out for kind in kinds)
+
+
+def test_a_host_that_outlives_its_deaths_says_what_fresh_ones_say():
+    with open_trace(str(BUGS / "F4/F4-least.its.txt")) as reader:
+        kills = Candidate(reader.header, tuple(e for _, frame in reader for e in frame))
+    lives = kills._replace(events=kills.events[:-1])
+    spec = parse(kernel("linux-6.1.176"))
+    with Targets(outlive=True) as one, Targets() as fresh:
+        told = [death(one, spec, each) for each in (kills, lives, kills, kills, lives)]
+        one.close()
+        alone = [death(fresh, spec, each) for each in (kills, lives)]
+        assert (one.boots, fresh.boots) == (1, 2)
+    assert told == [alone[0], alone[1], alone[0], alone[0], alone[1]]
+    assert (alone[0].function, alone[0].kind, alone[1]) == (DIES[6:], "save", None)
 
 
 @pytest.mark.parametrize(("what", "version", "signature", "limit", "healthy"), FOUND)
