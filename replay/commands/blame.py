@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from replay.blame import BROKE, UNSPOKEN, Blame, Blamer, Passage
+from replay.blame import Blamer
+from replay.blamed import BROKE, UNSPOKEN, Blame, Passage
 from replay.commands.common import clean, paint, print_json, say
 from replay.commands.replaying import (
     add_replay_options,
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print(blame: Blame, profile: str) -> None:
-    value = _value(blame.value) if blame.present else "not there any more"
+    value = _shown(blame) if blame.present else "not there any more"
     print(f"{paint(blame.target.name, 'bold')}: {value}   (at event {blame.seq}, as {profile})")
     if not blame.present and blame.record and blame.record.removed:
         _act("removed by", blame.record.removed)
@@ -146,7 +147,7 @@ def _print_passages(blame: Blame) -> None:
     lived = [each for each in blame.passages if each.lived]
     before = len(blame.passages) - len(lived)
     if lived:
-        print("  lived through")
+        print("  went through")
     for each in lived[:_SHOWN_PASSAGES]:
         verdict = each.verdict
         print(
@@ -174,6 +175,12 @@ def _judged(each: Passage) -> str:
     if each.clause == UNSPOKEN or clause is None:
         return f"no clause of the contract speaks of it ({status})"
     return f"{each.clause} the clause ({status}): {clean(clause.says)} [{clause.source}]"
+
+
+def _shown(blame: Blame) -> str:
+    if blame.target.key is None and isinstance(blame.value, int):
+        return hex(blame.value)
+    return _value(blame.value)
 
 
 def _value(value: Any) -> str:

@@ -1,51 +1,92 @@
-"""`itstrace state`: the ITS at any event of a trace."""
+"""`itstrace state`: the ITS at any event of a trace, or what differs between two of them."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from replay.commands.common import paint, print_json, say
+from replay.commands.common import EXIT_FINDING, clean, paint, print_json, say
 from replay.commands.replaying import (
+    add_cache_option,
     add_replay_options,
     caveats,
     exit_code,
     json_caveats,
-    make_model,
+    opened_timeline,
 )
-from replay.engine import Engine
-from tracer.errors import UsageError
-from tracer.log.opening import open_trace
+from replay.timetravel.moments import changes, resolve, resolve_pair
+from replay.timetravel.timeline import Timeline, state_of
+
+# What has no value where there is no such thing; of everything else it is not known.
+_NONE = (".queued", ".icid")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_replay_options(parser)
-    parser.add_argument(
-        "--at", type=int, metavar="SEQ", help="after this event (default: the last)"
+    moments = parser.add_mutually_exclusive_group()
+    moments.add_argument(
+        "--at", metavar="MOMENT",
+        help="after event SEQ, -1 for the last, reset:0 for the first reset (default: the last)",
+    )  # fmt: skip
+    moments.add_argument(
+        "--diff", metavar="A..B", help="what differs between two moments; 1 when anything does"
     )
+    add_cache_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the state after the chosen event."""
-    with open_trace(options.trace) as reader:
-        model = make_model(reader.header, options)
-        engine = Engine(reader, model)
-        engine.run(options.at)
-        if options.at is not None and options.at < reader.header.first_seq - 1:
-            first_seq = reader.header.first_seq
-            raise UsageError(f"{reader.name}: the first event is {first_seq}, not {options.at}")
-        if options.at is not None and engine.seq < options.at and reader.status != "damaged":
-            raise UsageError(f"{reader.name}: the last event is {engine.seq}, not {options.at}")
-        answer = {"schema": "itstrace.state/1", "seq": engine.seq, "profile": model.name}
-        answer |= model.state()
+    """Print the state after the chosen event, or how it differs from another."""
+    with opened_timeline(options) as timeline:
+        if options.diff is not None:
+            return _diff(timeline, *resolve_pair(options.diff, timeline), options)
+        seq = None if options.at is None else resolve(options.at, timeline)
+        engine = timeline.engine_at(seq)
+        answer = state_of(engine)
         if options.json:
-            print_json(answer | json_caveats(reader, engine))
+            print_json(answer | json_caveats(timeline.reader, engine))
         else:
             _print(answer)
-            for sentence in caveats(reader, engine):
+            for sentence in caveats(timeline.reader, engine):
                 say(sentence)
-        return exit_code(reader, engine, finding=False)
+        return exit_code(timeline.reader, engine, finding=False)
+
+
+def _diff(timeline: Timeline, first: int, second: int, options: argparse.Namespace) -> int:
+    before = timeline.state_at(first)
+    engine = timeline.engine_at(second)
+    found = changes(before, state_of(engine))
+    if options.json:
+        answer = {
+            "schema": "itstrace.state_diff/1", "profile": before["profile"],
+            "from": first, "to": second, "changes": found,
+        }  # fmt: skip
+        print_json(answer | json_caveats(timeline.reader, engine))
+    else:
+        print(f"from event {first} to event {second}, as {before['profile']}")
+        for line in map(change_line, found):
+            print(line)
+        if not found:
+            print("  nothing differs")
+    code = exit_code(timeline.reader, engine, finding=bool(found))
+    return EXIT_FINDING if found and not code else code
+
+
+def change_line(change: dict[str, Any]) -> str:
+    """Return one line of a difference: what is gone, what is new, what changed."""
+    path = change["path"]
+    ends = {key: _word(path, change[key]) for key in ("from", "to") if key in change}
+    if "to" not in ends:
+        return paint(f"- {path} {ends['from']}", "red")
+    if "from" not in ends:
+        return paint(f"+ {path} {ends['to']}", "green")
+    return f"  {path} {ends['from']} -> {ends['to']}"
+
+
+def _word(path: str, value: Any) -> str:
+    if value is None and path.endswith(_NONE):
+        return "none"
+    return clean(_known(value))
 
 
 def _print(answer: dict[str, Any]) -> None:

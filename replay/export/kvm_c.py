@@ -15,6 +15,7 @@ from replay.export import library
 from replay.export.c_text import paragraphs, string
 from replay.export.kvm_calls import MAX_TABLE_BYTES, Calls
 from replay.export.kvm_story import Story
+from replay.export.kvm_words import constants
 from replay.export.plot import CRASH, OUTPUTS, ROUND_TRIP, Plot
 from replay.export.result import Result
 from replay.profiles import find
@@ -60,8 +61,9 @@ def export(header: Header, plot: Plot) -> Result:
     places = _places(header, plot, addresses, story.told.answers)
     program = [*story.calls.tables, *story.functions, main]
     always, used = library.used_by("\n".join([places, *program]))
+    registers = "\n".join(constants("\n".join([*used, *program])))
     title = "\n".join([_LICENCE, *_title(plot)])
-    text = "\n\n".join([title, *always, places, *used, *program]) + "\n"
+    text = "\n\n".join([title, *always, places, registers, *used, *program]) + "\n"
     told = story.told
     return Result(text, told.left_out, told.assumed, _why_meaningless(header, plot, told.tests))
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from replay.export.c_text import comment, string
-from replay.export.kvm_calls import Call, Calls, command_words, possible, read
+from replay.export.c_text import call as statement, comment, string
+from replay.export.kvm_calls import Call, Calls, possible, read
 from replay.export.kvm_masks import mask_of
+from replay.export.kvm_words import command
 from replay.export.plot import Plot
 from replay.targets.ahead import Group, Grouper
 from replay.targets.handover import HandOver, Store
@@ -26,6 +27,8 @@ _MAX_STEPS: Final = 200  # of one C function
 _READS: Final = ("reg.read", "gicr.read", "gicd.read")
 _PROBE, _MEM_READ, _LPI_LIVE = NUMBER["probe"], NUMBER["mem.read"], NUMBER["lpi.live"]
 _ASKED: Final = frozenset((*(NUMBER[each] for each in _READS), _MEM_READ, _PROBE))
+# In RAM that is only observed, LPIs have another configuration, and vCPUs that ran took some.
+_OF_WHOLE_RAM: Final = (_PROBE, _MEM_READ)
 # Inputs whose answer is asked about; of others a C file only notes that they failed.
 _COMPARED: Final = frozenset(
     NUMBER[each] for each in ("msi", "save", "save_pending", "restore", "reset")
@@ -144,7 +147,8 @@ class Story:
                 self.told.left_out[f"{kind_name(group.event[0])} that nobody can do"] += 1
             return lines, None
         self._fresh = False
-        return [*lines, *comment(call.words), *(f"\t{each}" for each in call.statements)], call
+        said = comment(call.comment) if call.comment else []
+        return [*lines, *said, *(f"\t{each}" for each in call.statements)], call
 
     def _stores(self, seq: int, stores: Sequence[Store]) -> list[str]:
         lines: list[str] = []
@@ -155,7 +159,7 @@ class Story:
             elif len(store.data) == COMMAND_SIZE_BYTES:
                 starts = range(0, COMMAND_SIZE_BYTES, 8)
                 words = [int.from_bytes(store.data[i : i + 8], "little") for i in starts]
-                lines += comment(command_words(words))
+                lines += comment(command(words))
                 lines.append(f"\tqueue(vm, {store.gpa:#x}, {', '.join(map(hex, words))});")
             else:
                 lines += comment("a level-1 entry, as a driver would have it")
@@ -163,16 +167,16 @@ class Story:
                 lines += [f"\t{each}" for each in self.calls.stores(name, store.gpa, store.data)]
         return lines
 
-    def _instead(self, lines: list[str], call: Call, statement: str) -> list[str]:
+    def _instead(self, lines: list[str], call: Call, instead: list[str]) -> list[str]:
         """Replace the statement of a call by one that looks at its answer."""
         self.told.tests += 1
-        return [*lines[: -len(call.statements)], f"\t{statement}"]
+        return [*lines[: -len(call.statements)], *instead]
 
     def _must(self, group: Group) -> list[str]:
         lines, call = self._step(group)
         if call is None or call.answer is None or group.event[0] not in _COMPARED:
             return lines
-        return self._instead(lines, call, f"must({_what(group, call.words)}, {call.answer});")
+        return self._instead(lines, call, statement("must", _what(group, call.words), call.answer))
 
     # -- what came back must be what the trace has
 
@@ -187,12 +191,15 @@ class Story:
         result = fields_of(results[-1])[_RESULTS[results[-1][0]]]
         shown = str(result) if abs(result) < _SMALL else hex(result & _U64)
         what = _what(group, call.words)
-        return self._instead(lines, call, f"expect({what}, {call.answer}, {shown});")
+        return self._instead(lines, call, statement("expect", what, call.answer, shown))
 
     def _expect_output(self, group: Group) -> list[str]:
         f, kind = fields_of(group.event), kind_name(group.event[0])
         if f.get("bad") or not possible(f):
             self.told.left_out["bad access"] += 1
+            return []
+        if self._hand_over is not None and group.event[0] in _OF_WHOLE_RAM:
+            self.told.left_out[f"{kind} (the trace does not show all of guest RAM)"] += 1
             return []
         self.told.tests += 1
         if group.event[0] == _PROBE:
@@ -205,16 +212,17 @@ class Story:
             return self._expect_ram(group, f["gpa"], f["data"])
         name, expression, mask = read(f, kind)
         what = _what(group, name)
-        return [f"\texpect({what}, {_masked(expression, mask)}, {f['value'] & mask:#x});"]
+        shown = f"{f['value'] & mask:#x}"
+        return statement("expect", what, _masked(expression, mask), shown)
 
     def _expect_ram(self, group: Group, gpa: int, data: bytes) -> list[str]:
-        what = _what(group, f"guest RAM at {gpa:#x}")
+        what = _what(group, self.calls.places.at(gpa))
         if len(data) == 8:
             value = int.from_bytes(data, "little")
-            return [f"\texpect({what}, ram_read64(vm, {gpa:#x}), {value:#x});"]
+            return statement("expect", what, f"ram_read64(vm, {gpa:#x})", f"{value:#x}")
         name = f"ram_{group.seq}"
         self.calls.table(name, data or b"\0")
-        return [f"\texpect_ram(vm, {what}, {gpa:#x}, {name}, {len(data)});"]
+        return statement("expect_ram", "vm", what, f"{gpa:#x}", name, str(len(data)))
 
     # -- what came back must be what another VM answers
 
@@ -226,7 +234,7 @@ class Story:
             return lines
         self.told.answers += 1
         what = _what(group, call.words)
-        return self._instead(lines, call, f"answer(vm, {what}, {call.answer}, ALL_BITS);")
+        return self._instead(lines, call, statement("answer", "vm", what, call.answer, "ALL_BITS"))
 
     def _answer_output(self, group: Group) -> list[str]:
         f = fields_of(group.event)
@@ -237,15 +245,15 @@ class Story:
         if group.event[0] == _PROBE:
             lines = [f"\tanswer_lpis(vm, {_what(group, 'the live LPIs')});"]
         elif group.event[0] == _MEM_READ:
-            what = _what(group, f"guest RAM at {f['gpa']:#x}")
-            lines = [f"\tanswer_ram(vm, {what}, {f['gpa']:#x}, {len(f['data'])});"]
+            what = _what(group, self.calls.places.at(f["gpa"]))
+            lines = statement("answer_ram", "vm", what, f"{f['gpa']:#x}", str(len(f["data"])))
         else:
             name, expression, mask = read(f, kind_name(group.event[0]))
             mask &= mask_of(self.plot.question, group.event)
             if not mask:
                 return [f"\t{expression};"]
             bits = "ALL_BITS" if mask == _U64 else f"{mask:#x}"
-            lines = [f"\tanswer(vm, {_what(group, name)}, {expression}, {bits});"]
+            lines = statement("answer", "vm", _what(group, name), expression, bits)
         self.told.tests += 1
         self.told.answers += 1
         return lines

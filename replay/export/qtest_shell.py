@@ -1,8 +1,9 @@
 """`--to qtest`: a shell line that pipes qtest commands into a stock QEMU, as its bug reports do.
 
-Nothing of itstrace is needed to run it: registers and guest RAM are reached over qtest, MSIs come
-from edu devices, a system reset from the monitor, and a write to a pvpanic device ends it. What was
-recorded stands below it, answer by answer. Counterparts: `replay.targets.qtest_lines`, one event
+Nothing of itstrace is needed to run it: registers and guest RAM are reached over qtest, and MSIs come
+from edu devices. A guest's panic, told by a pvpanic device, ends it; where QMP resets it in between,
+the panic tells that the lines so far were carried out. What was recorded stands below, answer by
+answer. Counterparts: `replay.targets.qtest_lines`, one event
 as lines, and `replay.targets.qemu`, which asks the same of a QEMU of its own.
 """
 
@@ -10,12 +11,18 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
+from replay.engine import Engine
+from replay.equivalence.inventory import Events
 from replay.export.c_text import COLUMNS, plain
 from replay.export.kvm_calls import read
+from replay.export.kvm_places import Places
 from replay.export.plot import OUTPUTS, Plot
 from replay.export.result import Result
+from replay.judge import model_of
 from replay.profiles import find
 from replay.targets import edu
 from replay.targets.ahead import Group, Grouper
@@ -40,7 +47,14 @@ _COMMAND: Final = (
     "-nodefaults -display none -device pvpanic-pci,addr={slot} {devices}{monitor}-qtest stdio "
     "-qtest-log /dev/null"
 )
-_MONITOR: Final = "-chardev pipe,id=monitor,path=monitor -mon monitor "
+_MONITOR: Final = "-action panic=none -chardev pipe,id=qmp,path=qmp -mon qmp,mode=control "
+_BEFORE: Final = """\
+rm -f qmp.in qmp.out; mkfifo qmp.in qmp.out
+qmp() { echo "{'execute': '$1'}" > qmp.in; grep -q -m1 "$2" < qmp.out; }
+(
+qmp qmp_capabilities return"""
+_QUIT: Final = "echo \"{'execute': 'quit'}\" > qmp.in"  # whose answer nobody would be there to hear
+_CARRIED_OUT: Final = "grep -q -m1 GUEST_PANICKED < qmp.out"
 _END: Final = "EOF"
 
 
@@ -89,6 +103,8 @@ class _Script:
         self.left_out: Counter[str] = Counter()
         self.assumed: Counter[str] = Counter()
         self.impossible: str | None = None
+        self._places = Places(plot.events)
+        self._expected = _expected(header, plot.events)
         self._take(plot)
 
     def _take(self, plot: Plot) -> None:
@@ -119,7 +135,8 @@ class _Script:
         elif lines is not None:
             self._parts[-1] += lines
             if event[0] in _ASKED:
-                self.answers.append(_answer(group, lines[-1]))
+                otherwise = self._expected.get(group.seq, "")
+                self.answers.append(_answer(group, lines[-1], self._places) + otherwise)
         elif ev.kind_name(event[0]) in ("attr.set", "save", "save_pending", "restore"):
             self.impossible = self.impossible or kind_name(event[0])
 
@@ -158,19 +175,18 @@ class _Script:
             machine=machine, cpus=self._cpus, mib=self._mib, slot=_PVPANIC[0], devices=devices,
             monitor=_MONITOR if resets else "",
         )  # fmt: skip
-        self._parts[-1] += _the_end()
+        parts = [[*part, *_panic()] for part in self._parts]
         if not resets:
-            return [f"cat << {_END} | {command} | grep 'OK 0x'", *self._parts[0], _END]
-        lines = ["rm -f monitor.in monitor.out; mkfifo monitor.in monitor.out", "("]
-        for at, part in enumerate(self._parts):
-            if at:
-                lines.append("sleep 1; echo system_reset 1<> monitor.in; sleep 1")
-            lines += [f"cat << {_END}", *part, _END]
-        return [*lines, f") | {command} | grep 'OK 0x'", "rm -f monitor.in monitor.out"]
+            return [f"cat << {_END} | {command} | grep 'OK 0x'", *parts[0], _END]
+        lines = [_BEFORE]
+        for at, part in enumerate(parts):
+            lines += ["qmp system_reset RESET"] if at else []
+            lines += [f"cat << {_END}", *part, _END, _CARRIED_OUT]
+        return [*lines, f"{_QUIT}) | {command} | grep 'OK 0x'", "rm -f qmp.in qmp.out"]
 
 
-def _the_end() -> list[str]:
-    """Return the lines after which QEMU ends: its guest panics, says a device."""
+def _panic() -> list[str]:
+    """Return the lines with which a device tells that its guest panics."""
     _, device_id, register = _PVPANIC
     config = _ECAM + (device_id << 12)
     return [
@@ -180,11 +196,29 @@ def _the_end() -> list[str]:
     ]
 
 
-def _answer(group: Group, line: str) -> str:
+def _expected(header: Header, events: Sequence[Event]) -> dict[int, str]:
+    """Return, by event, what the model of the trace's profile answers where that differs."""
+    if header.profile is None:
+        return {}
+    model = model_of(replace(header), find(header.profile)[0])
+    tally = Engine(Events(header, events, "trace"), model).run()
+    return {
+        each.seq: f"; the model of {model.name} expects {_shown(each.expected)}"
+        for each in tally.divergences
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"0x{value.hex()}"
+    return hex(value) if isinstance(value, int) else plain(str(value))
+
+
+def _answer(group: Group, line: str, places: Places) -> str:
     """Return the line that QEMU would print if it answered as was recorded, and what it is."""
     f = fields_of(group.event)
     if group.event[0] == _MEM_READ:
-        shown, name = f"0x{f['data'].hex()}", f"guest RAM at {f['gpa']:#x}"
+        shown, name = f"0x{f['data'].hex()}", places.at(f["gpa"])
     else:
         name, _, mask = read(f, kind_name(group.event[0]))
         shown = f"{f['value'] & mask:#018x}"

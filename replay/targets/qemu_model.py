@@ -166,7 +166,9 @@ class QemuModel(NothingListed):
             found["vpes"] = {key: mapping(item) for key, item in view.vpes(self.vm).items()}
         return found
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """Return component -> valid entries in these (address, bytes) of the tables of before."""
         return view.left_in_ram(self.vm, before, pages)
 

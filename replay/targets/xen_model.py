@@ -108,7 +108,9 @@ class XenModel(NothingListed):
         """Nothing is: this model is taken to have seen the VM from its start."""
         return 0
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """Xen is not looked into."""
         return {}
 
