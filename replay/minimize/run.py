@@ -86,13 +86,15 @@ def _begin(search: Search, candidate: Candidate, oracle: Oracle) -> None:
     """
     about = getattr(oracle, "about", None)
     at = None if about is None else about(candidate)
-    search.begin("before and behind")
+    before = len(search.best.items)
     for events in (candidate.events[: None if at is None else at + 1], candidate.events):
         for commands in (True, False):
             script = lift(candidate._replace(events=events), outputs=True, commands=commands)
             search.try_from(script)
+            search.begin("long before")
             search.drop(cuts.ends(script))
             if search.shown or search.shows(script):
+                search.count.by_pass["behind the signature"] = max(before - len(script.items), 0)
                 return
     raise UsageError(f"this trace does not show {oracle.signature} in the first place")
 
