@@ -1,6 +1,6 @@
 """The words in which a blame is told: one component's history, as lines of text.
 
-Counterparts: `replay.blame`, which finds it, and `replay.commands.blame`, which also tells it as JSON.
+Counterparts: `replay.blamed`, which is it, and `replay.commands.blame`, which also tells it as JSON.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from replay.blame import BROKE, UNSPOKEN, Blame, Passage
+from replay.blamed import ALLOWS, BROKE, UNSPOKEN, Blame, Passage
 from replay.commands.common import clean, paint
 from replay.decode import describe
 from replay.history import Act, Fetched
@@ -21,7 +21,7 @@ _SHOWN_PASSAGES: Final = 20
 
 def lines(blame: Blame, profile: str) -> Iterator[str]:
     """Yield the lines of an answer; what a guest chose is clean."""
-    value = _value(blame.value) if blame.present else "not there any more"
+    value = _shown(blame) if blame.present else "not there any more"
     yield f"{paint(blame.target.name, 'bold')}: {value}   (at event {blame.seq}, as {profile})"
     if not blame.present and blame.record and blame.record.removed:
         yield from _act("removed by", blame.record.removed)
@@ -78,7 +78,7 @@ def _passages(blame: Blame) -> Iterator[str]:
     lived = [each for each in blame.passages if each.lived]
     before = len(blame.passages) - len(lived)
     if lived:
-        yield "  lived through"
+        yield "  went through"
     for each in lived[:_SHOWN_PASSAGES]:
         verdict = each.verdict
         yield (
@@ -87,7 +87,7 @@ def _passages(blame: Blame) -> Iterator[str]:
         )
     if len(lived) > _SHOWN_PASSAGES:
         yield f"    and {len(lived) - _SHOWN_PASSAGES} more resets"
-    for trip in blame.trips:
+    for trip in blame.trips[-_SHOWN_PASSAGES:]:
         yield (
             f"    save at event {trip.saved_seq}, restore at {trip.seq}: "
             f"{'came back' if came_back(trip, blame) else 'lost'}, {trip.word}"
@@ -106,7 +106,15 @@ def _judged(each: Passage) -> str:
     clause = each.component.clause
     if each.clause == UNSPOKEN or clause is None:
         return f"no clause of the contract speaks of it ({status})"
+    if each.clause == ALLOWS:
+        return f"a clause allows it ({status}): {clean(clause.says)} [{clause.source}]"
     return f"{each.clause} the clause ({status}): {clean(clause.says)} [{clause.source}]"
+
+
+def _shown(blame: Blame) -> str:
+    if blame.target.key is None and isinstance(blame.value, int):
+        return hex(blame.value)
+    return _value(blame.value)
 
 
 def _value(value: Any) -> str:

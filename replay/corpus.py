@@ -166,8 +166,8 @@ def _explained(
     verb = "verify" if found.word in OF_VERIFY or result.expected in OF_VERIFY else "check"
     trace = str(result.trace)
     commands = [["itstrace", verb, trace, *options, *(strictly if verb == "verify" else [])]]
-    if explainer.asked and explainer.at:
-        words = [*options, *strictly, "--at", explainer.at]
+    if explainer.asked is not None:
+        words = [*options, *strictly, "--at", str(explainer.at)]
         commands.append(["itstrace", "blame", trace, *explainer.asked.split(), *words])
     return Result(
         result.trace, result.variant, result.expected, result.got, result.signature,

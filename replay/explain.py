@@ -43,7 +43,7 @@ class Explainer:
         self._strict = strict
         self._blamed = 0
         self.asked: str | None = None  # the component whose history is told, as `blame` takes it
-        self.at: str | None = None
+        self.at: int | None = None
 
     def lines(self) -> list[str]:
         """Return what was found, worst first, clean and of bounded length."""
@@ -78,18 +78,18 @@ class Explainer:
             )
             if verdict.word in FINDINGS and told < SHOWN:
                 told += 1
-                yield from self._findings(index, verdict)
+                yield from self._findings(verdict)
         if len(resets) > SHOWN_HEADLINES:
             yield f"and {len(resets) - SHOWN_HEADLINES} more resets"
 
-    def _findings(self, index: int, verdict: ResetVerdict) -> Iterator[str]:
+    def _findings(self, verdict: ResetVerdict) -> Iterator[str]:
         found = [e for e in verdict.components if e.status(strict=verdict.strict) in FINDINGS]
         for each in found[:SHOWN_COMPONENTS]:
-            yield from self._component(each, index, verdict)
+            yield from self._component(each, verdict)
         if len(found) > SHOWN_COMPONENTS:
             yield f"  and {len(found) - SHOWN_COMPONENTS} more components"
 
-    def _component(self, each: Component, index: int, verdict: ResetVerdict) -> Iterator[str]:
+    def _component(self, each: Component, verdict: ResetVerdict) -> Iterator[str]:
         status = each.status(strict=verdict.strict)
         yield f"  {each.name}: {status}"
         yield f"    expected  {_short(each.fresh, each.name)}, as a fresh device has it"
@@ -100,14 +100,14 @@ class Explainer:
             yield f"    got       {_short(each.replayed, each.name)}, as the model has it"
         if each.clause:
             yield f"    contract  {each.clause.says} [{each.clause.source}]"
-        yield from (f"    {line}" for line in self._history(each, index))
+        yield from (f"    {line}" for line in self._history(each, verdict.seq))
 
-    def _history(self, each: Component, index: int) -> Iterator[str]:
+    def _history(self, each: Component, at: int) -> Iterator[str]:
         """Yield who wrote it: its whole history for the first few, else the event alone."""
         if self._blamed < BLAMED and (target := _target(each)) is not None:
             self._blamed += 1
             try:
-                yield from self._blame(target, f"reset:{index}")
+                yield from self._blame(target, at)
             except UsageError:
                 pass  # the model has no such thing now: the event is all that is known
             else:
@@ -115,7 +115,7 @@ class Explainer:
         if each.blame is not None:
             yield f"written by {self._event(each.blame)}"
 
-    def _blame(self, target: Target, at: str) -> Iterator[str]:
+    def _blame(self, target: Target, at: int) -> Iterator[str]:
         with open_trace(str(self._trace)) as reader:
             model = model_of(reader.header, self._profile)
             verifier = Verifier(
@@ -126,7 +126,8 @@ class Explainer:
             engine = Engine(OneIts(reader, target.its), model, blamer)
             engine.run()
             blame = blamer.finish(engine.seq, str(self._trace))
-        self.asked, self.at = self.asked or target.name, self.at or at
+        if self.asked is None:
+            self.asked, self.at = target.name, at
         yield from blame_lines(blame, model.name)
 
     def _trip(self, trip: RoundTrip) -> Iterator[str]:

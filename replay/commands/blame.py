@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from replay.blame import Blame, Blamer
+from replay.blame import Blamer
 from replay.blame_text import came_back, lines
+from replay.blamed import Blame
 from replay.commands.common import print_json, say
 from replay.commands.replaying import (
     add_replay_options,

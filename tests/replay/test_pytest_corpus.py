@@ -62,7 +62,7 @@ def test_a_failure_tells_a_person_all_of_it(project):
     assert "there is no internally cached state" in lines[start + 5]
     assert "written by event 16: msi device_id=0x0 event_id=0x0 origin=vmm path=ioctl" in lines
     assert "more: itstrace verify traces/life.its.txt" in lines
-    assert "more: itstrace blame traces/life.its.txt lpi 8192 --at reset:0" in lines
+    assert "more: itstrace blame traces/life.its.txt lpi 8192 --at 18" in lines
     assert "Traceback" not in out
     assert "pytest_corpus.py" not in out
 
