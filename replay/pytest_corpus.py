@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from replay.corpus import Result, run_expectation, without_manifest, without_trace
-from replay.manifest import Manifest, looks_like_manifest, manifest_path, read_manifest
+from replay.corpus import Result, manifest_of, run_expectation, without_trace
+from replay.manifest import Manifest, looks_like_manifest
 from replay.pytest_plugin import MARKER
 from tracer.errors import TracerError, UsageError
 
@@ -68,15 +68,9 @@ class TraceFile(pytest.File):
 
     def collect(self) -> Iterator[TraceItem]:
         """Yield an item for each expectation, or for each target that was asked for."""
-        path = manifest_path(self.path)
-        if not path.exists():
-            yield self._item("manifest", lambda: without_manifest(self.path))
-            return
-        try:
-            manifest = read_manifest(path)
-        except UsageError as error:
-            wrong = Result(self.path, "manifest", "a manifest", str(error), None)
-            yield self._item("manifest", lambda: wrong)
+        manifest = manifest_of(self.path)
+        if isinstance(manifest, Result):
+            yield self._item("manifest", lambda: manifest)
             return
         texts = self.config.getoption("--its-target")
         yield from self._on_targets(manifest, texts) if texts else self._on_model(manifest)

@@ -13,14 +13,13 @@ from replay.corpus import (
     Result,
     exit_code,
     find_traces,
+    manifest_of,
     run_trace,
     trace_name,
     unused_manifests,
-    without_manifest,
     without_trace,
 )
 from replay.corpus_reports import details, github, headline, junit, markdown
-from replay.manifest import manifest_path, read_manifest
 from tracer.errors import UsageError, WriteError
 from tracer.log.opening import create_output
 
@@ -79,12 +78,11 @@ def _on_targets(traces: list[Path], texts: list[str]) -> Iterator[list[Result]]:
     specs = [parse(text) for text in texts]
     with Targets() as made:
         for trace in traces:
-            path = manifest_path(trace)
-            if path.exists():
-                manifest = read_manifest(path)
-                yield [run_on(trace, manifest, spec, made) for spec in specs]
+            manifest = manifest_of(trace)
+            if isinstance(manifest, Result):
+                yield [manifest]
             else:
-                yield [without_manifest(trace)]
+                yield [run_on(trace, manifest, spec, made) for spec in specs]
 
 
 def _report(results: list[Result], traces: int, options: argparse.Namespace) -> None:
