@@ -103,6 +103,9 @@ class Recordings:
         return problems + (list(self._left_over(self._kept)) if self._kept else [])
 
     def _concluded(self, trace: Path) -> Iterator[str]:
+        if not trace.exists():
+            yield from self._without_file(trace)
+            return
         if self._wanted.verify and str(trace) not in self._judged:
             result = _verified(trace, self._wanted)
             if result is not None:
@@ -117,6 +120,13 @@ class Recordings:
             yield f"{kept}: no recording of this test is kept: run it once with --its-record=new"
         else:
             yield from self._compared(trace, kept)
+
+    def _without_file(self, trace: Path) -> Iterator[str]:
+        if self._kept or self._wanted.verify:
+            yield (
+                f"{trace}: was not written; a ring writes files of its own: judge those in the test, "
+                f"and say @pytest.mark.{MARKER}(verify=False)"
+            )
 
     def _keep(self, trace: Path, kept: Path) -> Iterator[str]:
         """Put a recording into the folder, with a manifest of what it shows now."""
