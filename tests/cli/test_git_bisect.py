@@ -261,6 +261,15 @@ def test_a_build_that_is_not_there_is_skipped(capsys):
     assert "there is no such kernel image" in out
 
 
+def test_a_terminal_gets_its_colours_and_no_bytes_of_a_name(capsys, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _, out = over(capsys, F4, "--over", MODELS[1], "kvm:/no\x1b[2Jwhere", MODELS[2])
+    assert "\x1b[31mbad         \x1b[0m  model:linux-6.1.176" in out
+    assert "kvm:/no\\x1b[2Jwhere" in out
+    assert "\x1b[2J" not in out
+
+
 def test_a_boundary_says_how_sure_it_is(capsys, monkeypatch):
     words = iter((BAD, GOOD, CANNOT))
 
