@@ -112,6 +112,7 @@ TABLE = [
     (["check", "{distracted}", "--profile", "linux-6.1.176", *CRASH], 1),
     (["run", F4, "--target", "model:linux-6.1.192", "--target", "model:linux-6.1.176"], 1),
     (["run", F4, "--target", "model:linux-6.1.192", "--target", "model:linux-7.2.13"], 0),
+    (["run", F4, "--target", "model", "--target", "model", "--signature", "complaint:x"], 125),
     (["verify", F3, "--on", "kvm:/nowhere/Image", "--probe"], 125),
     # a target that is asked about itself: here a model, without and with generated questions
     (["verify", LEAST_F3, "--on", "model:linux-5.10.223"], 1),
