@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean bench-minimize bench-diff
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -75,6 +75,10 @@ test-targets: $(VENV)/dev
 test-bugs: $(VENV)/dev
 	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
 
+# What exporting 1,000,000 events costs.
+bench-export: $(VENV)/dev
+	$(BIN)/python -m tests.bench.export
+
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
 	$(BIN)/python tests/bench/targets.py
@@ -82,6 +86,9 @@ bench-targets: $(VENV)/dev
 # Candidates a second against starts of qemu-system-aarch64 a second.
 bench-minimize: $(VENV)/dev
 	$(BIN)/python tests/bench/minimize.py
+# Time travel over traces of a million events beside a replay of them, and that both arrive at equal states.
+bench-travel: $(VENV)/dev
+	$(BIN)/python -m tests.bench.time_travel
 
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py

@@ -33,6 +33,9 @@ TEST_BLAME: Final = "tests/replay/test_blame.py"
 TEST_DIFF: Final = "tests/replay/test_diff.py"
 TEST_GENERATOR: Final = "tests/replay/test_generator.py"
 TEST_RULING: Final = "tests/replay/test_ruling.py"
+TEST_TRAVEL: Final = "tests/replay/test_timetravel.py"
+TEST_PREDICATE: Final = "tests/replay/test_predicate.py"
+TEST_BISECT: Final = "tests/replay/test_bisect.py"
 TEST_GIT_BISECT: Final = "tests/cli/test_git_bisect.py"
 TEST_GIT_BISECT_RUN: Final = "tests/cli/test_git_bisect_run.py"
 
@@ -1103,10 +1106,45 @@ BUILDS: Final = (
           TEST_GIT_BISECT, "a wrong option is a bad build, and --help a good one"),
     Fault("builds.code.interrupted", "replay/cli.py", "isinstance(code, Ruled) or code == EXIT_INTERRUPTED else", "isinstance(code, Ruled) else",
           TEST_GIT_BISECT, "^C makes git go on with the next commit"),
+    Fault("builds.run.stops", "replay/builds.py", "        engine = Engine(ahead, ahead)", "        engine = Engine(ahead, ahead, stop=True)",
+          TEST_GIT_BISECT, "another finding before it hides the one that counts"),
+    Fault("builds.asked.probe", "replay/builds.py", "    return (False, True) if probe else (False,)", "    return (False,)",
+          TEST_GIT_BISECT, "what the generated questions would show is good"),
     Fault("builds.boundary.skip", "replay/boundary.py", "    return search.rulings[at].word != CANNOT", "    return True",
           TEST_RULING, "a build that cannot be judged ends a search"),
     Fault("builds.boundary.middle", "replay/boundary.py", "        if search.rulings[middle].word == search.rulings[low].word:", "        if search.rulings[middle].word != search.rulings[low].word:",
           TEST_RULING, "the search goes into the wrong half"),
+)
+_TRAVEL: Final = "replay/timetravel/"
+TRAVEL: Final = (
+    Fault("travel.stop.too_late", _TRAVEL + "stops.py", "        at = bisect_right(self.stops, seq + 1, key", "        at = bisect_right(self.stops, seq + 2, key",
+          TEST_TRAVEL, "a state is travelled to from a checkpoint behind it"),
+    Fault("travel.stop.at_an_output", _TRAVEL + "timeline.py", "            if events[0][0] < FIRST_OUTPUT and", "            if",
+          TEST_TRAVEL, "a checkpoint parts an input from its outputs"),
+    Fault("travel.stop.joined", _TRAVEL + "timeline.py", "        standing.joined, standing.lost = stop.joined, stop.lost", "        standing.joined, standing.lost = False, stop.lost",
+          TEST_TRAVEL, "what a loss made unknown counts as known behind a checkpoint"),
+    Fault("travel.outputs.left", "replay/engine.py", "            if event[0] in self.model.expresses:", "            if False:",
+          TEST_TRAVEL, "the outputs of the last input are not taken in"),
+    Fault("travel.cache.model", _TRAVEL + "timeline.py", "        if cache.key != self._key or not self._stamp:", "        if not self._stamp:",
+          TEST_TRAVEL, "a fixed model answers from its old states"),
+    Fault("travel.cache.stamp", _TRAVEL + "timeline.py", "        if cache.stamp == self._stamp:", "        if cache.stamp:",
+          TEST_TRAVEL, "a changed trace is answered from its old states"),
+    Fault("travel.cache.content", _TRAVEL + "timeline.py", " and cache.content == self._content()", "",
+          TEST_TRAVEL, "a trace of the same size is the same trace"),
+    Fault("travel.cache.seal", _TRAVEL + "cache_file.py", "        if not compare_digest(seal, _sealed(self._secret, index)):", "        if not seal:",
+          TEST_TRAVEL, "a cache that somebody else made is believed"),
+    Fault("travel.pace.share", _TRAVEL + "pace.py", "        return max(self._spacing, COST_SHARE * expected)", "        return self._spacing",
+          TEST_TRAVEL, "checkpoints of a large state cost more than the replay"),
+    Fault("predicate.unknown.not", "replay/predicate.py", "            return lambda now: None if (value := inner(now)) is None else not value", "            return lambda now: not inner(now)",
+          TEST_PREDICATE, "what is not known is not so"),
+    Fault("predicate.absent.differs", "replay/predicate.py", "        if a is ABSENT or b is ABSENT:", "        if False:",
+          TEST_PREDICATE, "a device that is not there has another ITT"),
+    Fault("predicate.qemu.unseen", "replay/glimpse.py", "    return ABSENT if found is not None and not found else found", "    return found or ABSENT",
+          TEST_PREDICATE, "RAM that nobody saw maps nothing"),
+    Fault("bisect.assumed.tried", "replay/bisect.py", "        if holds(early):", "        if False:",
+          TEST_BISECT, "an assumption that does not hold is believed"),
+    Fault("bisect.last.behind", "replay/held.py", "                return behind - 1", "                return mark.seq",
+          TEST_BISECT, "the last event at which something began to hold is the last one at which it held"),
 )
 
 BLAME: Final = (
@@ -1180,6 +1218,41 @@ DIFF: Final = (
 )
 # fmt: on
 
+
+_EXPORT: Final = "replay/export/"
+TEST_KVM_C: Final = "tests/replay/test_export_kvm_c.py"
+TEST_SHELL: Final = "tests/replay/test_export_qtest.py"
+TEST_STREAMS: Final = "tests/replay/test_export_streams.py"
+# fmt: off
+EXPORT: Final = (
+    Fault("export.c.mask", _EXPORT + "kvm_masks.py", '    return int(clause.mask >> 8 * (f["offset"] - start))', "    return ALL_BITS",
+          TEST_KVM_C + "::test_bits_that_no_clause_speaks_of_are_not_asked", "a test that is red on every kernel"),
+    Fault("export.c.copy", _EXPORT + "kvm_c.py", '"copy_ram(&fresh, &old);", ', "",
+          TEST_KVM_C + "::test_a_reset_is_asked_of_a_vm_with_a_past_and_of_a_fresh_one_with_its_ram", "a fresh VM with zeroed RAM is the yardstick"),
+    Fault("export.c.fresh", _EXPORT + "kvm_c.py", "if belongs_to_the_vm(each, question.unit)]", "]",
+          TEST_KVM_C + "::test_a_reset_is_asked_of_a_vm_with_a_past_and_of_a_fresh_one_with_its_ram", "the fresh VM has the past of the other"),
+    Fault("export.c.crash", _EXPORT + "plot.py", '    if any(each.startswith("crash:") for each in signatures):', "    if False:",
+          TEST_KVM_C + "::test_the_way_follows_from_the_manifest_and_the_events", "a host is killed without a warning"),
+    Fault("export.c.middle", _EXPORT + "kvm_c.py", '    if header.starts != "power_on":', "    if False:",
+          TEST_KVM_C + "::test_what_would_show_nothing_is_not_written", "half a life is taken for a whole one"),
+    Fault("export.c.assumed", _EXPORT + "kvm_story.py", "            lines += self._stores(group.seq, stores)", "            pass",
+          TEST_KVM_C + "::test_ram_that_the_trace_does_not_show_is_put_there_and_told", "the queue of an observed guest is empty"),
+    Fault("export.text.comment", _EXPORT + "c_text.py", '    return re.sub(r"/(?=[*/])|\\*(?=/)", "_", line)', "    return line",
+          TEST_KVM_C + "::test_foreign_text_stays_in_its_comment_and_its_string", "a sender writes C"),
+    Fault("export.text.sizes", _EXPORT + "kvm_calls.py", "        return make(self, seq, f) if make and possible(f) else None", "        return make(self, seq, f) if make else None",
+          TEST_KVM_C + "::test_any_events_give_a_file_that_compiles", "an access of any size is made"),
+    Fault("export.qtest.reset", _EXPORT + "qtest_shell.py", "            self._lines.reset()", "            pass",
+          TEST_SHELL + "::test_a_device_is_set_up_again_behind_a_reset", "MSIs behind a reset come from a device that was reset"),
+    Fault("export.qtest.part", _EXPORT + "qtest_shell.py", '            lines += ["qmp system_reset RESET"] if at else []', "            lines += []",
+          TEST_SHELL + "::test_a_system_reset_stands_between_two_parts", "a reset that is not made"),
+    Fault("export.sqlite.known", _EXPORT + "sqlite.py", "if attr in own and known & own[attr].mask else None", "if attr in own else None",
+          TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "what was not seen of a command is a zero"),
+    Fault("export.sqlite.last", _EXPORT + "sqlite.py", "    for statement in views():", "    for statement in views()[:1]:",
+          TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "a database without its views"),
+)
+# fmt: on
+
+
 FAULTS: Final = (
     *KVM,
     *QEMU,
@@ -1193,4 +1266,6 @@ FAULTS: Final = (
     *BUILDS,
     *BLAME,
     *DIFF,
+    *EXPORT,
+    *TRAVEL,
 )

@@ -47,6 +47,9 @@ static const struct {
 	{ 0x40000000, 0x100000000 },
 };
 
+#define GICR_CTLR	0x0000
+#define GICR_PROPBASER	0x0070
+
 /* Where nothing of the guest lies: its few instructions, and no memory at all. */
 #define CODE_GPA	0xf000000000ULL
 #define EXIT_GPA	0xf100000000ULL
@@ -391,15 +394,13 @@ static void expect(const char *what, uint64_t got, uint64_t expected)
 /* What was recorded. */
 static void story(struct vm *vm)
 {
-	/* GICR_PROPBASER of vCPU 0 by the guest */
-	guest_write(vm, 0, GICR_BASE + 0x70, 8, 0x425c078f);
-	/* GICR_CTLR of vCPU 0 by the guest */
-	guest_write(vm, 0, GICR_BASE + 0x0, 4, 0x1);
-	/* CTRL_RESET */
+	guest_write(vm, 0, GICR_BASE + 0x0 + GICR_PROPBASER, 8, 0x425c078f);
+	guest_write(vm, 0, GICR_BASE + 0x0 + GICR_CTLR, 4, 0x1);
 	expect("event 2: CTRL_RESET", control(vm->its, KVM_DEV_ARM_ITS_CTRL_RESET), 0);
-	/* GICR_PROPBASER of vCPU 0 */
-	expect("event 4: GICR_PROPBASER of vCPU 0", gicr_write(vm, 0, 0x70, 0x0), 0);
-	expect("event 6: GICR_PROPBASER of vCPU 0", gicr_read(vm, 0, 0x70) & 0xffffffff, 0x425c078f);
+	expect("event 4: GICR_PROPBASER of vCPU 0", gicr_write(vm, 0, GICR_PROPBASER, 0x0),
+	       0);
+	expect("event 6: GICR_PROPBASER of vCPU 0",
+	       gicr_read(vm, 0, GICR_PROPBASER) & 0xffffffff, 0x425c078f);
 }
 
 int main(void)
