@@ -25,6 +25,8 @@ VERBS: Final = {
     "state": ("state", "the ITS at any event of a trace"),
     "blame": ("blame", "who wrote a component, what that rested on, and what resets did to it"),
     "diff": ("diff", "where two traces of what should be the same boot first differ"),
+    "doctor": ("doctor", "which state a file is in, where it is damaged, and what to do"),
+    "recover": ("recover", "write what of a damaged or cut file can be saved"),
     "corpus": ("corpus", "run traces against what their manifests say they show"),
     "fingerprint": ("fingerprint", "short lives that tell an image's behaviour flags"),
     "kernels": ("kernels", "fetch arm64 kernels to run traces on, or list those that are here"),

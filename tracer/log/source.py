@@ -32,9 +32,10 @@ class Source:
         return bytes(self._buffer[:size])
 
     def skip(self, size: int) -> None:
-        """Step over bytes that were looked at."""
+        """Step over `size` bytes, fewer at the end."""
+        self._fill(size)
+        self.offset += min(size, len(self._buffer))
         del self._buffer[:size]
-        self.offset += size
 
     def find(self, needle: bytes) -> bool:
         """Skip to the next `needle`; False, with all skipped, when there is none."""
