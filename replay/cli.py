@@ -27,6 +27,8 @@ VERBS: Final = {
     "diff": ("diff", "where two traces of what should be the same boot first differ"),
     "doctor": ("doctor", "which state a file is in, where it is damaged, and what to do"),
     "recover": ("recover", "write what of a damaged or cut file can be saved"),
+    "cut": ("cut", "a part of a trace, by reset or range, as a trace that replays as before"),
+    "merge": ("merge", "put the parts of one recording together again"),
     "corpus": ("corpus", "run traces against what their manifests say they show"),
     "fingerprint": ("fingerprint", "short lives that tell an image's behaviour flags"),
     "kernels": ("kernels", "fetch arm64 kernels to run traces on, or list those that are here"),

@@ -26,13 +26,15 @@ from tracer.log.frames import look
 from tracer.log.header import RUNNING, Header
 from tracer.log.source import Problem, Source
 from tracer.log.stream import Reader, Writer
-from tracer.log.survey import Hole, Piece, Survey
+from tracer.log.survey import Hole, Piece, Survey, choose
 
 _CAUSED: Final = frozenset(
     kind for kind, cls in KINDS.items() if cls.fields and cls.fields[0].name == "cause"
 )
 _TIME: Final = itemgetter(1)
 _NOTE: Final = {"recovered": "from a file that is damaged or was cut off"}
+CUT: Final = "cut"  # in the annotations of a part of a trace: which events
+OF_PARTS: Final = frozenset((CUT, "ring", "ring_time_before_ns"))
 _FIRST_TIME, _LAST_TIME = -(1 << 63), (1 << 64) - 1
 
 
@@ -67,11 +69,16 @@ class Splice:
         self._holed = True
         self._put([make("loss", 0, reason=reason, count=count)])
 
-    def add(self, first_seq: int, events: Sequence[Event], before_ns: int | None = None) -> None:
+    def add_piece(self, piece: Piece, events: Sequence[Event]) -> None:
+        """Write the events of a piece that no piece before it has."""
+        skipped_ns = sum(map(_TIME, events[: piece.skip]))
+        at = piece.first_seq + piece.skip
+        self.add(at, events[piece.skip :], piece.before_ns + skipped_ns)
+
+    def add(self, first_seq: int, events: Sequence[Event], before_ns: int) -> None:
         """Write events whose numbers were from `first_seq` on.
 
-        `before_ns` is the time of the event before them, where that is known and another than the
-        one of what was written last.
+        `before_ns` is the time of the event before them: of what was written last, or another.
         """
         last = self.islands[-1] if self.islands else None
         if last is None or first_seq + last.shift != self._next_seq or first_seq != last.next_seq:
@@ -79,7 +86,7 @@ class Splice:
             self.islands.append(last)
         if self._holed:
             events = [self._placed(seq, event) for seq, event in enumerate(events, first_seq)]
-        if before_ns is not None and before_ns != self.time_ns and events:
+        if before_ns != self.time_ns and events:
             kind, dt_ns, *fields = events[0]
             events = [(kind, _clamped(dt_ns + before_ns - self.time_ns), *fields), *events[1:]]
         last.next_seq = first_seq + len(events)
@@ -133,15 +140,11 @@ def recover(stream: BinaryIO, found: Survey, out: BinaryIO, name: str) -> Splice
     for reason in _lost_at_the_start(found):
         splice.lost(reason, None)
     holes = {hole.first_seq: hole for hole in found.holes}
-    next_seq, holed = found.first_seq, False
+    next_seq = found.first_seq
     for piece in found.pieces:
         if hole := holes.pop(next_seq, None):
             splice.lost(_reason(hole), hole.count)
-            holed = True
-        events = read_piece(stream, piece, found.name)
-        # Until something is missing, the times follow each other.
-        before = found.times_ns.get(piece.first_seq) if holed and not piece.skip else None
-        splice.add(piece.first_seq + piece.skip, events[piece.skip :], before)
+        splice.add_piece(piece, read_piece(stream, piece, found.name))
         next_seq = piece.next_seq
     for hole in holes.values():
         splice.lost(_reason(hole), hole.count)
@@ -186,6 +189,72 @@ def read_piece(stream: BinaryIO, piece: Piece, name: str) -> tuple[Event, ...]:
     if isinstance(frame, Problem):
         raise TraceError(name, piece.start, "the file changed while it was read: try again")
     return unpack_events(frame.unpack())[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the files that are to be one trace."""
+
+    stream: BinaryIO
+    found: Survey
+    header: Header
+
+
+def lineage(header: Header) -> str:
+    """Return the identity of the recording that a trace is, or is a part of."""
+    return header.parent_uuid or header.uuid
+
+
+def merge(parts: Sequence[Part], out: BinaryIO, name: str) -> tuple[Splice, list[str]]:
+    """Write files of one recording as one trace; return it, and what is in none of them.
+
+    They may overlap, as what a ring was written out to does: each event is taken once.
+    """
+    parts = sorted(parts, key=lambda part: part.header.first_seq)
+    first, last = parts[0], max(parts, key=_end)
+    header = _merged(first)
+    writer = Writer(out, header, name=name, bound_ms=0, checkpoint=first.found.checkpoint)
+    splice, missing = Splice(writer), list(_lost_at_the_start(first.found))
+    for reason in missing:
+        splice.lost(reason, None)
+    pieces = [
+        replace(piece, part=number, skip=0)
+        for number, part in enumerate(parts)
+        for piece in part.found.pieces
+    ]
+    next_seq = header.first_seq
+    for piece in choose(pieces, next_seq)[0]:
+        begins = piece.first_seq + piece.skip
+        if begins > next_seq:
+            missing.append(f"events {next_seq} to {begins - 1} are in no file that can be read")
+            splice.lost(missing[-1], begins - next_seq)
+        part = parts[piece.part]
+        splice.add_piece(piece, read_piece(part.stream, piece, part.found.name))
+        next_seq = piece.next_seq
+    for hole in last.found.holes:
+        if hole.first_seq == next_seq:
+            missing.append(_reason(hole))
+            splice.lost(missing[-1], hole.count)
+    writer.close(goes_on=last.found.goes_on or last.found.cut_at is not None)
+    return splice, missing
+
+
+def _end(part: Part) -> int:
+    pieces = part.found.pieces
+    return pieces[-1].next_seq if pieces else part.header.first_seq
+
+
+def _merged(first: Part) -> Header:
+    header = replace(
+        first.header,
+        uuid=derived_uuid(lineage(first.header), "merged"),
+        parent_uuid=lineage(first.header) or None,
+        base_digest=None,
+        annotations={k: v for k, v in first.header.annotations.items() if k not in OF_PARTS},
+    )
+    if first.found.checkpoint_lost:
+        header.starts = RUNNING
+    return header
 
 
 def is_as_written(stream: BinaryIO, splice: Splice, name: str) -> bool:

@@ -31,6 +31,7 @@ NEWER: Final = "newer"
 NO_TRACE: Final = "not a trace"
 
 _KIND: Final = itemgetter(0)
+_TIME: Final = itemgetter(1)
 _LOSS: Final = NUMBER["loss"]
 _GAP: Final = NUMBER["source.gap"]
 _LOSSES: Final = frozenset((_LOSS, _GAP))
@@ -57,7 +58,10 @@ class Piece:
     end: int
     first_seq: int
     next_seq: int
+    before_ns: int  # the time of the event before it, as far as that is known
+    lasts_ns: int
     skip: int = 0  # its first events, which another piece has too
+    part: int = 0  # the number of its file, where there are several
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Survey:
     lost: int = 0  # events that a recorder counted there
     unknown_inputs: dict[str, int] = field(default_factory=dict)
     unknown_frames: int = 0
-    times_ns: dict[int, int] = field(default_factory=dict)  # first event of a frame -> before it
+    times_ns: dict[int, int] = field(default_factory=dict)  # as the index has them: piece -> before
 
     @property
     def state(self) -> str:
@@ -130,6 +134,19 @@ class Survey:
             elif event[0] < FIRST_OUTPUT and event[0] not in KINDS:
                 name = kind_name(event[0])
                 self.unknown_inputs[name] = self.unknown_inputs.get(name, 0) + 1
+
+
+def choose(pieces: list[Piece], next_seq: int) -> tuple[list[Piece], list[Piece]]:
+    """Return the pieces that have each event from `next_seq` on once, in order; and the others."""
+    chosen: list[Piece] = []
+    others: list[Piece] = []
+    for piece in sorted(pieces, key=lambda each: (each.first_seq, each.start)):
+        if piece.next_seq <= next_seq:
+            others.append(piece)
+            continue
+        chosen.append(replace(piece, skip=max(next_seq - piece.first_seq, 0)))
+        next_seq = piece.next_seq
+    return chosen, others
 
 
 def survey(stream: BinaryIO, name: str) -> Survey:
@@ -266,7 +283,8 @@ class _Scan:
     def _events(self, start: int, raw: bytes) -> None:
         found = self.found
         first_seq, events = unpack_events(raw)
-        self._pieces.append(Piece(start, self._source.offset, first_seq, first_seq + len(events)))
+        end, next_seq = self._source.offset, first_seq + len(events)
+        self._pieces.append(Piece(start, end, first_seq, next_seq, 0, sum(map(_TIME, events))))
         self._tail_lost = False
         found.note(events)
 
@@ -295,7 +313,7 @@ class _Scan:
         found = self.found
         if self._header_raw is None and found.is_trace:
             found.damage_count += not found.damage_count
-        self._place(sorted(self._pieces, key=lambda piece: (piece.first_seq, piece.start)))
+        self._place(sorted(self._pieces, key=lambda piece: piece.first_seq))
         self._tail()
         whole = self._assembly.is_complete and not self._assembly_failed
         named = found.header.base_digest if found.header else None
@@ -310,20 +328,22 @@ class _Scan:
     def _place(self, pieces: list[Piece]) -> None:
         """Choose the pieces that have each event once, and note what is between them."""
         found = self.found
-        next_seq = pieces[0].first_seq if pieces else 0
+        first_seq = pieces[0].first_seq if pieces else 0
         if found.header is not None:
-            next_seq = found.header.first_seq
-        before: int | None = None
-        for piece in pieces:
-            if piece.next_seq <= next_seq:
-                what = f"event {piece.first_seq} comes a second time"
-                self._damaged(piece.start, what, end=piece.end)
-                continue
-            if piece.first_seq > next_seq:
-                self._hole(next_seq, piece.first_seq - next_seq, before, piece.start)
-            skip = max(next_seq - piece.first_seq, 0)
-            found.pieces.append(replace(piece, skip=skip))
-            next_seq, before = piece.next_seq, piece.end
+            first_seq = found.header.first_seq
+        found.pieces, again = choose(pieces, first_seq)
+        for piece in again:
+            what = f"event {piece.first_seq} comes a second time"
+            self._damaged(piece.start, what, end=piece.end)
+        next_seq, time_ns, before = first_seq, 0, None
+        for at, piece in enumerate(found.pieces):
+            begins = piece.first_seq + piece.skip
+            if begins > next_seq:
+                self._hole(next_seq, begins - next_seq, before, piece.start)
+            if found.holes:  # until something is missing, the times follow each other
+                time_ns = found.times_ns.get(piece.first_seq, time_ns)
+            found.pieces[at] = replace(piece, before_ns=time_ns)
+            next_seq, time_ns, before = piece.next_seq, time_ns + piece.lasts_ns, piece.end
 
     def _hole(self, first_seq: int, count: int | None, start: int | None, end: int) -> None:
         in_order = start is not None and start <= end
