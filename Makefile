@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-damage test-kvm test-targets qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean
+.PHONY: demo test test-damage test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -63,9 +63,21 @@ bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/recorder.py
 
+# A million events against a million, and twice as many in the same memory; takes minutes.
+bench-diff: $(VENV)/dev
+	$(BIN)/python tests/bench/diff.py
+
 # Finds in real kernels what is known of them; needs qemu-system-aarch64 and `itstrace kernels SUITE`.
 test-targets: $(VENV)/dev
 	$(BIN)/python -m pytest tests/targets
+
+# The bugs of traces/bugs on every kernel that is here (`itstrace kernels SUITE...`), of which some die; minutes.
+test-bugs: $(VENV)/dev
+	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
+
+# What exporting 1,000,000 events costs.
+bench-export: $(VENV)/dev
+	$(BIN)/python -m tests.bench.export
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
@@ -74,6 +86,13 @@ bench-targets: $(VENV)/dev
 # Every prefix and every bit flip of the golden traces and 1,000 random damages of a large one; half an hour.
 test-damage: $(VENV)/dev
 	ITSTRACE_DAMAGE=1 $(BIN)/python -m pytest -n auto tests/log/test_damage.py
+
+# Candidates a second against starts of qemu-system-aarch64 a second.
+bench-minimize: $(VENV)/dev
+	$(BIN)/python tests/bench/minimize.py
+# Time travel over traces of a million events beside a replay of them, and that both arrive at equal states.
+bench-travel: $(VENV)/dev
+	$(BIN)/python -m tests.bench.time_travel
 
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from replay.model import effects
 from replay.model.effects import Effect
-from tracer.its.commands import BY_OPCODE, join
+from tracer.its.commands import BY_OPCODE, COMMANDS, join
 
 Words = tuple[int, ...]  # the four doublewords of a command
 # Command -> the component that it names, and by which fields.
@@ -24,22 +24,41 @@ _NAMES: Final = {
     ),
     **dict.fromkeys(("VMAPP", "VMOVP"), ("vpes", ("vpe_id",))),
 }
-# Command -> what the value holds when it did what it was asked for: its name there and here.
+# Command -> what the value holds when it did what it was asked for: name there, name in the
+# command, and how much more there is than the field says.
 _ASKS: Final = {
-    "MAPD": (("itt_addr", "itt_addr"),),
-    "MAPC": (("rdbase", "rdbase"),),
-    "MAPTI": (("intid", "pintid"), ("icid", "icid")),
-    "MAPI": (("intid", "event_id"), ("icid", "icid")),
-    "MOVI": (("icid", "icid"),),
-    "VMAPTI": (("intid", "vintid"), ("vpe_id", "vpe_id")),
-    "VMAPI": (("intid", "event_id"), ("vpe_id", "vpe_id")),
-    "VMOVI": (("vpe_id", "vpe_id"),),
-    "VMAPP": (("vpt_addr", "vpt_addr"), ("rdbase", "rdbase")),
-    "VMOVP": (("rdbase", "rdbase"),),
+    "MAPD": (("itt_addr", "itt_addr", 0), ("eventid_bits", "size", 1)),
+    "MAPC": (("rdbase", "rdbase", 0),),
+    "MAPTI": (("intid", "pintid", 0), ("icid", "icid", 0)),
+    "MAPI": (("intid", "event_id", 0), ("icid", "icid", 0)),
+    "MOVI": (("icid", "icid", 0),),
+    "VMAPTI": (("intid", "vintid", 0), ("vpe_id", "vpe_id", 0)),
+    "VMAPI": (("intid", "event_id", 0), ("vpe_id", "vpe_id", 0)),
+    "VMOVI": (("vpe_id", "vpe_id", 0),),
+    "VMAPP": (("vpt_addr", "vpt_addr", 0), ("rdbase", "rdbase", 0)),
+    "VMOVP": (("rdbase", "rdbase", 0),),
 }
 MOVES: Final = ("MOVI", "VMOVI", "VMOVP")  # they write what another command made
 REMOVES: Final = ("DISCARD",)  # beside all commands that have V = 0
 PENDING: Final = ("INT", "CLEAR")  # they write no mapping, but whether its LPI is pending
+
+
+# The same by opcode, with the fields themselves: `aim` is asked of every command.
+_AIMS: Final = {
+    int(spec.opcode): (component, tuple(getattr(spec.layout, attr) for attr in attrs))
+    for spec in COMMANDS
+    if spec.name in _NAMES
+    for component, attrs in (_NAMES[spec.name],)
+}
+# Opcode -> its V if it has one, and what the value holds: its name there, its field, how much more.
+_ASKED: Final = {
+    int(spec.opcode): (
+        getattr(spec.layout, "v", None),
+        tuple((there, getattr(spec.layout, here), more) for there, here, more in _ASKS[spec.name]),
+    )
+    for spec in COMMANDS
+    if spec.name in _ASKS
+}
 
 
 def fetched(done: Sequence[Effect]) -> Iterator[Words]:
@@ -56,29 +75,36 @@ def name_of(words: Words) -> str | None:
 
 
 def fields_of(words: Words) -> dict[str, int]:
-    """Return the fields of a known command by their attribute names."""
-    raw = join(*words)
-    return {each.attr: each.get(raw) for each in BY_OPCODE[words[0] & 0xFF].layout.fields_}
+    """Return the fields of a command by their attribute names; none of an unknown one."""
+    raw, spec = join(*words), BY_OPCODE.get(words[0] & 0xFF)
+    return {each.attr: each.get(raw) for each in spec.layout.fields_} if spec else {}
+
+
+def asks(words: Words) -> bool:
+    """Return whether a command can set a key to a value."""
+    return words[0] & 0xFF in _ASKED
 
 
 def aim(words: Words) -> tuple[str, Any] | None:
     """Return the (component, key) that a command names; None for one that names no mapping."""
-    name = name_of(words)
-    if name not in _NAMES:
+    found = _AIMS.get(words[0] & 0xFF)
+    if found is None:
         return None
-    component, attrs = _NAMES[name]
-    fields = fields_of(words)
-    if len(attrs) == 1:
-        return component, fields[attrs[0]]
-    return component, tuple(fields[attr] for attr in attrs)
+    component, fields = found
+    raw = join(*words)
+    if len(fields) == 1:
+        return component, fields[0].get(raw)
+    return component, tuple(field.get(raw) for field in fields)
 
 
 def is_asked(words: Words, value: Any) -> bool:
     """Return whether `value`, of the key that a command names, is what the command asks for."""
-    fields = fields_of(words)
-    asks = _ASKS.get(name_of(words) or "", ())
-    if not asks or not fields.get("v", 1):
+    asked = _ASKED.get(words[0] & 0xFF)
+    if asked is None:
+        return False
+    valid, pairs = asked
+    raw = join(*words)
+    if valid is not None and not valid.get(raw):
         return False
     held = value if isinstance(value, dict) else {"rdbase": value}
-    same = all(held.get(there) == fields[here] for there, here in asks)
-    return same and ("eventid_bits" not in held or held["eventid_bits"] == fields["size"] + 1)
+    return all(held.get(there) == field.get(raw) + more for there, field, more in pairs)

@@ -3,23 +3,22 @@
 A replay with all that `verify` sees; at the place that was asked for, the history of one component is
 kept, and at the end the verdicts say which clause each reset before it broke or kept.
 
-Counterparts: `replay.history`, which knows who wrote what, and `replay.commands.blame`, which tells it.
+Counterparts: `replay.history`, which knows who wrote what, and `replay.blamed`, the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from replay.aims import PENDING, fields_of
-from replay.components import Target, name_of_key, names_in, unknown
-from replay.contracts import KEPT
+from replay.blamed import Blame, add_verdicts
+from replay.components import NotShown, Target, name_of_key, names_in, unknown
 from replay.evidence import placed
-from replay.history import Act, History, Raised, Record
+from replay.history import Act, History, Raised
 from replay.model import effects
 from replay.model.effects import Effect
-from replay.verdict import FINDINGS, STALE, Component, ResetVerdict, RoundTrip
 from replay.verifiable import Verifiable
 from replay.verify import Verifier
 from tracer.errors import UsageError
@@ -33,84 +32,13 @@ _MEM_WRITE: Final = NUMBER["mem.write"]
 _SAVE: Final = NUMBER["save"]
 _RESTORE: Final = NUMBER["restore"]
 _MSI: Final = NUMBER["msi"]
+_MEM_READ: Final = NUMBER["mem.read"]
 _LPI_ACK: Final = NUMBER["lpi.ack"]
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 _OF_REGISTERS: Final = (_RESET, _REG_WRITE, _GICR_WRITE, NUMBER["gicd.write"])
 _ALL_BITS: Final = (1 << 64) - 1
 MAX_LOSSES: Final = 100
 SAVED: Final = ("devices", "events", "collections")
-
-# What a reset did to a component that it is said to have lived through.
-REWROTE: Final = "rewrote it"
-LEFT: Final = "left it as it was"
-REMOVED: Final = "removed it"
-ABSENT: Final = "was not there"
-IN_RAM: Final = "left its entry in guest RAM"
-
-# What became of the contract's clause in a reset.
-BROKE: Final = "broke"
-HELD: Final = "kept"
-ALLOWS: Final = "allows it"
-UNSPOKEN: Final = "no clause"
-
-
-@dataclass(slots=True)
-class Passage:
-    """One reset that the component went through, and what became of the clause about it."""
-
-    verdict: ResetVerdict
-    did: str
-    clause: str
-    component: Component
-    lived: bool  # whether the component is as it was since before this reset
-
-
-@dataclass(slots=True)
-class Blame:
-    """The history of one component as of `seq`."""
-
-    target: Target
-    seq: int
-    value: Any
-    present: bool
-    record: Record | None = None
-    bits: list[tuple[Act, int]] = field(default_factory=list)  # of a register, last first
-    raised: Raised | None = None  # of an LPI
-    touched: Act | None = None  # of an LPI: what last raised, cleared or took it
-    collection: tuple[Act, ...] = ()  # of an event: what its collection is
-    entry: Act | None = None  # what wrote the entry that a restore read
-    joined: bool = False
-    losses: list[int] = field(default_factory=list)  # since it was written
-    passages: list[Passage] = field(default_factory=list)
-    trips: list[RoundTrip] = field(default_factory=list)
-
-    @property
-    def writer(self) -> Act | None:
-        """The act that last wrote it; None for what no event of the trace wrote."""
-        if self.target.key is None:
-            return self.bits[0][0] if self.bits else None
-        if self.touched is not None and (
-            self.record is None or self.touched.seq >= self.record.last.seq
-        ):
-            return self.touched
-        return None if self.record is None else self.record.last
-
-    @property
-    def since(self) -> Act | None:
-        """The act that gave it the value it has; the oldest where several wrote its bits."""
-        if self.target.key is None:
-            return self.bits[-1][0] if self.bits else None
-        return None if self.record is None else self.record.since
-
-    def chain(self) -> tuple[Act, ...]:
-        """Return what is behind the last write, in the order in which it happened."""
-        acts: list[Act] = [each for each, _ in self.bits]
-        if self.record is not None:
-            acts += self.record.chain()
-        if self.raised is not None:
-            acts += [*self.raised.behind, self.raised.act]
-        acts += [*self.collection, *([self.entry] if self.entry else [])]
-        return tuple(sorted({each for each in acts if each != self.writer}))
 
 
 class Blamer:
@@ -119,7 +47,7 @@ class Blamer:
     def __init__(
         self, model: Verifiable, verifier: Verifier, target: Target, at: int | str | None
     ) -> None:
-        """`at`: after this event; `reset:N` right behind that reset; None at the end.
+        """`at`: after this event; `reset:N` right behind that reset event; None at the end.
 
         The verifier's writers must be a History.
         """
@@ -130,9 +58,12 @@ class Blamer:
         self.target = target
         self._seq = at if isinstance(at, int) else None
         self._reset = int(at.partition(":")[2]) if isinstance(at, str) else None
+        self._resets = 0  # reset events so far
         self.blame: Blame | None = None
         self.names: list[str] = []  # all that could have been asked for
         self._mapped: dict[str, Any] = model.mapped()
+        self._in_ram = bool(self._mapped)  # whether this family keeps its mappings in guest RAM
+        self._learned = False  # whether something showed mappings that no input wrote
         self._before: dict[str, Any] = {}
         self._losses: list[int] = []
         self._entry: Act | None = None  # the mem.write of the entry that the last restore read
@@ -148,6 +79,8 @@ class Blamer:
         """Stop at the place that was asked for; note the registers that the input may change."""
         if self.blame is None and self._seq is not None and seq > self._seq:
             self.freeze(self._seq)
+        if self._learned and event[0] != _MEM_WRITE:
+            self._mapped, self._learned = self.model.mapped(), False
         if event[0] in _OF_REGISTERS:
             self._before = self._registers(event)
         self.verifier.before_input(seq, event)
@@ -160,8 +93,10 @@ class Blamer:
         if event[0] == _MEM_WRITE:
             self.history.stored(Act(seq, event), event[2], len(event[3]))
         self.verifier.after_input(seq, event, done, outputs)
-        if self._mapped and _may_remap(event, done):
+        if self._in_ram and _may_remap(event, done):
             self._remapped(seq, event, done)
+        elif self._in_ram and self.model.bound:
+            self._learned = True
         self._lpis(Act(seq, event), done)
         if event[0] in _OF_REGISTERS:
             self._registers_changed(Act(seq, event), self._registers(event))
@@ -170,7 +105,8 @@ class Blamer:
             self.history.saved(Act(seq, event), keys)
         if event[0] == _RESTORE:
             self._restored(seq, done)
-        if self._reset is not None and len(self.verifier.resets) > self._reset:
+        self._resets += event[0] == _RESET
+        if self._reset is not None and self._resets > self._reset:
             self._reset = None
             self.freeze(seq)
 
@@ -178,6 +114,8 @@ class Blamer:
         """Hand on; a CPU that takes an LPI has written whether it is pending."""
         if event[0] == _LPI_ACK:
             self.history.touched[event[3]] = Act(seq, event)
+        elif event[0] == _MEM_READ:
+            self._learned = self._in_ram
         self.verifier.output(seq, event, expected)
 
     def note(self, seq: int, event: Event) -> None:
@@ -294,24 +232,26 @@ class Blamer:
             UsageError: the place or the component is not in this trace.
         """
         if self._reset is not None:
-            last = len(self.verifier.resets) - 1
-            raise UsageError(f"{name}: there is no reset {self._reset}; the last is {last}")
+            raise UsageError(
+                f"{name}: has {self._resets} resets: reset:{self._reset} is none of them"
+            )
         if self.blame is None:
             self.freeze(seq)
         blame = self.blame
         assert blame is not None
+        if (
+            not blame.present
+            and blame.writer is None
+            and blame.joined
+            and blame.target.key is not None
+        ):
+            raise NotShown(
+                f"{name}: no event shows {self.target.name}, and the recording began in the middle "
+                "of the VM's life: it may be there all the same"
+            )
         if not blame.present and blame.writer is None:
             raise UsageError(f"{name}: {unknown(self.target, self.names)}")
-        begun = min((act.seq for act in (*blame.chain(), blame.writer) if act), default=-1)
-        for verdict in self.verifier.resets:
-            if verdict.seq <= blame.seq and (passage := _passage(verdict, blame, begun)):
-                blame.passages.append(passage)
-        for trip in self.verifier.round_trips:
-            if trip.seq <= blame.seq and any(
-                self.target.key in found.get(self.target.component, ())
-                for found in (trip.came_back, trip.lost)
-            ):
-                blame.trips.append(trip)
+        add_verdicts(blame, self.verifier.resets, self.verifier.round_trips)
         return blame
 
 
@@ -349,47 +289,3 @@ def _written(event: Event, now: dict[str, Any]) -> tuple[str, int, bool]:
     value = now.get(name + suffix)
     taken = value is None or not (value ^ wanted) & mask & ~row.read_only
     return name + suffix, mask & ~row.read_only, taken
-
-
-# -- resets
-
-
-def _passage(verdict: ResetVerdict, blame: Blame, begun: int) -> Passage | None:
-    """Return what a reset did to the component; None where the reset was not about it."""
-    component = next((e for e in verdict.components if e.name == blame.target.component), None)
-    if component is None:
-        return None
-    did = _did(component, blame.target.key)
-    made = blame.record and blame.record.made
-    if did == ABSENT and made and made.event[0] == _RESTORE and verdict.seq < made.seq:
-        did = IN_RAM
-    return Passage(
-        verdict, did, _clause(verdict, component, blame), component,
-        lived=begun < verdict.seq and did != ABSENT,
-    )  # fmt: skip
-
-
-def _did(component: Component, key: Any) -> str:
-    if key is None:
-        return LEFT if component.before in (component.replayed, None) else REWROTE
-    was = (component.before or {}).get(key)
-    now = (component.replayed or {}).get(key)
-    if now is None:
-        return ABSENT if was is None else REMOVED
-    return LEFT if was in (now, None) else REWROTE
-
-
-def _clause(verdict: ResetVerdict, component: Component, blame: Blame) -> str:
-    """Return what became of the clause, as far as this component is concerned."""
-    if component.clause is None:
-        return UNSPOKEN
-    status = component.status(strict=verdict.strict)
-    key = blame.target.key
-    if key is not None and status in FINDINGS:
-        survived = (component.replayed or {}).get(key)
-        its = survived is not None and survived != (component.fresh or {}).get(key)
-        seen = status == STALE and component.blame in {act.seq for act in blame.chain()}
-        status = status if its or seen else HELD
-    if component.clause.word == KEPT:
-        return ALLOWS
-    return BROKE if status in FINDINGS else HELD

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tracer.errors import UsageError
+from tracer.errors import TracerError, UsageError
 
 # Component -> (what one of its keys is called, whether numbers are written in decimal).
 _CALLED: Final = {
@@ -102,6 +102,12 @@ def _number(word: str, text: str) -> int:
         return int(word, 0)
     except ValueError:
         raise UsageError(f"{text!r:.60}: {word!r:.20} must be a number") from None
+
+
+class NotShown(TracerError):
+    """What nothing in the trace shows may all the same have been there before it began."""
+
+    exit_code = 4
 
 
 def unknown(target: Target, names: list[str]) -> str:

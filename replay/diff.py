@@ -72,7 +72,18 @@ class Side:
     count: int = 0  # items taken in
     waiting: int = 0
     barrier: Item | None = None  # the reset that waits for the other side's
+    ahead: deque[Item] = field(default_factory=deque)  # read behind it, to see what it is
     done: bool = False
+
+    def next(self) -> Item | None:
+        """Return the next item, None at the end."""
+        return self.ahead.popleft() if self.ahead else next(self.items, None)
+
+    def look(self, count: int) -> list[Item]:
+        """Return the next items without taking them in, at most `count`."""
+        while len(self.ahead) < count and (item := next(self.items, None)) is not None:
+            self.ahead.append(item)
+        return list(self.ahead)[:count]
 
 
 class Diff:
@@ -107,7 +118,8 @@ class Diff:
                     break
         else:
             self._drain()
-        self.found.sort(key=lambda each: each.at)
+        self.found.sort(key=lambda each: (each.at, each.what))
+        self.found = list(_joined(self.found))
         return self.found[: self.most]
 
     # -- reading
@@ -115,22 +127,37 @@ class Diff:
     def _step(self) -> None:
         """Read one item, of the side that is behind."""
         a, b = self._a, self._b
-        if a.barrier and b.barrier:
-            self._pass_barrier()
-            return
         for one, other in ((a, b), (b, a)):
-            if one.barrier and (other.done or other.waiting >= self._window):
+            if one.barrier is None:
+                continue
+            late = other.done or other.waiting >= self._window
+            if late or (other.barrier and self._goes_past(one, other)):
                 self._only(one, one.barrier)
                 one.barrier = None
                 return
+        if a.barrier and b.barrier:
+            self._pass_barrier()
+            return
         stopped = a.done or a.barrier is not None
         if stopped or (not b.done and not b.barrier and b.waiting < a.waiting):
             self._read(b)
         else:
             self._read(a)
 
+    def _goes_past(self, one: Side, other: Side) -> bool:
+        """Return whether what waits of the other side stands behind the reset of this one."""
+        if one.waiting or not other.waiting:
+            return False
+        of_other = 0 if other is self._a else 1
+        waiting = [each for lane in self._lanes.values() for each in (lane.a, lane.b)[of_other]]
+        waiting.sort(key=lambda each: each.at)
+        behind = [item for item in one.look(_ENOUGH) if item.event[0] != _RESET]
+        return 0 < len(behind) <= len(waiting) and all(
+            ours.shape == theirs.item.shape for ours, theirs in zip(behind, waiting, strict=False)
+        )
+
     def _read(self, side: Side) -> None:
-        item = next(side.items, None)
+        item = side.next()
         if item is None:
             side.done = True
             return
@@ -205,9 +232,9 @@ class Diff:
 
     def _align(self, lane: Lane) -> None:
         """Say what differs at the head of a lane, up to where it goes on."""
-        at = max((side[0].at for side in (lane.a, lane.b) if side), default=0)
         a, b = [each.item for each in lane.a], [each.item for each in lane.b]
         skip_a, skip_b = self._goes_on(a, b)
+        at = min(side[0].at for side, skip in ((lane.a, skip_a), (lane.b, skip_b)) if skip)
         gone_a, gone_b = self._pop(lane, skip_a, skip_b)
         what = CHANGED if gone_a and gone_b else ONLY_A if gone_a else ONLY_B
         if skip_a == skip_b == 1 and a[0].shape == b[0].shape:
@@ -270,6 +297,22 @@ class Diff:
             while lane.a or lane.b:
                 self._align(lane)
                 self._match(lane)
+
+
+def _joined(found: list[Difference]) -> Iterator[Difference]:
+    """Yield differences, those of A alone and of B alone at one place as one.
+
+    An event whose DeviceID was changed stands in another lane.
+    """
+    before: Difference | None = None
+    for each in found:
+        if before and (before.what, each.what) == (ONLY_A, ONLY_B) and before.at == each.at:
+            before.what, before.b, before.after_b = CHANGED, each.b, each.after_b
+            before.names += each.names
+            before = None
+            continue
+        yield each
+        before = each
 
 
 def _places(cost: int, most_a: int, most_b: int) -> Iterator[tuple[int, int]]:

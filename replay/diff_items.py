@@ -134,6 +134,7 @@ class Items:
         }
         self._queue: range = range(0)
         self._cwriter = 0
+        self._queued: dict[int, tuple[Any, Shape]] = {}  # place in the queue -> (lane, command)
         self._thread: Any = None  # who does what follows, by its first appearance
         self._threads: dict[Any, int] = {}
         self._lane: Any = "its"  # of the last command
@@ -155,7 +156,9 @@ class Items:
         item = self._item(seq, event)
         held, self._held = self._held, None
         if held is not None:
-            yield held._replace(lane=item.lane) if kind == _COMMAND else held
+            if kind == _COMMAND:
+                held = held._replace(lane=item.lane, shape=(*held.shape, item.shape))
+            yield held
         if kind == _REG_WRITE and item.shape[1] == "GITS_CWRITER" and self._order == "device":
             self._held = item
         else:
@@ -249,7 +252,7 @@ class Items:
         names: list[Name] = []
         writes = event[0] == _REG_WRITE
         if name == "GITS_CWRITER" and "positions" in self._ignore:
-            value = self._steps(value) if writes else None
+            lane, value = self._handed(value) if writes else (lane, None)
         elif name == "GITS_CREADR" and "positions" in self._ignore:
             value = None
         else:
@@ -272,7 +275,7 @@ class Items:
             field = getattr(layout, attr, None)
             if field is None:
                 continue
-            mask = field.mask >> 8 * at & (1 << 8 * size) - 1
+            mask = field.mask >> 8 * at & (1 << 8 * min(size, row.size_bytes)) - 1
             named = value & mask
             part = space if mask << 8 * at == field.mask else f"{space}+{at}"
             if space not in self._ignore or named < _FIRST[space]:
@@ -282,15 +285,23 @@ class Items:
             return part, value & ~mask
         return value
 
-    def _steps(self, value: int) -> tuple[int, int]:
-        """Return how many commands a write of CWRITER hands over, and its other bits."""
-        offset = value & Cwriter.offset.mask
-        steps = (offset - self._cwriter) % max(len(self._queue), COMMAND_SIZE_BYTES)
+    def _handed(self, value: int) -> tuple[Any, tuple[Any, ...]]:
+        """Return the lane of a write of CWRITER, and what it hands over.
+
+        Where the trace shows only what the guest stored in its queue, that is: the commands; else
+        how many they are.
+        """
+        offset, size = value & Cwriter.offset.mask, max(len(self._queue), COMMAND_SIZE_BYTES)
+        steps = (offset - self._cwriter) % size // COMMAND_SIZE_BYTES
+        places = [(self._cwriter + COMMAND_SIZE_BYTES * at) % size for at in range(steps)]
+        queued = [found for at in places if (found := self._queued.pop(at, None))]
         self._cwriter = offset
-        return steps // COMMAND_SIZE_BYTES, value & ~Cwriter.offset.mask
+        lane = queued[0][0] if queued else "its"
+        return lane, (steps, value & ~Cwriter.offset.mask, *(shape for _, shape in queued))
 
     def _cbaser(self, value: int, at: int, size: int) -> None:
         self._cwriter = 0
+        self._queued.clear()
         if not at and size == 8:
             start = Cbaser.physical_address.get(value)
             pages = Cbaser.size.get(value) + 1
@@ -329,7 +340,9 @@ class Items:
         whole = len(data) == COMMAND_SIZE_BYTES
         if gpa in self._queue and whole and "positions" in self._ignore:
             words = tuple(int.from_bytes(data[at : at + 8], "little") for at in range(0, 32, 8))
-            return self._command(words)
+            found = self._command(words)
+            self._queued[gpa - self._queue.start] = found[:2]
+            return found
         names: list[Name] = []
         page, offset = gpa & ~(_QUEUE_PAGE_BYTES - 1), gpa & _QUEUE_PAGE_BYTES - 1
         if gpa in self._queue and "positions" in self._ignore:
@@ -361,9 +374,11 @@ class Items:
             if name == "cause" or (kind == _CONTEXT and name == "thread"):
                 continue
             space = _SPACES.get(name, "") if isinstance(value, int) else ""
+            space = "" if space == "addresses" else space  # of RAM and frames, which the VMM places
             shape.append(self._value(names, space, value, of=fields.get("device_id")))
         if kind == _RESET:
             self._cwriter, self._queue = 0, range(0)
+            self._queued.clear()
         lane = _lane_of("", fields) if "device_id" in fields else "vmm"
         return lane, tuple(shape), names, ()
 

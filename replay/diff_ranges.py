@@ -48,7 +48,7 @@ def parse_part(text: str) -> Part:
         UsageError: behind the last @ stands something that is no range.
     """
     path, at, where = text.rpartition("@")
-    if not at or Path(text).exists():
+    if not at or _exists(text):
         return Part(text, text=text)
     begin, dots, end = where.partition("..")
     first, last = _place(begin, text), _place(end, text)
@@ -59,6 +59,13 @@ def parse_part(text: str) -> Part:
     if first and not first.reset:
         return Part(path, first, first, text=text)
     return Part(path, first, life=True, text=text)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False  # no file can have such a name
 
 
 def _place(text: str, whole: str) -> Place | None:

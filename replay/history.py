@@ -10,7 +10,7 @@ Counterparts: `replay.blame`, which feeds it from a replay and makes an answer o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from replay.aims import MOVES, PENDING, REMOVES, Words, aim, fields_of, is_asked, name_of
@@ -24,6 +24,7 @@ _WORD_BYTES: Final = 8
 # Doublewords of guest RAM of which it is known who wrote them last: a whole command queue.
 MAX_RAM_WORDS: Final = 1 << 17
 MAX_BEHIND: Final = 16
+MAPPINGS: Final = ("devices", "events", "collections", "vpes")
 _RESTORE: Final = NUMBER["restore"]
 _COMMAND: Final = NUMBER["command"]
 _MSI: Final = NUMBER["msi"]
@@ -71,7 +72,8 @@ class Record:
 
     def chain(self) -> tuple[Act, ...]:
         """Return what it rests on, then what made and moved it, each once."""
-        return tuple(dict.fromkeys((*self.behind, self.made, self.since, self.last)))[-MAX_BEHIND:]
+        since = (self.since,) if self.since >= self.made else ()  # older ones were made anew
+        return tuple(dict.fromkeys((*self.behind, self.made, *since, self.last)))[-MAX_BEHIND:]
 
 
 @dataclass(slots=True)
@@ -153,7 +155,12 @@ class History(Writers):
         assert self._input is not None
         about = [each for each in self._input.commands if _concerns(each, key, self._lists)]
         asked = [each for each in about if each.command and _did(each.command.words, key, value)]
-        return (asked or about or [self._input.act])[-1]
+        if asked or about:
+            return (asked or about)[-1]
+        act = self._input.act
+        # A command, or an MSI, that is about something else has only shown what was there.
+        shown = bool(self._input.commands) or act.event[0] == _MSI
+        return replace(act, seen=True) if shown and key[0] in MAPPINGS else act
 
     def _made(self, key: Key, act: Act) -> Act:
         """Return what of the input made `key`, of which `act` wrote the value that it has."""
@@ -187,9 +194,12 @@ class History(Writers):
         """A key was set to the value that it had."""
         super().again(seq, key)
         record = self.records.get(key)
-        if record is not None:
-            record.last = self._act(key, self._now.get(key[0], {}).get(key[1]))
-            record.writes += 1
+        if record is None:
+            return
+        record.last = act = self._act(key, self._now.get(key[0], {}).get(key[1]))
+        record.writes += 1
+        if _makes(act, key):
+            record.made, record.behind = act, self._rests_on(key, act, None)
 
     def unset(self, seq: int, key: Key) -> None:
         """A key left its list."""
@@ -279,7 +289,7 @@ def _did(words: Words, key: Key, value: Any) -> bool:
     """Return whether a command that is about `key` asked for what became of it."""
     name = name_of(words)
     if value is None:
-        return name in REMOVES or not fields_of(words).get("v", 1)
+        return name in REMOVES or fields_of(words).get("v") == 0
     return aim(words) == key and is_asked(words, value)
 
 

@@ -12,15 +12,16 @@ from typing import Any, Final
 
 from replay.engine import Engine
 from replay.profiles import FLAGS, Profile, find
+from replay.protocols import Frames
 from replay.tally import Tally
 from replay.targets.kvm_model import KvmModel
 from replay.targets.qemu_model import QemuModel
 from replay.targets.xen_model import XenModel
-from replay.verdict import FINDINGS, STALE, SUSPECTED
+from replay.verdict import FINDINGS, STALE, SUSPECTED, Component, ResetVerdict, RoundTrip
 from replay.verify import Verifier
 from tracer.errors import UsageError
 from tracer.log.header import IN_PROCESS, Header
-from tracer.log.opening import AnyReader, open_trace
+from tracer.log.opening import open_trace
 
 CRASH: Final = "crash"
 DIVERGENT: Final = "divergent"
@@ -75,13 +76,13 @@ def with_flags(profile: Profile, flags: dict[str, Any]) -> Profile:
     return replace(profile, choices=replace(profile.choices, **flags))
 
 
-def judge(reader: AnyReader, profile: Profile, *, strict: bool = False) -> Judgement:
+def judge(reader: Frames, profile: Profile, *, strict: bool = False) -> Judgement:
     """Replay a trace with all checks on and return its word and signatures."""
     model = model_of(reader.header, profile)
     verifier = Verifier(model, strict=strict, under_test=reader.header.source == IN_PROCESS)
     engine = Engine(reader, model, verifier, invariants=True)
     engine.run()
-    signatures = _signatures(verifier, engine)
+    signatures = signatures_of(verifier, engine)
     return Judgement(_word(verifier, engine), signatures, verifier, engine)
 
 
@@ -117,21 +118,39 @@ def _word(verifier: Verifier, engine: Engine) -> str:
     return "equal" if engine.tally.outputs or verifier.round_trips else "unproven"
 
 
-def _signatures(verifier: Verifier, engine: Engine) -> list[str]:
+def signatures_of(verifier: Verifier | None, engine: Engine) -> list[str]:
+    """Return the signatures of all that a replay found, each once, in the order of WORDS but one.
+
+    `verifier` is None where nobody watched the resets.
+    """
     found = []
     if engine.crash:
         found.append(f"crash:{engine.crash[1]}")
-    for reset in verifier.resets:
-        for name, status in reset.statuses().items():
-            if status in FINDINGS:
-                found.append(f"{status}:{reset.how}:{generalised(name)}")
-    for trip in verifier.round_trips:
-        if trip.word in FINDINGS:
-            names = [*trip.came_back, *trip.lost] or ["errno"]
-            found += [f"{trip.word}:restore:{generalised(name)}" for name in names]
+    if verifier:
+        for reset in verifier.resets:
+            found += [signature for signature, _ in of_reset(reset)]
+        for trip in verifier.round_trips:
+            found += of_round_trip(trip)
     found += divergences(engine.tally)
     found += [f"invariant:{name}" for _, name in engine.violated]
     return list(dict.fromkeys(found))
+
+
+def of_reset(reset: ResetVerdict) -> list[tuple[str, Component]]:
+    """Return the signatures of what a reset's verdict found, with the components."""
+    return [
+        (f"{status}:{reset.how}:{generalised(each.name)}", each)
+        for each in reset.components
+        if (status := each.status(strict=reset.strict)) in FINDINGS
+    ]
+
+
+def of_round_trip(trip: RoundTrip) -> list[str]:
+    """Return the signatures of what a round trip's verdict found."""
+    if trip.word not in FINDINGS:
+        return []
+    names = [*trip.came_back, *trip.lost] or ["errno"]
+    return [f"{trip.word}:restore:{generalised(name)}" for name in names]
 
 
 def divergences(tally: Tally) -> list[str]:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
+from replay.equivalence.inventory import Events
 from replay.model import effects
 from replay.model.effects import Effect, HostCrash
 from replay.protocols import NOT_JUDGED, Frames
 from replay.targets.ahead import FAILED, Group, Grouper, Item, Target
 from replay.targets.common import Answer
+from replay.targets.qemu import Needs
+from replay.targets.spec import Spec, Targets
 from tracer.events import NUMBER, Event, kind_name
+from tracer.log.header import Header
 
 CONTEXT_EVENTS: Final = 5
 _REG_READ, _PROBE = NUMBER["reg.read"], NUMBER["probe"]
@@ -138,3 +143,16 @@ def _alike_effects(one: Effect, other: Effect) -> bool:
 def _known(command: Effect) -> tuple[int, ...]:
     """Return which bits of its doublewords a command shows."""
     return command[6:10] if len(command) > 6 else (-1,) * 4
+
+
+def lockstep(
+    made: Targets, specs: Sequence[Spec], header: Header, events: Sequence[Event]
+) -> Lockstep:
+    """Run one life on fresh targets."""
+    needs = Needs()
+    for event in events:
+        needs.see(event)
+    reader = Events(header, events, "a life")
+    with ExitStack() as stack:
+        targets = [stack.enter_context(made.opened(spec, header, needs)) for spec in specs]
+        return run(reader, targets)

@@ -5,6 +5,7 @@ Counterparts: `replay.verify`, and the models of `replay.targets`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from replay.protocols import Model
@@ -31,6 +32,9 @@ class Verifiable(Model, Protocol):
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by; None for what is not known."""
 
+    def redistributors(self) -> dict[str, Any]:
+        """Return those of the redistributors, which are named with their CPU."""
+
     def registers(self) -> Registers:
         """Return the ITS registers by name; None for one that is not wholly known."""
 
@@ -50,5 +54,7 @@ class Verifiable(Model, Protocol):
     def may_stray(self) -> bool:
         """Whether an LPI may live that no mapping holds, and that nobody could see."""
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """Return component -> valid entries in these (address, bytes) of the tables of before."""

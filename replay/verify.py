@@ -89,7 +89,8 @@ class Verifier:
         self._under_test = under_test
         self.resets: list[ResetVerdict] = []
         self.writers = writers or Writers()
-        self._before: dict[str, Any] = {}
+        self._before: Mapping[str, Any] = {}
+        self._left: Mapping[str, Any] | None = None  # as the last write left them, if still so
         self._evidence = Evidence()  # of the last reset
         self._lists = model.structures()
         self._planted: Mapping[Key, int] = {}  # who wrote which key, as of the last reset
@@ -98,7 +99,7 @@ class Verifier:
         self._gone: dict[str, set[Any]] = {}  # component -> keys that the last reset removed
         self._overlap = False  # whether what comes now has no order with another thread's
         self._perturbing = False  # whether a probe that stopped the VM reads now
-        self._tables_before: dict[str, Any] = {}  # what the last reset made unreachable
+        self._tables_before: Mapping[str, Any] = {}  # what the last reset made unreachable
         self._dumped: list[tuple[int, int]] = []  # guest RAM that was read since
         self._hand_over = HandOver()
         self._learned = False  # whether an output may have shown what no input wrote
@@ -116,10 +117,7 @@ class Verifier:
 
     def planted_by(self, component: str, key: Any = None) -> int | None:
         """Return the last event that wrote a register, or this key of a list."""
-        if key is not None:
-            return self.writers.of_key(component, key)
-        writer = self.writers.of_register(component)
-        return None if writer is None else writer[0]
+        return self.writers.seq_of(component, key)
 
     # -- the engine's watcher
 
@@ -138,10 +136,12 @@ class Verifier:
         by = origin_of(event)
         if by == ev.GUEST:
             self._pause.ran()
-        if event[0] == _RESET or (event[0] == _GICR_WRITE and by == ev.VMM):
+        if event[0] == _RESET:
             self._before = self.model.components()
+        elif event[0] == _GICR_WRITE and by == ev.VMM:
+            self._before = self.model.redistributors()
         elif event[0] in (_REG_WRITE, _GICR_WRITE):
-            self._before = dict(self.model.registers())
+            self._before = self._left or self.model.registers()
         elif event[0] == _CONTEXT:
             self._overlap = overlaps(event)
 
@@ -152,6 +152,7 @@ class Verifier:
         self._witness(seq, event, done, outputs)
         if event[0] in _LEAVES_LISTS:
             return
+        self._left = None
         if done and not self._hand_over.used:
             self._hand_over.ran(done)
         before, self._lists = self._lists, self.model.structures()
@@ -177,6 +178,7 @@ class Verifier:
         """Take a register read as evidence."""
         if origin_of(event) == ev.GUEST:
             self._pause.ran()
+        self._left = None
         self._learned = self._learned or event[0] in _TEACHES
         if event[0] == _LPI_LIVE:
             self._listed |= LISTS_LPIS
@@ -243,8 +245,7 @@ class Verifier:
 
     @cached_property
     def _fresh_redistributors(self) -> dict[str, Any]:
-        fresh = self.model.fresh().components()
-        return {name: item for name, item in fresh.items() if not _is_its(name)}
+        return self.model.fresh().redistributors()
 
     def _extend(self, now: dict[str, Any]) -> None:
         """Make the redistributors' registers that a VMM reset part of the verdict, as of now."""
@@ -268,7 +269,7 @@ class Verifier:
         found = gicr_register(event[3])
         if not found:
             return
-        after = self.model.components()
+        after = self.model.redistributors()
         name = f"{found[0]}[{event[2]}]"
         self._touch(seq, name, after.get(name))
         if found[0] == _SHARED:  # by all CPUs, on KVM
@@ -279,7 +280,7 @@ class Verifier:
     def _writer_value(self, name: str) -> Any:
         return (self.writers.of_register(name) or (0, None))[1]
 
-    def _open_verdict(self, verdict: ResetVerdict, past: dict[str, Any]) -> None:
+    def _open_verdict(self, verdict: ResetVerdict, past: Mapping[str, Any]) -> None:
         """From here on, what is observed is evidence of this one; `past` are lists before it."""
         self._gone = {
             name: gone
@@ -408,6 +409,7 @@ class Verifier:
             self._probe(seq, event)
         elif event[0] in _LOSSES:
             self._evidence = Evidence()
+            self._left = None
             self._gone.clear()
             self.writers.lost()
             self._hand_over.cancel(used=self._hand_over.used)
@@ -437,7 +439,7 @@ class Verifier:
 
     def _written(self, seq: int, event: Event) -> None:
         """Note which registers a write changed, or set anew to what they held."""
-        after = self.model.registers()
+        self._left = after = self.model.registers()
         for name, value in after.items():
             if self._before.get(name) != value:
                 self._touch(seq, name, value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from replay.aims import aim, fetched, is_asked
+from replay.aims import aim, asks, fetched, is_asked
 from replay.model.effects import Effect
 
 Key = tuple[str, Any]  # (component, key in its list)
@@ -35,6 +35,13 @@ class Writers:
         """Return the event that wrote this key of a list, present or gone."""
         seq = self._keys.get((component, key))
         return self._gone.get((component, key)) if seq is None else seq
+
+    def seq_of(self, component: str, key: Any = None) -> int | None:
+        """Return the event that last wrote a register, or a key of a list."""
+        if key is not None:
+            return self.of_key(component, key)
+        found = self.of_register(component)
+        return None if found is None else found[0]
 
     def as_of_now(self) -> Mapping[Key, int]:
         """Return a copy of who wrote which key."""
@@ -63,7 +70,7 @@ class Writers:
     def ran(self, seq: int, done: Sequence[Effect], lists: Mapping[str, Any]) -> None:
         """Commands ran, with these lists after them: one may have set a key to what it held."""
         for words in fetched(done):
-            key = aim(words)
+            key = aim(words) if asks(words) else None
             if key is None or self._keys.get(key, seq) == seq:
                 continue
             value = lists.get(key[0], {}).get(key[1])

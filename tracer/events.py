@@ -449,6 +449,17 @@ KINDS: Final[dict[int, type[Kind]]] = {
 NUMBER: Final[dict[str, int]] = {cls.name: number for number, cls in KINDS.items()}
 
 
+# Kind -> names and defaults of its fields, as `fields_of` needs them: it runs for every event.
+_NAMED: Final[dict[int, tuple[tuple[str, ...], tuple[Any, ...]]]] = {
+    number: (
+        tuple(field.name for field in cls.fields),
+        tuple(field.default for field in cls.fields),
+    )
+    for number, cls in KINDS.items()
+}
+_NOTHING_NAMED: Final[tuple[tuple[str, ...], tuple[Any, ...]]] = ((), ())
+
+
 def kind_name(number: int) -> str:
     """Return a kind's name; one of a newer trace is `kind.N`."""
     cls = KINDS.get(number)
@@ -486,12 +497,9 @@ def fields_of(event: Event) -> dict[str, Any]:
 
     Fields that a newer recorder appended are called `field.N`; an unknown kind has only those.
     """
-    cls = KINDS.get(event[0])
-    known = cls.fields if cls else ()
-    values = {
-        field.name: event[at + 2] if at + 2 < len(event) else field.default
-        for at, field in enumerate(known)
-    }
-    for at in range(len(known) + 2, len(event)):
-        values[f"field.{at - 2}"] = event[at]
+    names, defaults = _NAMED.get(event[0], _NOTHING_NAMED)
+    given = event[2:]
+    values = dict(zip(names, given + defaults[len(given) :], strict=False))
+    for at in range(len(names), len(given)):
+        values[f"field.{at}"] = given[at]
     return values

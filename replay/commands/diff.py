@@ -53,8 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="events that others may be overtaken by (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--all", nargs="?", type=int, const=MAX_DIFFERENCES, default=1, metavar="N",
-        help=f"go on behind the first difference, up to N (default: {MAX_DIFFERENCES})",
+        "--all", action="store_true",
+        help=f"go on behind the first difference, up to {MAX_DIFFERENCES}",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
 
@@ -94,8 +94,6 @@ class _Source:
 def run(options: argparse.Namespace) -> int:
     """Compare; 0 the same, 1 different, 2 wrong usage, 3 damaged, 4 cannot judge."""
     ignore = ignored(options.ignore, options.compare)
-    if not 1 <= options.all <= MAX_DIFFERENCES:
-        raise UsageError(f"--all must be 1 to {MAX_DIFFERENCES}, not {options.all}")
     if not 1 <= options.window <= MAX_WINDOW:
         raise UsageError(f"--window must be 1 to {MAX_WINDOW}, not {options.window}")
     parts = parse_part(options.a), parse_part(options.b)
@@ -109,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         a, b = sources
         diff = Diff(
             iter(progress(a, "comparing", every=lambda: a.count)), iter(b),
-            window=options.window, most=options.all,
+            window=options.window, most=MAX_DIFFERENCES if options.all else 1,
         )  # fmt: skip
         found = diff.run()
         caveats = [sentence for each in sources for sentence in each.caveats()]
@@ -174,13 +172,12 @@ def _print_side(sign: str, items: list[Item], colour: str) -> None:
 
 
 def _names(each: Difference) -> Iterator[str]:
-    """Say what the names in a difference are bound to."""
+    """Say what the names in a difference are bound to, where that is not to each other."""
     for space, a, to_b, b, to_a in each.names:
         word = space[0] if isinstance(space, tuple) else space
-        if to_b is not None and to_b != b:
-            yield f"{word}: {a:#x} of A has been {to_b:#x} of B so far"
-        if to_a is not None and to_a != a:
-            yield f"{word}: {b:#x} of B has been {to_a:#x} of A so far"
+        for name, bound, ours, theirs in ((a, to_b, "A", "B"), (b, to_a, "B", "A")):
+            if bound is not None and bound != (b if ours == "A" else a):
+                yield f"{word}: {name:#x} of {ours} is {bound:#x} of {theirs}"
 
 
 # -- JSON

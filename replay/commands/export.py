@@ -15,10 +15,12 @@ from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_LOST, number, progres
 from replay.export.plot import WAYS, plot_of
 from replay.export.result import Result
 from tracer.errors import UsageError
+from tracer.events import NUMBER
 from tracer.log.opening import AnyReader, create_output, open_trace
 
 # form -> its module; a reproducer's has export(header, plot), another's write(reader, out, ...)
 REPRODUCERS: Final = {"kvm-c": "kvm_c", "qtest": "qtest_shell"}
+_LOST: Final = (NUMBER["loss"], NUMBER["source.gap"])
 STREAMS: Final = {"text": "text", "jsonl": "jsonl", "sqlite": "sqlite"}
 
 
@@ -60,6 +62,10 @@ def _reproducer(reader: AnyReader, options: argparse.Namespace) -> int:
     events = [event for _, frame in progress(reader, "events") for event in frame]
     plot = plot_of(events, options.trace, options.ask or module.DEFAULT_WAY, options.at)
     result: Result = module.export(reader.header, plot)
+    if reader.checkpoint is not None or reader.header.first_seq:
+        result.meaningless = "it begins in the middle of a VM's life"
+    if lost := sum(event[0] in _LOST for event in events):
+        result.left_out["places where events were lost"] = lost
     _tell("left out", "the form cannot say it", result.left_out)
     _tell("assumed", "the trace does not show it", result.assumed)
     if result.meaningless:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,15 +13,16 @@ from replay.commands.common import EXIT_FINDING, clean, paint, print_json, progr
 from replay.commands.generate import add_events_option, family_of, write_life
 from replay.generator.answers import generate, header_of
 from replay.judge import general
-from replay.lockstep import Lockstep, run as run_lockstep, signature
+from replay.lockstep import lockstep, signature
+from replay.minimize.oracle import Candidate
+from replay.minimize.run import minimize
+from replay.minimize.target_oracle import open_oracle
 from replay.targets.errors import TargetError
-from replay.targets.qemu import Needs
 from replay.targets.spec import FORMS, Spec, Targets, parse
 from tracer.errors import UsageError
 from tracer.events import Event
 from tracer.log.header import Header
 
-_FRAME_EVENTS = 4096
 _FAMILY = {"qemu": "qemu-7.2.22", "kvm": "linux-6.1.192"}  # whose lives, if no model says
 
 
@@ -36,6 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", help="whose lives; default: of the first model target")
     add_events_option(parser)
     parser.add_argument("-o", "--output", default=".", help="the folder for what is found")
+    parser.add_argument(
+        "--minimize", action="store_true", help="keep the smallest trace of each difference, too"
+    )
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
 
 
@@ -45,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     if len(specs) < 2:
         raise UsageError("fuzz compares targets with each other: give --target twice")
     profile = family_of(options.profile or _profile_of(specs))
-    found = _Found(options.output)
+    found = _Found(options.output, options.target if options.minimize else ())
     started = monotonic()
     interrupted = False
     with Targets() as made:
@@ -72,8 +75,9 @@ def run(options: argparse.Namespace) -> int:
 class _Found:
     """What came of the lives so far; each new difference is kept in `output` as a trace."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, minimize_on: Sequence[str] = ()) -> None:
         self._output = output
+        self._minimize_on = minimize_on
         self.lives = self.agreed = self.not_judged = 0
         self.differences: dict[str, dict[str, Any]] = {}
 
@@ -96,25 +100,39 @@ class _Found:
         self.not_judged += result.not_judged
         if difference := result.difference:
             shown = events[: difference.seq + 1]
-            self._keep(signature(difference), header, shown, dict(difference.answers))
+            name = signature(difference)
+            if self._keep(name, header, shown, dict(difference.answers)) and self._minimize_on:
+                made.close()  # one host at a time
+                self._least(name, Candidate(header, tuple(shown)))
         for line in made.findings():
             self._keep(f"complaint:{general(line)}", header, events, {"kernel": line})
 
     def _keep(
         self, name: str, header: Header, events: list[Event], answers: dict[str, Any]
-    ) -> None:
-        """Count a difference; keep the life of a new one."""
+    ) -> bool:
+        """Count a difference; keep the life of a new one, and return whether it is new."""
         seed = int(header.annotations["seed"])
         seen = self.differences.setdefault(name, {"seeds": [], "seq": len(events) - 1})
         seen["seeds"].append(seed)
         if len(seen["seeds"]) > 1:
-            return
+            return False
         seen["answers"] = {target: str(answer)[:400] for target, answer in answers.items()}
-        path = Path(self._output) / f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{seed}.itstrace"
+        seen["trace"] = self._write(f"{name}-{seed}", header, events)
+        say(f"itstrace: seed {seed}: {name}: {seen['trace']}")
+        return True
+
+    def _least(self, name: str, candidate: Candidate) -> None:
+        with open_oracle(self._minimize_on, candidate, name) as oracle:
+            least = minimize(oracle.first, oracle).candidate
+        path = self._write(f"{name}-least", least.header, least.events)
+        self.differences[name]["least"] = path
+        say(f"itstrace: {name}: {len(least.events)} events are enough: {path}")
+
+    def _write(self, name: str, header: Header, events: Sequence[Event]) -> str:
+        path = Path(self._output) / f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}.itstrace"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_life(str(path), header, events, force=True)
-        seen["trace"] = str(path)
-        say(f"itstrace: seed {seed}: {name}: {path}")
+        write_life(str(path), header, list(events), force=True)
+        return str(path)
 
 
 def _profile_of(specs: list[Spec]) -> str:
@@ -122,34 +140,6 @@ def _profile_of(specs: list[Spec]) -> str:
         if spec.kind == "model" and spec.rest:
             return spec.rest
     return next((_FAMILY[spec.kind] for spec in specs if spec.kind in _FAMILY), "linux-6.1.192")
-
-
-class _Frames:
-    """A generated life as a reader has it."""
-
-    status = "clean"
-    name = "a generated life"
-    checkpoint = None
-    open_end = False
-
-    def __init__(self, header: Header, events: list[Event]) -> None:
-        self.header = header
-        self._events = events
-
-    def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
-        for at in range(0, len(self._events), _FRAME_EVENTS):
-            yield at, tuple(self._events[at : at + _FRAME_EVENTS])
-
-
-def lockstep(made: Targets, specs: list[Spec], header: Header, events: list[Event]) -> Lockstep:
-    """Run one life on fresh targets."""
-    needs = Needs()
-    for event in events:
-        needs.see(event)
-    reader = _Frames(header, events)
-    with ExitStack() as stack:
-        targets = [stack.enter_context(made.opened(spec, header, needs)) for spec in specs]
-        return run_lockstep(reader, targets)
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def add_git_bisect(parser: argparse.ArgumentParser) -> None:
 def add_signature(parser: argparse.ArgumentParser) -> None:
     """Declare --signature."""
     parser.add_argument(
-        "--signature", metavar="S", help="with --git-bisect: this one, not the manifest's"
+        "--signature", metavar="S", help="what a bad build shows, if not what the manifest says"
     )
 
 

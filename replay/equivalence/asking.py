@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from replay.equivalence.bench import Bench
+from replay.equivalence.bench import Bench, Choice
 from replay.equivalence.inventory import Inventory, take
 from replay.equivalence.plan import PENDING, ROUND, Question
 from replay.equivalence.run import Outcome
@@ -70,8 +70,9 @@ class Asker:
         self._taken: tuple[int, Inventory] | None = None
         needs = self._needs()
         self.bench = Bench(
-            header, events, lambda wanted: targets.opened(spec, wanted, needs), Judge(strict=strict)
-        )
+            header, events, lambda wanted: targets.opened(spec, wanted, needs), Judge(strict=strict),
+            as_given=not probe,
+        )  # fmt: skip
 
     def _needs(self) -> Needs:
         """Return what a QEMU must have: the devices whose MSIs are sent, and their neighbours."""
@@ -91,8 +92,9 @@ class Asker:
             self._taken = at, take(self._header, self._events[:at], model)
         return self._taken[1]
 
-    def ask(self, question: Question) -> Outcome:
-        """Return what came of one question."""
-        outcome = self.bench.ask(question, self._inventory(question.at), probe=self._probe)
+    def ask(self, question: Question, choose: Choice = list) -> Outcome:
+        """Return what came of one question; `choose` tells the chapters to ask."""
+        inventory = self._inventory(question.at)
+        outcome = self.bench.ask(question, inventory, probe=self._probe, choose=choose)
         outcome.complaints = self._targets.findings()
         return outcome

@@ -15,6 +15,7 @@ from typing import Final
 from replay.equivalence.inventory import Inventory
 from replay.equivalence.plan import PENDING, RESET, ROUND, Question
 from replay.equivalence.probe import AREA_BYTES, MIN_CPUS, Step
+from replay.equivalence.recorded import recorded_steps
 from replay.equivalence.run import Outcome, Run, events_of
 from replay.equivalence.sequence import CHAPTERS, PENDING_TABLES, ROUND_TRIP, Chapter
 from replay.equivalence.side import Crashed, Side
@@ -29,23 +30,36 @@ _RESET: Final = NUMBER["reset"]
 NEVER: Final = "vCPUs that run, GICv4"
 # What made a VM what it is, beside its ITS: a fresh one is given the same.
 _OF_THE_VM: Final = (NUMBER["ram"], NUMBER["gicd.write"])
-_GICR_WRITE, _ATTR_SET = NUMBER["gicr.write"], NUMBER["attr.set"]
+_GICR_WRITE, _ATTR_SET, _MSI = NUMBER["gicr.write"], NUMBER["attr.set"], NUMBER["msi"]
 Opener = Callable[[Header], AbstractContextManager[Inspectable]]
+Choice = Callable[[list[Chapter]], list[Chapter]]
+RECORDED: Final = "recorded"  # the chapter of what stands behind a reset in the trace
 
 
 class Bench:
-    """Asks a target about one life. `open_target` starts an instance with a VM as a header says."""
+    """Asks a target about one life. `open_target` starts an instance with a VM as a header says.
+
+    A generated probe needs CPUs and RAM of its own: with `as_given` a VM has what the header says.
+    """
 
     def __init__(
-        self, header: Header, events: Sequence[Event], open_target: Opener, judge: Judge
+        self,
+        header: Header,
+        events: Sequence[Event],
+        open_target: Opener,
+        judge: Judge,
+        *,
+        as_given: bool = False,
     ) -> None:
         self._given = header
         self.events = events
         self._open_target = open_target
         self.judge = judge
         self._fatal: dict[str, str] = {}  # chapter -> the function in which a host died of it
-        self.cpus = max(header.cpus or 1, MIN_CPUS)
+        self.cpus = max(header.cpus or 1, 1 if as_given and header.cpus else MIN_CPUS)
         self.area, ranges = _area(header)
+        if as_given:
+            ranges = header.ram_ranges
         self.header = replace(header, cpus=self.cpus, mpidrs=self._mpidrs(), ram_ranges=ranges)
 
     def _mpidrs(self) -> list[int] | None:
@@ -59,8 +73,13 @@ class Bench:
 
     # -- one question
 
-    def ask(self, question: Question, inventory: Inventory, *, probe: bool) -> Outcome:
-        """Return what came of a question; `probe`: ask the generated ones, else what follows."""
+    def ask(
+        self, question: Question, inventory: Inventory, *, probe: bool, choose: Choice = list
+    ) -> Outcome:
+        """Return what came of a question; `probe`: ask the generated ones, else what follows.
+
+        `choose` is given the chapters and returns those to ask.
+        """
         outcome = Outcome(question)
         if self.cpus != self._given.cpus:
             had = self._given.cpus or "no known number of"
@@ -73,7 +92,7 @@ class Bench:
                 other = _BEGIN[question.what](self, run, stack)
                 run.other = other
                 if other is not None:
-                    run.compare(other, self._asked(run, probe=probe))
+                    run.compare(other, choose(self._asked(run, probe=probe)))
             except Crashed as crash:
                 outcome.crash = (run.chapter, crash.function, crash.oops)
                 self._fatal[run.chapter] = crash.function
@@ -112,12 +131,10 @@ class Bench:
             (at for at in range(start, len(self.events)) if self.events[at][0] == _RESET),
             len(self.events),
         )
-        steps = [
-            Step(event)
-            for event in self.events[start:end]
-            if event[0] < ev.FIRST_OUTPUT or event[0] in run.one.target.asked
-        ]
-        return Chapter("recorded", f"events {start} to {end - 1}", lambda _: steps)
+        steps = recorded_steps(self.events[:start], self.events[start:end], run.one.target.asked)
+        if not run.on_alike:  # what an MSI does tells then of GITS_CTLR alone
+            steps = [step for step in steps if step.event and step.event[0] != _MSI]
+        return Chapter(RECORDED, f"events {start} to {end - 1}", lambda _: steps)
 
     # -- the two questions
 
@@ -140,6 +157,9 @@ class Bench:
             side.live(self.events[: run.question.at])
             side.target.complete()
         run.places(other)
+        if run.question.resumed is not None:  # its queue goes on where it was recorded to be
+            trip = self.events[run.question.at : run.question.resumed]
+            return other if run.as_recorded(run.one, other, trip) else None
         if run.probe.in_queue_of(other.target.registers()):
             run.chapter = "INV of every event"
             again = events_of(run.probe.each("INV", run.probe.old))

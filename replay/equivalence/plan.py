@@ -16,7 +16,7 @@ RESET: Final = "reset"
 ROUND: Final = "round trip"
 PENDING: Final = "pending tables"
 KINDS: Final = (*ev.RESET_KINDS[1:], ROUND, PENDING)
-_RESET: Final = NUMBER["reset"]
+_RESET, _REG_WRITE = NUMBER["reset"], NUMBER["reg.write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,5 +78,15 @@ def _recorded_trips(events: Sequence[Event]) -> list[Question]:
             saved, reset = at, False
         reset |= event[0] == _RESET
         if event[0] == NUMBER["restore"] and reset and saved is not None:
-            found.append(Question(ROUND, saved, resumed=at + 1))
+            found.append(Question(ROUND, saved, resumed=at + 1 + _enables(events[at + 1 :])))
     return found
+
+
+def _enables(events: Sequence[Event]) -> int:
+    """Return how many events behind a restore belong to it: up to where a VMM writes GITS_CTLR."""
+    for at, event in enumerate(events):
+        if event[0] == _REG_WRITE and event[5] == ev.VMM:
+            return at + 1 if event[2] == 0 else 0
+        if event[0] < ev.FIRST_OUTPUT:
+            return 0
+    return 0

@@ -5,9 +5,10 @@ Counterparts: `replay.equivalence.bench`, which begins it, and `comparison`, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 from replay.equivalence.comparison import Comparison, Told, pending_bits, ram
@@ -24,9 +25,13 @@ from replay.targets.ahead import Inspectable
 from replay.verdict import STALE, UNPROVEN
 from tracer import events as ev
 from tracer.events import NUMBER, Event, make
+from tracer.its.registers import Baser, Ctlr, its_register
 
 MAX_ORIGINS: Final = 8  # differences of a question whose writer is looked for
 _RESET, _PROBE = NUMBER["reset"], NUMBER["probe"]
+_TABLES: Final = ("GITS_BASER0", "GITS_BASER1")
+_REG_WRITE: Final = NUMBER["reg.write"]
+_TRIP: Final = (NUMBER["save"], NUMBER["save_pending"], NUMBER["restore"])
 _ALONE: Final = (NUMBER["save"], NUMBER["restore"], _RESET)  # what a host may die of
 
 
@@ -96,6 +101,10 @@ class Run:
         self.chapter = ""
         self.left: list[Chapter] = []  # what comes behind it
         self.attributes = effects.ATTR_RESULT in one.target.expresses
+        self.not_given_back: AbstractSet[str] = (
+            frozenset()
+        )  # registers that a recorded round trip lost
+        self.on_alike = True  # whether the ITS is enabled on both sides, or on none
         self.known_places = Places()
         self.probe: Probe = probe_of(
             inventory, cpus=life.cpus, area=life.area,
@@ -153,6 +162,30 @@ class Run:
         if errno:
             self._refused(errno, values)
         return not errno
+
+    def as_recorded(self, side: Side, other: Side, events: Sequence[Event]) -> bool:
+        """Save, reset and restore an instance as it was recorded; return whether it was restored."""
+        self.chapter = "save"
+        first = len(side.tape)
+        side.live(events)
+        failed = [
+            ev.kind_name(one[0])
+            for one, two in pairwise(side.tape[first:])
+            if one[0] in _TRIP and two[0] == effects.ATTR_RESULT and two[3]
+        ]
+        if failed:
+            self.outcome.not_looked.append(f"the round trip: {', '.join(failed)} fails")
+            return False
+        one, two = side.target.registers(), other.target.registers()
+        written = {its_register(each[2]) for each in events if each[0] == _REG_WRITE}
+        self.not_given_back = one.keys() - {found[0] for found in written if found}
+        parted = {name: one.get(name, 0) ^ two.get(name, 0) for name in (*_TABLES, "GITS_CTLR")}
+        lacking = [name for name in _TABLES if parted[name] & Baser.valid.mask]
+        if lacking:
+            named = ", ".join(lacking)
+            self.outcome.not_looked.append(f"the round trip: {named} is not given back")
+        self.on_alike = not parted["GITS_CTLR"] & Ctlr.enabled.mask
+        return not lacking
 
     def _restore(self, side: Side, values: Mapping[str, int]) -> Any:
         """Reset an instance and restore it; return what RESTORE_TABLES answers."""

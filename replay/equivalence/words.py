@@ -153,7 +153,10 @@ def _pending_table(found: Difference, told: Told, run: Any) -> None:
 def _trip(found: Difference, told: Told, run: Any) -> None:
     """A round trip should have changed nothing that was saved."""
     found.word = STALE
+    _as_its_device(found, run.inventory)
     found.reason = _ambiguous(found, run.inventory)
+    if found.component in run.not_given_back:
+        found.reason = "the VMM did not write it back"
     if found.reason is not None:
         found.word = UNSPECIFIED
         return
@@ -175,6 +178,16 @@ def _trip(found: Difference, told: Told, run: Any) -> None:
         found.gpa = run.known_places.entry(found.component, found.key)
     if found.gpa is not None:
         found.word = CARRIED
+
+
+def _as_its_device(found: Difference, inventory: Inventory) -> None:
+    """A live LPI that is back, and whose only event was an unmapped device's, is that device."""
+    if found.component != "lpis" or not isinstance(found.one, Row) or found.other is not None:
+        return
+    devices = {pair[0] for pair, intid in inventory.events.items() if intid == found.key}
+    if len(devices) == 1 and devices <= inventory.unmapped:
+        found.component, found.intid, found.key = "devices", found.key, devices.pop()
+        found.blame = inventory.planted_by("devices", found.key)
 
 
 def _chains(found: Difference) -> bool:

@@ -26,6 +26,25 @@ def string(text: str) -> str:
     return f'"{plain(text)}"'
 
 
+def lines_of_text(lines: list[str]) -> str:
+    """Return a C string of whole lines, one below the other."""
+    literals = [f'"{plain(line)}\\n"' for line in lines]
+    return "\n\t            ".join(literals) or '""'  # below the arguments of expect_lpis()
+
+
+def call(function: str, *arguments: str) -> list[str]:
+    """Return a statement, its arguments on as many lines as they need."""
+    lines, begin = [], f"\t{function}("
+    for at, argument in enumerate(arguments):
+        end = ");" if at == len(arguments) - 1 else ","
+        joined = begin + " " if at else begin
+        if at and len(joined) + len(argument) + 8 > COLUMNS:
+            lines.append(begin)
+            joined = "\t" + " " * (len(function) + 1)
+        begin = joined + argument + end
+    return [*lines, begin]
+
+
 def comment(text: str, indent: str = "\t") -> list[str]:
     """Return the lines of a comment."""
     lines = textwrap.wrap(plain(text), COLUMNS - 8 * len(indent)) or [""]

@@ -9,20 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from replay.decode import describe
+from replay.export.places import Places
+from replay.export.words import command, doublewords, fields, gicd_place, place
 from replay.targets.kvm import DOORBELL, GICR_BYTES
 from tracer import events as ev
-from tracer.events import NUMBER, Event, fields_of, kind_name
-from tracer.its import commands
+from tracer.events import Event, fields_of, kind_name
 from tracer.its.commands import COMMAND_SIZE_BYTES
-from tracer.its.registers import Cbaser, gicr_register, its_register
+from tracer.its.registers import gicr_register, its_register
 
 MAX_TABLE_BYTES: Final = 1 << 18  # of RAM contents that do not repeat
 _CTRL_GROUP: Final = 4
 _OF_MAKING: Final = (0, 3)
-_PAGE: Final = 0x1000
-_CBASER: Final = 0x80
-_REG_WRITE: Final = NUMBER["reg.write"]
 _SHORT: Final = 8
 _SIZES: Final = (1, 2, 4, _SHORT)
 _LIMITS: Final = (("offset", 1 << 32), ("cpu", 1 << 16), ("group", 1 << 32))
@@ -48,6 +45,7 @@ class Call(NamedTuple):
     words: str
     statements: list[str]
     answer: str | None = None  # an expression: errno, or what KVM_SIGNAL_MSI returns
+    comment: str = ""  # what the statements do not tell by themselves
 
 
 class Calls:
@@ -56,8 +54,8 @@ class Calls:
     def __init__(self, events: Sequence[Event], its_base: int) -> None:
         self.tables: list[str] = []
         self.table_bytes = 0
+        self.places = Places(events)
         self._its_base = its_base
-        self._queues = _queues(events)
 
     def of(self, seq: int, event: Event) -> Call | None:
         """Return what carries an input out; None for what a VMM of ours cannot do."""
@@ -72,41 +70,41 @@ class Calls:
     # -- inputs
 
     def _reg_write(self, seq: int, f: dict[str, Any]) -> Call:
-        offset, value, size = f["offset"], f["value"], f["size"]
+        where, value = place(its_register, f["offset"]), f["value"]
+        told = fields(f["offset"], value)
         if f["origin"] == ev.GUEST:
-            where = f"ITS_BASE + {offset:#x}"
-            text = f"guest_write(vm, 0, {where}, {size}, {value:#x});"
-            return Call(f"{_register(its_register, offset)} by the guest", [text])
-        call = f"its_write(vm, {offset:#x}, {value:#x})"
-        return Call(_register(its_register, offset) + _fields(f), [call + ";"], call)
+            text = f"guest_write(vm, 0, ITS_BASE + {where}, {f['size']}, {value:#x});"
+            return Call(where, [text], comment=told)
+        call = f"its_write(vm, {where}, {value:#x})"
+        return Call(where, [call + ";"], call, told)
 
     def _gicr_write(self, seq: int, f: dict[str, Any]) -> Call:
-        cpu, offset, value, size = f["cpu"], f["offset"], f["value"], f["size"]
-        name = f"{_register(gicr_register, offset)} of vCPU {cpu}"
+        cpu, value, size = f["cpu"], f["value"], f["size"]
+        where = place(gicr_register, f["offset"])
+        words = f"{where} of vCPU {cpu}"
         if f["origin"] == ev.GUEST:
-            where = f"GICR_BASE + {cpu * GICR_BYTES + offset:#x}"
-            return Call(
-                f"{name} by the guest", [f"guest_write(vm, 0, {where}, {size}, {value:#x});"]
-            )
+            frame = f"GICR_BASE + {cpu * GICR_BYTES:#x} + {where}"
+            return Call(words, [f"guest_write(vm, 0, {frame}, {size}, {value:#x});"])
         function = "gicr_write64" if size == _SHORT else "gicr_write"
         value &= _U32 if size != _SHORT else ~0
-        call = f"{function}(vm, {cpu}, {offset:#x}, {value:#x})"
-        return Call(name, [call + ";"], call)
+        call = f"{function}(vm, {cpu}, {where}, {value:#x})"
+        return Call(words, [call + ";"], call)
 
     def _gicd_write(self, seq: int, f: dict[str, Any]) -> Call:
-        offset, value = f["offset"], f["value"]
-        name = "GICD_CTLR" if not offset else f"GICD {offset:#x}"
+        where, value = gicd_place(f["offset"]), f["value"]
         if f["origin"] == ev.GUEST:
-            where = f"GICD_BASE + {offset:#x}"
-            return Call(name, [f"guest_write(vm, 0, {where}, {f['size']}, {value:#x});"])
-        call = f"gicd_write(vm, {offset:#x}, {value & _U32:#x})"
-        return Call(name, [call + ";"], call)
+            text = f"guest_write(vm, 0, GICD_BASE + {where}, {f['size']}, {value:#x});"
+            return Call(where, [text])
+        call = f"gicd_write(vm, {where}, {value & _U32:#x})"
+        return Call(where, [call + ";"], call)
 
     def _mem_write(self, seq: int, f: dict[str, Any]) -> Call:
         gpa, data = f["gpa"], f["data"]
-        if self._in_queue(gpa, len(data)):
+        if self.places.in_queue(gpa, len(data)):
             return _queued(gpa, data)
-        return Call(f"guest RAM at {gpa:#x}", self.stores(f"ram_{seq}", gpa, data))
+        told = self.places.at(gpa)
+        comment = "" if told.startswith("guest RAM") else told
+        return Call(told, self.stores(f"ram_{seq}", gpa, data), comment=comment)
 
     def stores(self, name: str, gpa: int, data: bytes) -> list[str]:
         """Return the statements that put bytes into guest RAM."""
@@ -126,13 +124,6 @@ class Calls:
         lines = ["\t" + " ".join(f"{byte:#04x}," for byte in row) for row in rows]
         self.tables.append("\n".join([f"static const uint8_t {name}[] = {{", *lines, "};"]))
 
-    def _in_queue(self, gpa: int, size: int) -> bool:
-        return any(
-            start <= gpa and gpa + size <= end and not (gpa - start) % COMMAND_SIZE_BYTES
-            for start, end in self._queues
-            if size and not size % COMMAND_SIZE_BYTES
-        )
-
     def _ram(self, seq: int, f: dict[str, Any]) -> Call:
         if f["present"]:
             return Call("a memory slot", [f"add_ram(vm, {f['gpa']:#x}, {f['size']:#x});"])
@@ -146,7 +137,7 @@ class Calls:
         call = f"signal_msi(vm, {ids})"
         if distance != DOORBELL and 0 <= distance < 2 * GICR_BYTES:
             call = f"signal_msi_at(vm, ITS_BASE + {distance:#x}, {ids})"
-        return Call(words, [call + ";"], call)
+        return Call(words, [call + ";"], call, words)
 
     def _control(self, seq: int, f: dict[str, Any], kind: str) -> Call:
         device, attribute, words = _DATA[kind]
@@ -157,7 +148,7 @@ class Calls:
         if f["how"] == ev.POWER_ON:
             return Call("switched off and on", ["power_on(vm);"])
         if f["how"] == ev.REGISTER_FALLBACK:
-            return Call("reset by writes to registers", ["reset_by_registers(vm);"])
+            return Call("a reset by writes to registers", ["reset_by_registers(vm);"])
         if f["how"] in (ev.CTRL_RESET, ev.SYSTEM):
             call = "control(vm->its, KVM_DEV_ARM_ITS_CTRL_RESET)"
             return Call("CTRL_RESET", [call + ";"], call)
@@ -180,70 +171,30 @@ class Calls:
 
 def read(f: dict[str, Any], kind: str) -> tuple[str, str, int]:
     """Return the words, the expression and the bits of a read register."""
-    offset, size = f["offset"], f["size"]
-    mask = (1 << 8 * size) - 1
-    guest = f["origin"] == ev.GUEST
+    size, guest = f["size"], f["origin"] == ev.GUEST
     if kind == "reg.read":
-        name, base = _register(its_register, offset), "ITS_BASE"
-        own = f"its_read(vm, {offset:#x})"
+        where = words = place(its_register, f["offset"])
+        frame, own = "ITS_BASE", f"its_read(vm, {where})"
     elif kind == "gicr.read":
-        cpu = f["cpu"]
-        name, base = f"{_register(gicr_register, offset)} of vCPU {cpu}", "GICR_BASE"
-        own = f"gicr_read{'64' if size == _SHORT else ''}(vm, {cpu}, {offset:#x})"
-        offset += cpu * GICR_BYTES
+        cpu, where = f["cpu"], place(gicr_register, f["offset"])
+        words, frame = f"{where} of vCPU {cpu}", f"GICR_BASE + {cpu * GICR_BYTES:#x}"
+        own = f"gicr_read{'64' if size == _SHORT else ''}(vm, {cpu}, {where})"
     else:
-        name, base = f"GICD {offset:#x}", "GICD_BASE"
-        own = f"gicd_read(vm, {offset:#x})"
-    return name, f"guest_read(vm, 0, {base} + {offset:#x}, {size})" if guest else own, mask
-
-
-def _register(find: Callable[[int], Any], offset: int) -> str:
-    found = find(offset)
-    if not found:
-        return f"register {offset:#x}"
-    name, _, start = found
-    return str(name) if start == offset else f"{name} +{offset - start}"
-
-
-def _fields(f: dict[str, Any]) -> str:
-    """Return what a register is written to be, by field."""
-    shown = describe((NUMBER["reg.write"], 0, f["offset"], f["value"]))
-    _, paren, fields = shown.partition("(")
-    return f": {fields.rpartition(')')[0]}" if paren else ""
-
-
-def _queues(events: Sequence[Event]) -> set[tuple[int, int]]:
-    """Return where queues are: the start and end of each that a CBASER named."""
-    found = set()
-    cbaser = 0
-    for event in events:
-        if event[0] != _REG_WRITE or event[2] & ~7 != _CBASER:
-            continue
-        size = min(fields_of(event)["size"], _SHORT)
-        shift = 8 * (event[2] & 7)
-        cbaser = cbaser & ~((1 << 8 * size) - 1 << shift) | event[3] << shift
-        if Cbaser.valid.get(cbaser):
-            start = Cbaser.physical_address.get(cbaser)
-            found.add((start, start + (Cbaser.size.get(cbaser) + 1) * _PAGE))
-    return found
+        where = words = gicd_place(f["offset"])
+        frame, own = "GICD_BASE", f"gicd_read(vm, {where})"
+    expression = f"guest_read(vm, 0, {frame} + {where}, {size})" if guest else own
+    return words, expression, (1 << 8 * size) - 1
 
 
 def _queued(gpa: int, data: bytes) -> Call:
     words, statements = [], []
     for at in range(0, len(data), COMMAND_SIZE_BYTES):
         raw = data[at : at + COMMAND_SIZE_BYTES]
-        dws = [int.from_bytes(raw[i : i + 8], "little") for i in range(0, 32, 8)]
-        words.append(command_words(dws))
+        dws = doublewords(raw)
+        words.append(command(dws))
         values = ", ".join(f"{dw:#x}" for dw in dws)
         statements.append(f"queue(vm, {gpa + at:#x}, {values});")
-    return Call("; ".join(words), statements)
-
-
-def command_words(dws: list[int]) -> str:
-    """Return a command as people read it."""
-    name, fields = commands.decode(*dws)
-    shown = " ".join(f"{field}={value:#x}" for field, value in fields if field != "Opcode")
-    return f"{name} {shown}".rstrip()
+    return Call("; ".join(words), statements, comment="; ".join(words))
 
 
 def _named(kind: str) -> Callable[[Calls, int, dict[str, Any]], Call]:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from replay.export.c_text import comment, string
-from replay.export.kvm_calls import Call, Calls, command_words, possible, read
+from replay.export.c_text import call as statement, comment, lines_of_text, string
+from replay.export.kvm_calls import Call, Calls, possible, read
 from replay.export.kvm_masks import mask_of
 from replay.export.plot import Plot
+from replay.export.words import command, doublewords
 from replay.targets.ahead import Group, Grouper
 from replay.targets.handover import HandOver, Store
 from replay.targets.kvm import DEFAULT_RAM
@@ -26,6 +27,8 @@ _MAX_STEPS: Final = 200  # of one C function
 _READS: Final = ("reg.read", "gicr.read", "gicd.read")
 _PROBE, _MEM_READ, _LPI_LIVE = NUMBER["probe"], NUMBER["mem.read"], NUMBER["lpi.live"]
 _ASKED: Final = frozenset((*(NUMBER[each] for each in _READS), _MEM_READ, _PROBE))
+# In RAM that is only observed, LPIs have another configuration, and vCPUs that ran took some.
+_OF_WHOLE_RAM: Final = (_PROBE, _MEM_READ)
 # Inputs whose answer is asked about; of others a C file only notes that they failed.
 _COMPARED: Final = frozenset(
     NUMBER[each] for each in ("msi", "save", "save_pending", "restore", "reset")
@@ -144,7 +147,8 @@ class Story:
                 self.told.left_out[f"{kind_name(group.event[0])} that nobody can do"] += 1
             return lines, None
         self._fresh = False
-        return [*lines, *comment(call.words), *(f"\t{each}" for each in call.statements)], call
+        said = comment(call.comment) if call.comment else []
+        return [*lines, *said, *(f"\t{each}" for each in call.statements)], call
 
     def _stores(self, seq: int, stores: Sequence[Store]) -> list[str]:
         lines: list[str] = []
@@ -153,9 +157,8 @@ class Story:
                 lines += comment("a table that the guest hands over, zeroed as drivers do")
                 lines.append(f"\tram_fill(vm, {store.gpa:#x}, 0, {store.size:#x});")
             elif len(store.data) == COMMAND_SIZE_BYTES:
-                starts = range(0, COMMAND_SIZE_BYTES, 8)
-                words = [int.from_bytes(store.data[i : i + 8], "little") for i in starts]
-                lines += comment(command_words(words))
+                words = doublewords(store.data)
+                lines += comment(command(words))
                 lines.append(f"\tqueue(vm, {store.gpa:#x}, {', '.join(map(hex, words))});")
             else:
                 lines += comment("a level-1 entry, as a driver would have it")
@@ -163,16 +166,23 @@ class Story:
                 lines += [f"\t{each}" for each in self.calls.stores(name, store.gpa, store.data)]
         return lines
 
-    def _instead(self, lines: list[str], call: Call, statement: str) -> list[str]:
+    def _instead(self, lines: list[str], call: Call, instead: list[str]) -> list[str]:
         """Replace the statement of a call by one that looks at its answer."""
         self.told.tests += 1
-        return [*lines[: -len(call.statements)], f"\t{statement}"]
+        return [*lines[: -len(call.statements)], *instead]
 
     def _must(self, group: Group) -> list[str]:
         lines, call = self._step(group)
         if call is None or call.answer is None or group.event[0] not in _COMPARED:
             return lines
-        return self._instead(lines, call, f"must({_what(group, call.words)}, {call.answer});")
+        return self._instead(
+            lines, call, statement("must", self._what(group, call.words), call.answer)
+        )
+
+    def _what(self, group: Group, words: str) -> str:
+        """Return the name of a test."""
+        where = f"event {group.seq}" if group.seq < len(self.plot.events) else "at the end"
+        return string(f"{where}: {words}"[:200])
 
     # -- what came back must be what the trace has
 
@@ -186,35 +196,36 @@ class Story:
             return lines
         result = fields_of(results[-1])[_RESULTS[results[-1][0]]]
         shown = str(result) if abs(result) < _SMALL else hex(result & _U64)
-        what = _what(group, call.words)
-        return self._instead(lines, call, f"expect({what}, {call.answer}, {shown});")
+        what = self._what(group, call.words)
+        return self._instead(lines, call, statement("expect", what, call.answer, shown))
 
     def _expect_output(self, group: Group) -> list[str]:
         f, kind = fields_of(group.event), kind_name(group.event[0])
         if f.get("bad") or not possible(f):
             self.told.left_out["bad access"] += 1
             return []
+        if self._hand_over is not None and group.event[0] in _OF_WHOLE_RAM:
+            self.told.left_out[f"{kind} (the trace does not show all of guest RAM)"] += 1
+            return []
         self.told.tests += 1
         if group.event[0] == _PROBE:
-            rows = "".join(sorted(map(_row, group.outputs), key=lambda row: row.encode()))
-            text = "\n\t\t    ".join(string(row) for row in rows.splitlines()) or '""'
-            text = text.replace('"\n', '\\n"\n')
-            text = text[:-1] + '\\n"' if rows else text
-            return [f"\texpect_lpis(vm, {_what(group, 'the live LPIs')}, {text});"]
+            rows = lines_of_text(sorted(map(_row, group.outputs)))
+            return statement("expect_lpis", "vm", self._what(group, "the live LPIs"), rows)
         if group.event[0] == _MEM_READ:
             return self._expect_ram(group, f["gpa"], f["data"])
         name, expression, mask = read(f, kind)
-        what = _what(group, name)
-        return [f"\texpect({what}, {_masked(expression, mask)}, {f['value'] & mask:#x});"]
+        what = self._what(group, name)
+        shown = f"{f['value'] & mask:#x}"
+        return statement("expect", what, _masked(expression, mask), shown)
 
     def _expect_ram(self, group: Group, gpa: int, data: bytes) -> list[str]:
-        what = _what(group, f"guest RAM at {gpa:#x}")
+        what = self._what(group, self.calls.places.at(gpa))
         if len(data) == 8:
             value = int.from_bytes(data, "little")
-            return [f"\texpect({what}, ram_read64(vm, {gpa:#x}), {value:#x});"]
+            return statement("expect", what, f"ram_read64(vm, {gpa:#x})", f"{value:#x}")
         name = f"ram_{group.seq}"
         self.calls.table(name, data or b"\0")
-        return [f"\texpect_ram(vm, {what}, {gpa:#x}, {name}, {len(data)});"]
+        return statement("expect_ram", "vm", what, f"{gpa:#x}", name, str(len(data)))
 
     # -- what came back must be what another VM answers
 
@@ -225,8 +236,8 @@ class Story:
         if call is None or call.answer is None or group.event[0] not in _COMPARED:
             return lines
         self.told.answers += 1
-        what = _what(group, call.words)
-        return self._instead(lines, call, f"answer(vm, {what}, {call.answer}, ALL_BITS);")
+        what = self._what(group, call.words)
+        return self._instead(lines, call, statement("answer", "vm", what, call.answer, "ALL_BITS"))
 
     def _answer_output(self, group: Group) -> list[str]:
         f = fields_of(group.event)
@@ -235,24 +246,20 @@ class Story:
             self.told.left_out["bad access"] += 1
             return lines
         if group.event[0] == _PROBE:
-            lines = [f"\tanswer_lpis(vm, {_what(group, 'the live LPIs')});"]
+            lines = [f"\tanswer_lpis(vm, {self._what(group, 'the live LPIs')});"]
         elif group.event[0] == _MEM_READ:
-            what = _what(group, f"guest RAM at {f['gpa']:#x}")
-            lines = [f"\tanswer_ram(vm, {what}, {f['gpa']:#x}, {len(f['data'])});"]
+            what = self._what(group, self.calls.places.at(f["gpa"]))
+            lines = statement("answer_ram", "vm", what, f"{f['gpa']:#x}", str(len(f["data"])))
         else:
             name, expression, mask = read(f, kind_name(group.event[0]))
             mask &= mask_of(self.plot.question, group.event)
             if not mask:
                 return [f"\t{expression};"]
             bits = "ALL_BITS" if mask == _U64 else f"{mask:#x}"
-            lines = [f"\tanswer(vm, {_what(group, name)}, {expression}, {bits});"]
+            lines = statement("answer", "vm", self._what(group, name), expression, bits)
         self.told.tests += 1
         self.told.answers += 1
         return lines
-
-
-def _what(group: Group, words: str) -> str:
-    return string(f"event {group.seq}: {words}"[:200])
 
 
 def _masked(expression: str, mask: int) -> str:
@@ -265,5 +272,5 @@ def _row(event: Event) -> str:
     flags = format(f["flags"], f"0{_FLAGS}b")
     return (
         f"LPI {f['intid']} vCPU {f['target']} PLAEHCG={flags} priority {f['priority']} "
-        f"queued {f['queued']}\n"
+        f"queued {f['queued']}"
     )

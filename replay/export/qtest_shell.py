@@ -1,8 +1,9 @@
 """`--to qtest`: a shell line that pipes qtest commands into a stock QEMU, as its bug reports do.
 
-Nothing of itstrace is needed to run it: registers and guest RAM are reached over qtest, MSIs come
-from edu devices, a system reset from the monitor, and a write to a pvpanic device ends it. What was
-recorded stands below it, answer by answer. Counterparts: `replay.targets.qtest_lines`, one event
+Nothing of itstrace is needed to run it: registers and guest RAM are reached over qtest, and MSIs come
+from edu devices. A guest's panic, told by a pvpanic device, ends it; where QMP resets it in between,
+the panic tells that the lines so far were carried out. What was recorded stands below, answer by
+answer. Counterparts: `replay.targets.qtest_lines`, one event
 as lines, and `replay.targets.qemu`, which asks the same of a QEMU of its own.
 """
 
@@ -10,12 +11,19 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
+from replay.engine import Engine
+from replay.equivalence.inventory import Events
 from replay.export.c_text import COLUMNS, plain
 from replay.export.kvm_calls import read
+from replay.export.places import Places
 from replay.export.plot import OUTPUTS, Plot
 from replay.export.result import Result
+from replay.export.words import command, doublewords
+from replay.judge import model_of
 from replay.profiles import find
 from replay.targets import edu
 from replay.targets.ahead import Group, Grouper
@@ -25,13 +33,14 @@ from replay.targets.qtest_lines import QtestLines, stored
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.events import NUMBER, Event, fields_of, kind_name
+from tracer.its.commands import COMMAND_SIZE_BYTES
 from tracer.log.header import Header
 
 DEFAULT_WAY: Final = OUTPUTS
 MAX_EVENTS: Final = 20_000
 MAX_SCRIPT_BYTES: Final = 4 << 20
 _READS: Final = ("reg.read", "gicr.read", "gicd.read")
-_MEM_READ, _RESET = NUMBER["mem.read"], NUMBER["reset"]
+_MEM_READ, _MEM_WRITE, _RESET = (NUMBER[each] for each in ("mem.read", "mem.write", "reset"))
 _ASKED: Final = frozenset((*(NUMBER[each] for each in _READS), _MEM_READ))
 _PVPANIC: Final = ("1f.0", 0xF8, 0x1FF0_0000)  # slot, DeviceID, where its register is put
 _ECAM: Final = 0x40_1000_0000
@@ -40,7 +49,14 @@ _COMMAND: Final = (
     "-nodefaults -display none -device pvpanic-pci,addr={slot} {devices}{monitor}-qtest stdio "
     "-qtest-log /dev/null"
 )
-_MONITOR: Final = "-chardev pipe,id=monitor,path=monitor -mon monitor "
+_MONITOR: Final = "-action panic=none -chardev pipe,id=qmp,path=qmp -mon qmp,mode=control "
+_BEFORE: Final = """\
+rm -f qmp.in qmp.out; mkfifo qmp.in qmp.out
+qmp() { echo "{'execute': '$1'}" > qmp.in; grep -q -m1 "$2" < qmp.out; }
+(
+qmp qmp_capabilities return"""
+_QUIT: Final = "echo \"{'execute': 'quit'}\" > qmp.in"  # whose answer nobody would be there to hear
+_CARRIED_OUT: Final = "grep -q -m1 GUEST_PANICKED < qmp.out"
 _END: Final = "EOF"
 
 
@@ -89,6 +105,9 @@ class _Script:
         self.left_out: Counter[str] = Counter()
         self.assumed: Counter[str] = Counter()
         self.impossible: str | None = None
+        self._places = Places(plot.events)
+        self._commands: list[str] = []
+        self._expected = _expected(header, plot.events)
         self._take(plot)
 
     def _take(self, plot: Plot) -> None:
@@ -110,6 +129,8 @@ class _Script:
         if self._hand_over is not None and event[0] in (NUMBER["reg.write"], NUMBER["msi"]):
             stores, assumed = self._hand_over.before(event, group.outputs)
             self._parts[-1] += map(stored, stores)
+            for store in stores:
+                self._queued(store.gpa, store.data or b"")
             self.assumed.update([assumed] if assumed else [])
         if event[0] == _MEM_READ and not self._complete:
             return
@@ -118,10 +139,19 @@ class _Script:
             self.left_out[f"{kind_name(event[0])} that no line of qtest can be"] += 1
         elif lines is not None:
             self._parts[-1] += lines
+            if event[0] == _MEM_WRITE:
+                self._queued(event[2], event[3])
             if event[0] in _ASKED:
-                self.answers.append(_answer(group, lines[-1]))
+                otherwise = self._expected.get(group.seq, "")
+                self.answers.append(_answer(group, lines[-1], self._places) + otherwise)
         elif ev.kind_name(event[0]) in ("attr.set", "save", "save_pending", "restore"):
             self.impossible = self.impossible or kind_name(event[0])
+
+    def _queued(self, gpa: int, data: bytes) -> None:
+        if self._places.in_queue(gpa, len(data)):
+            for at in range(0, len(data), COMMAND_SIZE_BYTES):
+                said = command(doublewords(data[at : at + COMMAND_SIZE_BYTES]))
+                self._commands.append(f"{gpa + at:#x} {said}")
 
     def _reset(self, event: Event) -> None:
         how = event[2]
@@ -142,7 +172,9 @@ class _Script:
         about = [plot.shows[0].upper() + plot.shows[1:] + "."] if plot.shows else []
         about.append("Prints what QEMU answers to each read; what was recorded stands below.")
         head = [f"# {line}" for each in about for line in textwrap.wrap(plain(each), COLUMNS)]
-        tail = ["# The answers that were recorded, in this order:"]
+        tail = ["# The commands in its queue, by address:"] if self._commands else []
+        tail += [f"#   {each}" for each in self._commands]
+        tail += ["# The answers that were recorded, in this order:"]
         tail += [f"# {answer}" for answer in self.answers]
         return "\n".join(["#!/bin/sh", *head, *self._pipeline(), *tail]) + "\n"
 
@@ -158,19 +190,18 @@ class _Script:
             machine=machine, cpus=self._cpus, mib=self._mib, slot=_PVPANIC[0], devices=devices,
             monitor=_MONITOR if resets else "",
         )  # fmt: skip
-        self._parts[-1] += _the_end()
+        parts = [[*part, *_panic()] for part in self._parts]
         if not resets:
-            return [f"cat << {_END} | {command} | grep 'OK 0x'", *self._parts[0], _END]
-        lines = ["rm -f monitor.in monitor.out; mkfifo monitor.in monitor.out", "("]
-        for at, part in enumerate(self._parts):
-            if at:
-                lines.append("sleep 1; echo system_reset 1<> monitor.in; sleep 1")
-            lines += [f"cat << {_END}", *part, _END]
-        return [*lines, f") | {command} | grep 'OK 0x'", "rm -f monitor.in monitor.out"]
+            return [f"cat << {_END} | {command} | grep 'OK 0x'", *parts[0], _END]
+        lines = [_BEFORE]
+        for at, part in enumerate(parts):
+            lines += ["qmp system_reset RESET"] if at else []
+            lines += [f"cat << {_END}", *part, _END, _CARRIED_OUT]
+        return [*lines, f"{_QUIT}) | {command} | grep 'OK 0x'", "rm -f qmp.in qmp.out"]
 
 
-def _the_end() -> list[str]:
-    """Return the lines after which QEMU ends: its guest panics, says a device."""
+def _panic() -> list[str]:
+    """Return the lines with which a device tells that its guest panics."""
     _, device_id, register = _PVPANIC
     config = _ECAM + (device_id << 12)
     return [
@@ -180,11 +211,29 @@ def _the_end() -> list[str]:
     ]
 
 
-def _answer(group: Group, line: str) -> str:
+def _expected(header: Header, events: Sequence[Event]) -> dict[int, str]:
+    """Return, by event, what the model of the trace's profile answers where that differs."""
+    if header.profile is None:
+        return {}
+    model = model_of(replace(header), find(header.profile)[0])
+    tally = Engine(Events(header, events, "trace"), model).run()
+    return {
+        each.seq: f"; the model of {model.name} expects {_shown(each.expected)}"
+        for each in tally.divergences
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"0x{value.hex()}"
+    return hex(value) if isinstance(value, int) else plain(str(value))
+
+
+def _answer(group: Group, line: str, places: Places) -> str:
     """Return the line that QEMU would print if it answered as was recorded, and what it is."""
     f = fields_of(group.event)
     if group.event[0] == _MEM_READ:
-        shown, name = f"0x{f['data'].hex()}", f"guest RAM at {f['gpa']:#x}"
+        shown, name = f"0x{f['data'].hex()}", places.at(f["gpa"])
     else:
         name, _, mask = read(f, kind_name(group.event[0]))
         shown = f"{f['value'] & mask:#018x}"

@@ -32,13 +32,18 @@ _COMPILERS: Final = ("aarch64-linux-gnu-gcc", "gcc", "cc")
 _FLAGS: Final = ("-static", "-O1", "-Wall")
 _QEMU: Final = "qemu-system-aarch64"
 _CHUNK_BYTES: Final = 1 << 16
-_COMMAND_LINE: Final = "console=ttyAMA0 loglevel=5 oops=panic panic=-1 rdinit=/init"
+_COMMAND_LINE: Final = "console=ttyAMA0 loglevel=5 panic=-1 rdinit=/init"
+_DIES: Final = "oops=panic"
+_OUTLIVES: Final = "-- outlive"  # for the program
+MAX_LIVES: Final = 250  # on one boot: what an oops leaves behind stays there
+RENEW_SECONDS: Final = 20.0
 # What the kernel's log tells beside an oops.
 FINDINGS: Final = re.compile(
     r"(WARNING: CPU|BUG: KASAN|BUG: unable|UBSAN:|kmemleak: \d+ new|possible recursive locking"
     r"|circular locking|soft lockup|rcu.*stall)"
 )
 _DEATH: Final = re.compile(r"Unable to handle kernel|Kernel panic|Internal error|kernel BUG at")
+_OOPS_ENDS: Final = re.compile(rb"Internal error.*---\[ end trace", re.DOTALL)
 _WHERE: Final = re.compile(r"\bpc : ([A-Za-z_][\w.]*)\+0x")
 _STAMP: Final = re.compile(r"^\[ *[0-9.]+\]\s*", re.MULTILINE)
 
@@ -108,8 +113,12 @@ def _entry(inode: int, name: str, mode: int, data: bytes, device: tuple[int, int
 class Host:
     """One running program, and the kernel below it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, outlives: bool = False) -> None:
         self.name = name
+        self._outlives = outlives
+        self._oopsed = False
+        self._searched = 0  # bytes of what was said in which no oops ended
+        self._lives = 1
         self._memory_fd = os.memfd_create("itstrace", os.MFD_CLOEXEC)
         os.ftruncate(self._memory_fd, SHARED_BYTES)
         self._memory = mmap.mmap(self._memory_fd, SHARED_BYTES)
@@ -139,14 +148,30 @@ class Host:
 
     def is_up(self) -> bool:
         """Return whether the program still runs, and answers."""
-        return self._runs() and not self.wire.lost
+        return self._runs() and not self.wire.lost and not self._oopsed
+
+    def revive(self) -> bool:
+        """Return whether it is up again after an oops that its kernel outlived."""
+        if not (self._oopsed and self._runs()) or self.wire.lost or self._lives >= MAX_LIVES:
+            return False
+        self._lives += 1
+        self._oopsed = False
+        try:
+            self.wire.renew(RENEW_SECONDS)
+        except TargetError:
+            return False
+        self.console()
+        return True
 
     def _runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def _alive(self) -> None:
         self.listen()
-        if not self._runs():
+        if self._outlives and len(self._said) > self._searched:
+            self._searched = len(self._said)
+            self._oopsed = bool(_OOPS_ENDS.search(self._said))
+        if self._oopsed or not self._runs():
             raise Gone(self.name, self.console())
 
     def listen(self) -> None:
@@ -168,7 +193,7 @@ class Host:
             self.listen()
             break
         said, self._said = self._said, b""
-        self._looked = 0
+        self._looked = self._searched = 0
         return _plain(said)
 
     def findings(self) -> list[str]:
@@ -209,8 +234,8 @@ class Gone(TargetError):
         super().__init__(f"{name}: {said}")
 
 
-def boot(kernel: str, *, memory_mib: int = 2048, cpus: int = 1) -> Host:
-    """Return a host that runs this kernel.
+def boot(kernel: str, *, memory_mib: int = 2048, cpus: int = 1, outlives: bool = False) -> Host:
+    """Return a host that runs this kernel; one that outlives an oops can be revived.
 
     Raises:
         TargetError: there is no such kernel, or it does not come up as a KVM host.
@@ -219,7 +244,7 @@ def boot(kernel: str, *, memory_mib: int = 2048, cpus: int = 1) -> Host:
         raise TargetError(
             f"{kernel}: there is no such kernel image; `kvm:PATH` takes an arm64 Image"
         )
-    host = Host(f"kvm:{Path(kernel).name}")
+    host = Host(f"kvm:{Path(kernel).name}", outlives=outlives)
     try:
         with tempfile.NamedTemporaryFile(suffix=".cpio") as archive:
             archive.write(initramfs(build().read_bytes()))
@@ -231,7 +256,7 @@ def boot(kernel: str, *, memory_mib: int = 2048, cpus: int = 1) -> Host:
                     *("-machine", "virt,gic-version=3,its=on,virtualization=on"),
                     *("-smp", str(cpus), "-m", str(memory_mib), "-display", "none", "-no-reboot"),
                     *("-serial", "stdio", "-kernel", kernel, "-initrd", archive.name),
-                    *("-append", _COMMAND_LINE),
+                    *("-append", f"{_COMMAND_LINE} {_OUTLIVES if outlives else _DIES}"),
                     *("-object", f"{memory},mem-path={host.memory_path}"),
                     *("-device", "ivshmem-plain,memdev=shared"),
                 ],

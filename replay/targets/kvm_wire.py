@@ -36,9 +36,10 @@ _ACCESS: Final = struct.Struct("<QQQQ")  # number (0: no more), address, value, 
 # Native, so that it is stored at once: the other end looks while a `<Q` goes out byte by byte, and
 # would take 0x100 behind 0xff for 0.
 _WORD: Final = struct.Struct("@Q")
-_MAGIC, _ASKED, _ANSWERED, _DONE, _REQUEST_BYTES, _REQUEST_CRC, _ANSWER_BYTES, _ANSWER_CRC = range(
-    8
-)
+(
+    _MAGIC, _ASKED, _ANSWERED, _DONE,
+    _REQUEST_BYTES, _REQUEST_CRC, _ANSWER_BYTES, _ANSWER_CRC, _LIVES,
+) = range(9)  # fmt: skip
 _LOOK_SECONDS: Final = 0.0002
 
 
@@ -80,6 +81,7 @@ class Wire:
         self._alive = alive
         self._name = name
         self._asked = 0
+        self._answered = 0  # requests of this `ask`, in batches that are over
         self.lost = False  # it did not answer, or not as it must
 
     def _word(self, at: int) -> int:
@@ -91,8 +93,8 @@ class Wire:
 
     @property
     def done(self) -> int:
-        """How many requests of the last batch were carried out, of a vCPU's too."""
-        done = self._word(_DONE)
+        """How many requests of the last `ask` were carried out, of a vCPU's too."""
+        done = self._answered + self._word(_DONE)
         for at in range(MAX_ACCESSES):
             number, _, _, state = _ACCESS.unpack_from(self._memory, ACCESSES_AT + at * _ACCESS.size)
             if not number or not state:
@@ -103,10 +105,18 @@ class Wire:
         """Wait until the program is there."""
         self._wait(lambda: self._word(_MAGIC) == MAGIC, seconds, "its program did not start")
 
+    def renew(self, seconds: float) -> None:
+        """Have another program begin where one died: not with what it died of."""
+        self._set(_ANSWERED, self._asked)
+        self._set(_MAGIC, 0)
+        self._set(_LIVES, self._word(_LIVES) + 1)
+        self.greet(seconds)
+
     def ask(self, requests: Sequence[Request], seconds: float) -> list[Reply]:
         """Have requests carried out; return their answers."""
         replies: list[Reply] = []
         for batch in _batches(requests):
+            self._answered = len(replies)
             replies += self._batch(batch, seconds)
         return replies
 

@@ -166,7 +166,9 @@ class QemuModel(NothingListed):
             found["vpes"] = {key: mapping(item) for key, item in view.vpes(self.vm).items()}
         return found
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """Return component -> valid entries in these (address, bytes) of the tables of before."""
         return view.left_in_ram(self.vm, before, pages)
 
@@ -176,6 +178,13 @@ class QemuModel(NothingListed):
         """Return every component that a reset is judged by, by name."""
         vm = self.vm
         found: dict[str, Any] = dict(view.registers(vm)) | self.mapped()
+        if vm.unknown:
+            found = view.known(vm, found)
+        return found | self.redistributors()
+
+    def redistributors(self) -> dict[str, Any]:
+        """Return the components of every redistributor by name."""
+        vm, found = self.vm, dict[str, Any]()
         for cpu, registers in enumerate(vm.cpus):
             found[f"GICR_CTLR[{cpu}]"] = registers.ctlr
             found[f"GICR_PROPBASER[{cpu}]"] = registers.propbaser

@@ -51,9 +51,15 @@ def parse(text: str) -> Spec:
 
 
 class Targets:
-    """Makes targets, and keeps the KVM hosts that were booted for them; to be closed."""
+    """Makes targets, and keeps the KVM hosts that were booted for them; to be closed.
 
-    def __init__(self) -> None:
+    With `outlive`, a booted kernel goes on after an oops, and what follows one costs no boot. What
+    it says then is to be asked again on a fresh host.
+    """
+
+    def __init__(self, *, outlive: bool = False) -> None:
+        self._outlive = outlive
+        self.boots = 0
         self._hosts: dict[str, Host] = {}
         self._vms = 0
 
@@ -61,6 +67,10 @@ class Targets:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every host; another is booted when it is needed."""
         for host in self._hosts.values():
             host.close()
         self._hosts.clear()
@@ -101,12 +111,19 @@ class Targets:
     def host(self, kernel: str) -> Host:
         """Return the KVM host that runs `kernel` (none: this machine), booted if it is not up."""
         host = self._hosts.get(kernel)
-        if host is None or not host.is_up():
-            if host is not None:
-                host.close()
-            host = self._hosts[kernel] = boot(kernel) if kernel else native()
+        if host is not None and not (host.is_up() or host.revive()):
+            host.close()
+            host = None
+        if host is None:
+            host = self._hosts[kernel] = self._started(kernel)
+            self.boots += 1
             host.findings()  # what it complains of while it boots is no trace's
         return host
+
+    def _started(self, kernel: str) -> Host:
+        if not kernel:
+            return native()
+        return boot(kernel, outlives=True) if self._outlive else boot(kernel)
 
 
 def _model(spec: Spec, header: Header) -> Inspectable:

@@ -108,7 +108,9 @@ class XenModel(NothingListed):
         """Nothing is: this model is taken to have seen the VM from its start."""
         return 0
 
-    def left_in_ram(self, before: dict[str, Any], pages: list[tuple[int, int]]) -> dict[str, int]:
+    def left_in_ram(
+        self, before: Mapping[str, Any], pages: list[tuple[int, int]]
+    ) -> dict[str, int]:
         """Xen is not looked into."""
         return {}
 
@@ -135,11 +137,15 @@ class XenModel(NothingListed):
         """Return every component that a reset is judged by, by name."""
         vm = self.vm
         found: dict[str, Any] = dict(view.registers(vm)) | self.mapped()
-        found |= self.structures()
-        for cpu in range(vm.cpus):
-            for name, place in view.GICR.items():
-                found[f"{name}[{cpu}]"] = vm.gicr_read(cpu, *place)
-        return found
+        return found | self.structures() | self.redistributors()
+
+    def redistributors(self) -> dict[str, Any]:
+        """Return the components of every redistributor by name."""
+        return {
+            f"{name}[{cpu}]": self.vm.gicr_read(cpu, *place)
+            for cpu in range(self.vm.cpus)
+            for name, place in view.GICR.items()
+        }
 
     def state(self) -> dict[str, Any]:
         """Return the state as JSON has it, digest included."""

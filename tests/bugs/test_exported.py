@@ -33,6 +33,7 @@ each_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=IDS)
 
 
 def run(trace, kernel, tmp_path, *words, options="oops=panic panic=-1"):
+    tmp_path.mkdir(exist_ok=True)
     source = tmp_path / "exported.c"
     assert cli.main(["export", str(trace), "--to", "kvm-c", "-o", str(source), *words]) == 0
     return kselftest.run(source, kernel.path, options=options)
@@ -74,7 +75,7 @@ def test_f1_is_told_on_every_kernel_by_its_reset(kernel, guest, tmp_path):
     tap = run(trace, kernel, tmp_path, "--ask", "reset")
     assert tap.whole(), tap.console
     assert tap.exit == 1
-    assert "event 32: guest RAM at 0x40500400" in tap.bad.values()
+    assert "event 32: pending table of vCPU 0 +0x400" in tap.bad.values()
     assert "event 19: GITS_CTLR" in tap.good.values()
 
 
@@ -124,6 +125,51 @@ def test_every_scenario_is_answered_as_recorded_by_the_kernel_that_it_names(path
     tap = run(path, found[0], tmp_path, "--ask", "outputs")
     assert tap.whole(), tap.console
     assert not tap.bad, tap.console
+
+
+@each_kernel
+def test_a_random_life_of_a_thousand_operations_kills_the_same_kernels(kernel, tmp_path):
+    trace = tmp_path / "life.itstrace"
+    words = ["--profile", "linux-6.1.192", "--seed", "1", "--events", "1000", "-o", str(trace)]
+    assert cli.main(["generate", *words]) == 0
+    tap = run(trace, kernel, tmp_path, "--ask", "crash")
+    if DYING_OF_K23.match(kernel.version):
+        assert tap.died_in == "vgic_its_save_tables_v0"
+    else:
+        assert (tap.exit, len(tap.good)) == (0, 1), tap.console
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kvm-6.1.192-linux-6.1-boot-save-reset.ftrace.txt.gz",
+        "kvm-6.1.192-kvm-unit-tests-its-trigger.ftrace.txt.gz",
+        "kvm-6.1.192-boot-stop-reset-boot.stream.txt.gz",
+        "kvm-6.1.192-qemu-7.2-system-reset.stream.txt.gz",
+    ],
+)
+def test_a_capture_is_answered_as_recorded(name, tmp_path):
+    found = [each for each in KERNELS if each.version.startswith("6.1.192-")]
+    if not found:
+        pytest.skip("linux-6.1.192 is not here")
+    trace = tmp_path / "capture.itstrace"
+    assert cli.main(["import", str(SCENARIOS.parent / name), "-o", str(trace)]) == 0
+    tap = run(trace, found[0], tmp_path, "--ask", "outputs")
+    assert tap.whole(), tap.console
+    assert not tap.bad, tap.console
+    assert len(tap.good) > 30
+
+
+@each_kernel
+def test_without_debugfs_a_clean_file_is_no_proof_and_f1_is_still_seen(kernel, tmp_path):
+    options = "oops=panic panic=-1 debugfs=off"
+    cured = SCENARIOS / "F1-cured-by-lpis-off.its.txt"
+    tap = run(cured, kernel, tmp_path, "--ask", "reset", options=options)
+    assert tap.whole(), tap.console
+    assert (tap.exit, len(tap.skipped), tap.bad) == (4, 1, {})
+    tap = run(F1, kernel, tmp_path / "again", "--ask", "reset", options=options)
+    assert tap.exit == 1
+    assert "all of guest RAM" in tap.bad.values()
 
 
 def test_a_host_without_kvm_skips(tmp_path):

@@ -136,6 +136,44 @@ def test_an_entry_that_the_guest_wrote_itself_is_the_guests(tmp_path, capsys):
     assert (back["ram"]["by"], back["ram"]["seq"]) == ("guest", 15)
 
 
+def recorded_trip(tmp_path, capsys, *gone, on="linux-5.10.223"):
+    """Ask 5.10 about S06's recorded round trip, less the last lines that begin like this."""
+    lines = (SCENARIOS / "S06-K17-F3-as-5.10-answered.its.txt").read_text().splitlines()
+    for beginning in gone:
+        del lines[max(at for at, line in enumerate(lines) if line.startswith(beginning))]
+    path = tmp_path / "trip.its.txt"
+    path.write_text("\n".join(lines) + "\n")
+    code = cli.main(["verify", str(path), "--on", f"model:{on}", "--json"])
+    (trip,) = asked(json.loads(capsys.readouterr().out)["questions"], "round trip")
+    return code, trip
+
+
+def test_a_recorded_round_trip_is_carried_out_as_it_was_recorded(tmp_path, capsys):
+    code, trip = recorded_trip(tmp_path, capsys)
+    assert (code, ("devices", "carried in RAM") in words_of(trip)) == (1, True)
+
+
+def test_an_its_that_was_given_no_tables_back_was_not_restored(tmp_path, capsys):
+    code, trip = recorded_trip(tmp_path, capsys, ". +0 reg.write offset=0x100")
+    assert (code, trip["differences"]) == (0, [])
+    assert "the round trip: GITS_BASER0 is not given back" in trip["not_looked_at"]
+
+
+def test_a_register_that_the_vmm_did_not_write_back_is_not_the_devices_doing(tmp_path, capsys):
+    gone = (". +0 reg.write offset=0x0 ", ". +0 msi ", ". +0 msi.result")
+    code, trip = recorded_trip(tmp_path, capsys, *gone, on="linux-6.1.192")
+    ctlr = next(each for each in trip["differences"] if each["component"] == "GITS_CTLR")
+    assert (code, ctlr["status"]) == (0, "unspecified")
+    assert ctlr["reason"] == "the VMM did not write it back"
+
+
+def test_what_a_disabled_its_refuses_is_no_device_that_is_back(tmp_path, capsys):
+    _, trip = recorded_trip(tmp_path, capsys, ". +0 reg.write offset=0x0 ")
+    assert {
+        each["component"] for each in trip["differences"] if each["chapter"] == "recorded"
+    } == set()
+
+
 # -- pending bits of the past
 
 

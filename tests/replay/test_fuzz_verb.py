@@ -15,10 +15,12 @@ import pytest
 
 from replay import cli
 from replay.commands import fuzz as fuzz_module
-from replay.lockstep import Difference, signature
+from replay.lockstep import Difference, lockstep, signature
 from replay.targets.errors import TargetError
+from replay.targets.spec import Targets, parse
 from tests.support.kernels import kernel
 from tracer.events import make
+from tracer.log.opening import open_trace
 
 NO_QEMU = shutil.which("qemu-system-aarch64") is None
 
@@ -39,6 +41,20 @@ def test_profiles_that_differ_are_told_apart_and_the_trace_shows_it_again(capsys
         assert len(list((tmp_path / "out").glob(Path(seen["trace"]).name))) == 1
         assert cli.main(["run", seen["trace"], *targets]) == 1
         assert f"event {seen['seq']}: the targets answer differently" in capsys.readouterr().out
+
+
+def test_what_is_found_is_minimised_when_that_is_asked_for(capsys, tmp_path):
+    targets = ["--target", "model:linux-6.1.192", "--target", "model:linux-6.12.107"]
+    words = ("--seeds", "1", "--events", "300", "--minimize")
+    code, answer = fuzz(capsys, tmp_path, *targets, *words)
+    assert code == 1
+    ((name, seen),) = answer["differences"].items()
+    with open_trace(seen["least"]) as reader, Targets() as made:
+        events = [event for _, frame in reader for event in frame]
+        specs = [parse(text) for text in targets[1::2]]
+        difference = lockstep(made, specs, reader.header, events).difference
+    assert signature(difference) == name
+    assert difference.seq <= 40 < seen["seq"]
 
 
 def test_a_profile_agrees_with_itself(capsys, tmp_path):

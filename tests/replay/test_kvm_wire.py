@@ -38,10 +38,12 @@ def test_the_areas_lie_where_the_program_has_them():
     unused = int(re.search(r"unused\[(\d+)\]", words)[1])
     assert 8 * (len(named) + unused) == wire.REQUESTS_AT
     assert named == [
-        "magic", "asked", "answered", "done", "request_bytes", "request_crc", "answer_bytes", "answer_crc",
+        "magic", "asked", "answered", "done",
+        "request_bytes", "request_crc", "answer_bytes", "answer_crc", "lives",
     ]  # fmt: skip
     order = ["_MAGIC", "_ASKED", "_ANSWERED", "_DONE", "_REQUEST_BYTES", "_REQUEST_CRC"]
-    assert [getattr(wire, each) for each in [*order, "_ANSWER_BYTES", "_ANSWER_CRC"]] == [*range(8)]
+    order += ["_ANSWER_BYTES", "_ANSWER_CRC", "_LIVES"]
+    assert [getattr(wire, each) for each in order] == [*range(9)]
     assert wire.ACCESSES_AT + 32 * (wire.MAX_ACCESSES + 1) <= wire.SHARED_BYTES
 
 

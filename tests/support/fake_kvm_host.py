@@ -1,6 +1,6 @@
 """A KVM host that is none: it speaks the protocol of kvm_host/host.c, and does one thing wrong.
 
-Run as `python fake_kvm_host.py MODE MEMORY`; the modes are the functions below. The counterpart is
+`fatal` dies of one value, `outlive` oopses at it and serves again when it is told to. Run as `python fake_kvm_host.py MODE MEMORY`; the modes are the functions below. The counterpart is
 `replay.targets.kvm_wire`.
 """
 
@@ -22,6 +22,8 @@ OOPS = """\
 [    5.3] pc : vgic_its_save_tables_v0+0x2c0/0x4a8
 [    5.4] Kernel panic - not syncing: Oops: Fatal exception
 """
+OUTLIVED = OOPS.rpartition("\n[")[0] + "\n[    5.4] ---[ end trace 0000000000000000 ]---\n"
+FATAL = 0xDEAD  # the value that is
 WARNING = (
     "[    5.1] WARNING: CPU: 0 PID: 1 at arch/arm64/kvm/vgic/vgic.c:99 vgic_put_irq+0x1c/0x20\n"
 )
@@ -51,15 +53,19 @@ class Host:
                 time.sleep(0.001)
                 continue
             answered += 1
-            self.answer()
-            self.put(2, answered)
+            if self.answer():
+                self.put(2, answered)
+            else:
+                answered = self.born_again()
 
     def answer(self):
         data = bytes(self.memory[REQUESTS : REQUESTS + self.word(4)])
         assert zlib.crc32(data) == self.word(5)
         answers, at, done = [], 0, 0
         while at < len(data):
-            op, _, _, _, _, _, z = struct.unpack_from("<IBBHQQQ", data, at)
+            op, _, _, _, _, y, z = struct.unpack_from("<IBBHQQQ", data, at)
+            if op == SET and y == FATAL and not self.outlives_it():
+                return False
             at += 32 + ((z + 7 & ~7) if op in (1, 8) else 0)
             answers.append(struct.pack("<QiI", 0, self.error(op), 0))
             done += 1
@@ -68,6 +74,25 @@ class Host:
         self.memory[ANSWERS : ANSWERS + len(out)] = out
         self.put(6, len(out))
         self.put(7, zlib.crc32(out) ^ (self.mode == "garbage" and done > 6))
+        return True
+
+    def outlives_it(self):
+        """Die of it, or oops: False then."""
+        if self.mode == "fatal":
+            sys.stdout.write(OOPS)
+            sys.exit(0)
+        if self.mode != "outlive":
+            return True
+        sys.stdout.write(OUTLIVED)
+        sys.stdout.flush()
+        return False
+
+    def born_again(self):
+        lives = self.word(8)
+        while self.word(8) == lives:
+            time.sleep(0.001)
+        self.put(0, MAGIC)
+        return self.word(2)
 
     def spoiled(self, answers):
         more = len(answers) > 6  # the VM is made before

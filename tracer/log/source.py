@@ -15,6 +15,16 @@ class Problem:
     kind: str  # cut or damaged
 
 
+@dataclass(slots=True)
+class Place:
+    """Where a block of events begins in a file, for a reader that goes there later."""
+
+    offset: int  # in bytes
+    seq: int  # of its first event
+    chain: bytes = b""  # the digest of the frames before it; of a trace in text form there is none
+    line: int = 0  # lines before it, in text form
+
+
 class Source:
     """Bytes of a stream that may be a pipe, with a look ahead of bounded size."""
 
@@ -36,6 +46,13 @@ class Source:
         self._fill(size)
         self.offset += min(size, len(self._buffer))
         del self._buffer[:size]
+
+    def go_to(self, offset: int) -> None:
+        """Read on from `offset`; only where the stream is a file."""
+        self._stream.seek(offset)
+        self._buffer.clear()
+        self._ended = False
+        self.offset = offset
 
     def find(self, needle: bytes) -> bool:
         """Skip to the next `needle`; False, with all skipped, when there is none."""

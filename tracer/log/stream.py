@@ -32,7 +32,7 @@ from tracer.log.codec import (
 )
 from tracer.log.frames import claimed, link, look, preamble, resync
 from tracer.log.header import Header
-from tracer.log.source import Problem, Source
+from tracer.log.source import Place, Problem, Source
 
 _TIME: Final = itemgetter(1)
 CHANGED: Final = "frames before this one were changed or taken out"
@@ -324,6 +324,7 @@ class Reader:
         self.chain = self._preamble()
         self.header = self._header()
         self.checkpoint = self._checkpoint() if self.header.base_digest else None
+        self._begins = self._source.offset  # where the events do
 
     def _preamble(self) -> bytes:
         raw = self._source.peek(fmt.PREAMBLE.size)
@@ -402,6 +403,19 @@ class Reader:
     def open_end(self) -> bool:
         """Whether outputs of the last input may be missing: the recording went on, or was cut."""
         return self._goes_on or not self.ended
+
+    @property
+    def here(self) -> Place:
+        """Where the next block of events begins."""
+        return Place(self._source.offset, self.next_seq, self.chain)
+
+    def go_to(self, place: Place) -> None:
+        """Read on from `place` in this file; nothing is said of what stands before it."""
+        self._source.go_to(place.offset)
+        self.next_seq, self.chain = place.seq, place.chain
+        self.problems = [each for each in self.problems if each.offset < self._begins]
+        self.problem_count = len(self.problems)
+        self.ended, self._anchored = False, True
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         while not (self._follow and self.ended):

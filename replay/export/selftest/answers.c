@@ -71,7 +71,12 @@ static void answer_ram(struct vm *vm, const char *what, uint64_t gpa, size_t siz
 {
 	const uint8_t *memory = ram(vm, gpa, size);
 
-	answer_bytes(vm, what, memory, memory ? size : 0);
+	if (memory)
+		answer_bytes(vm, what, memory, size);
+	else if (first_told[vm->asked++].data)
+		tap_skip(what, "no guest RAM is there");
+	else
+		first_told[vm->asked - 1].data = strdup("");
 }
 
 static void copy_slot(struct slot *to, const struct slot *from)
@@ -111,7 +116,8 @@ static uint64_t first_difference(const struct slot *one, const struct slot *othe
 	for (unsigned int i = 0; i < 2; i++) {
 		off_t data, hole = at;
 
-		while ((data = lseek(both[i]->fd, hole, SEEK_DATA)) >= 0 && (uint64_t)data < found) {
+		while ((data = lseek(both[i]->fd, hole, SEEK_DATA)) >= 0 &&
+		       (uint64_t)data < found) {
 			hole = lseek(both[i]->fd, data, SEEK_HOLE);
 			while (data < hole && (uint64_t)data < found &&
 			       !memcmp(one->memory + data, other->memory + data, 8))

@@ -20,7 +20,8 @@ static int lives_through(void (*steps)(struct vm *vm), struct vm *vm)
 	for (int tenths = 0; tenths < 300; tenths++) {
 		if (waitpid(child, &status, WNOHANG) == child) {
 			if (WIFSIGNALED(status))
-				printf("# killed by signal %d: see the host's log\n", WTERMSIG(status));
+				printf("# killed by signal %d: see the host's log\n",
+				       WTERMSIG(status));
 			return WIFEXITED(status) && !WEXITSTATUS(status);
 		}
 		usleep(100000);

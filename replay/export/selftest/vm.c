@@ -84,8 +84,8 @@ static void power_on(struct vm *vm)
 /* What a VMM does on a host whose ITS knows no CTRL_RESET. */
 static void reset_by_registers(struct vm *vm)
 {
-	its_write(vm, 0x0, 0);
-	its_write(vm, 0x80, 0);
-	for (uint32_t baser = 0x100; baser < 0x140; baser += 8)
-		its_write(vm, baser, 0);
+	its_write(vm, GITS_CTLR, 0);
+	its_write(vm, GITS_CBASER, 0);
+	for (unsigned int i = 0; i < 8; i++)
+		its_write(vm, GITS_BASER0 + 8 * i, 0);
 }

@@ -6,7 +6,8 @@
 // The memory holds one batch at a time. itstrace writes requests, their length and CRC-32, and then
 // a new `asked`; the program carries them out one by one, counting in `done`, writes the answers
 // with their length and CRC-32, and sets `answered` to `asked`. Whoever watches `done` knows which
-// request killed the kernel.
+// request killed the kernel. Told `outlive`, it serves in a child: an oops ends that child, and
+// itstrace, which reads it on the console, counts `lives` up to have another one.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -241,21 +243,39 @@ static void mount_all(void) {
 
 static void wake(int number) { (void)number; }
 
-int main(int count, char **words) {
-    int init = getpid() == 1;
-    if (init) mount_all();
-    if (init) klogctl(8, 0, 7);  // kmemleak tells what it found as information
+static void wake_every_second(void) {
     struct sigaction action = {.sa_handler = wake, .sa_flags = SA_RESTART};  // KVM_RUN ends with EINTR
     struct itimerval second = {{.tv_sec = 1}, {.tv_sec = 1}};
     sigaction(SIGALRM, &action, 0);
     setitimer(ITIMER_REAL, &second, 0);
+}
+
+// A child that met an oops may never be gone: it closes its VM, whose locks nobody will release.
+static void serve_in_children(void) {
+    struct timespec nap = {.tv_nsec = 1000000};
+    for (;;) {
+        uint64_t lives = *(volatile uint64_t *)&shared->lives;
+        int status = 0, child = fork();
+        if (!child) { wake_every_second(); serve(); _exit(0); }
+        while (*(volatile uint64_t *)&shared->lives == lives) {
+            if (waitpid(child, &status, WNOHANG) == child && WIFEXITED(status)) return;
+            nanosleep(&nap, 0);
+        }
+    }
+}
+
+int main(int count, char **words) {
+    int init = getpid() == 1;
+    if (init) mount_all();
+    if (init) klogctl(8, 0, 7);  // kmemleak tells what it found as information
     int fd = init ? open_ivshmem() : count > 1 ? open(words[1], O_RDWR) : -1;
     shared = fd < 0 ? MAP_FAILED : mmap(0, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     kvm = open("/dev/kvm", O_RDWR);
     run_bytes = kvm < 0 ? 0 : ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
     if (shared == MAP_FAILED) puts("itstrace: no shared memory");
     else if (kvm < 0) puts("itstrace: no /dev/kvm: this kernel has no KVM, or its processor no EL2");
-    else serve();
+    else if (init && count > 1 && !strcmp(words[1], "outlive")) serve_in_children();
+    else { wake_every_second(); serve(); }
     fflush(stdout);
     if (init) reboot(RB_POWER_OFF);
     return shared == MAP_FAILED || kvm < 0;

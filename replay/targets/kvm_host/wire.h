@@ -12,8 +12,8 @@ struct access { uint64_t number, gpa, value, state; };
 enum { TO_DO, DONE, ABORTED };
 
 struct shared {
-    uint64_t magic, asked, answered, done, request_bytes, request_crc, answer_bytes, answer_crc;
-    uint64_t unused[504];
+    uint64_t magic, asked, answered, done, request_bytes, request_crc, answer_bytes, answer_crc, lives;
+    uint64_t unused[503];
     uint64_t requests[AREA / 8], answers[AREA / 8];
     uint8_t more[ACCESSES_AT - 4096 - 2 * AREA];
     struct access accesses[MAX_ACCESSES + 1];  // here, so that itstrace sees which one killed the kernel

@@ -1,0 +1,80 @@
+"""Minimising in this process beside one start of QEMU for each candidate: `make bench-minimize`.
+
+Every scenario that is a finding is planted in a life of about 5,000 events and minimised. What is
+timed is all of it: finding out how the trace shows its signature, and every candidate. In the same
+run, between scenarios, QEMU is started up to its first answer and killed, as its own
+minimiser (scripts/oss-fuzz) does for each candidate before it feeds it anything. Wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from replay.minimize.case import open_case
+from replay.minimize.run import minimize
+from replay.minimize.script import count_inputs
+from tests.support.planted import cases, name_of, plant
+
+QEMU = (
+    "qemu-system-aarch64", "-M", "virt,gic-version=3,its=on", "-accel", "tcg", "-S",
+    "-display", "none", "-nodefaults", "-qtest", "stdio", "-qtest-log", "/dev/null",
+)  # fmt: skip
+EVERY = 5  # scenarios between two starts of QEMU
+
+
+def start_qemu() -> float:
+    """Return the seconds from a start of QEMU up to its first answer, and its end."""
+    started = time.perf_counter()
+    with subprocess.Popen(
+        QEMU, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"readl 0x8080000\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.kill()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--events", type=int, default=6000)
+    parser.add_argument("--only", default="", help="scenarios whose names have this in them")
+    options = parser.parse_args()
+    print(f"{'scenario':44} {'events':>6} {'by hand':>7} {'inputs':>6} {'asked':>6} {'ms':>7}")
+    asked, spent, too_large = 0, 0.0, []
+    starts: list[float] = []
+    chosen = [each for each in cases() if options.only in name_of(*each)]
+    for at, (path, variant) in enumerate(chosen):
+        name = name_of(path, variant)
+        planted = plant(path, variant, events=options.events)
+        began = time.perf_counter()
+        opened = open_case(planted.large, planted.profile, planted.told)
+        result = minimize(opened.candidate, opened.oracle)
+        took = time.perf_counter() - began
+        by_hand, inputs = count_inputs(planted.small), count_inputs(result.candidate)
+        if inputs > by_hand + 2:
+            too_large.append(name)
+        asked, spent = asked + result.count.asked, spent + took
+        print(
+            f"{name:44.44} {len(planted.large.events):6} {by_hand:7} {inputs:6} "
+            f"{result.count.asked:6} {1000 * took:7.1f}"
+        )
+        if at % EVERY == 0:
+            starts.append(start_qemu())
+    start = sum(starts) / len(starts)
+    print(f"{asked} candidates in {spent:.2f} s: {asked / spent:.0f} a second")
+    print(f"a start of QEMU takes {1000 * start:.0f} ms: {1 / start:.1f} a second")
+    print(f"as many starts would take {asked * start / spent:.0f} times as long")
+    print("larger than by hand and two:", ", ".join(too_large) or "none")
+
+
+if __name__ == "__main__":
+    main()
