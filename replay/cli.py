@@ -78,7 +78,10 @@ def main(argv: list[str] | None = None) -> int:
     except Exception:  # noqa: BLE001 (Python would exit with 1, which is a bad build)
         import traceback
 
-        traceback.print_exc()
+        from replay.commands.common import say
+
+        for line in traceback.format_exc().splitlines():
+            say(line)
         return EXIT_SKIP
     return code if isinstance(code, Ruled) or code == EXIT_INTERRUPTED else EXIT_SKIP
 
