@@ -111,7 +111,10 @@ COMMANDS = {
     "blame": [["FILE", "GITS_CTLR"], ["FILE", "device 0x8"], ["FILE", NAME]],
     "diff": [["FILE", "OTHER"], ["OTHER", "FILE", "--json"]],
     "bisect": [["FILE", "--when", "GITS_CTLR.Enabled"], ["FILE", "--stale", "GITS_CTLR"]],
-    "corpus": [["run", "FILE"], ["run", "FOLDER"], ["run", "FOLDER", "--json"]],
+    "corpus": [
+        ["run", "FILE"], ["run", "FOLDER"], ["run", "FOLDER", "--json"],
+        ["list", "FOLDER"], ["stats", "FOLDER"], ["add", "FILE", "--reason", NAME],
+    ],
     "doctor": [["FILE"], ["FILE", "--json"], ["FOLDER"]],
     "recover": [["FILE", "-o", "OUT"], ["FILE", "-o", "OUT", "--json"]],
     "cut": [["FILE", "--range", "..9", "-o", "OUT"], ["FILE", "--reset", "2", "-o", "OUT"]],
@@ -181,6 +184,7 @@ def test_no_raw_control_character_reaches_the_terminal(
         "FOLDER": str(folder),
     }
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for command in COMMANDS[verb]:
         args = [verb, *(names.get(each, each) for each in command)]
         code = cli.main(args)
