@@ -29,6 +29,7 @@ VERBS: Final = {
     "bisect": ("bisect", "the first event after which something holds, or the first build"),
     "doctor": ("doctor", "which state a file is in, where it is damaged, and what to do"),
     "recover": ("recover", "write what of a damaged or cut file can be saved"),
+    "migrate": ("migrate", "a trace of an older format version as one of this version"),
     "cut": ("cut", "a part of a trace, by reset or range, as a trace that replays as before"),
     "merge": ("merge", "put the parts of one recording together again"),
     "corpus": ("corpus", "traces as tests: run them against their manifests, list, add, count"),
@@ -78,7 +79,10 @@ def main(argv: list[str] | None = None) -> int:
     except Exception:  # noqa: BLE001 (Python would exit with 1, which is a bad build)
         import traceback
 
-        traceback.print_exc()
+        from replay.commands.common import say
+
+        for line in traceback.format_exc().splitlines():
+            say(line)
         return EXIT_SKIP
     return code if isinstance(code, Ruled) or code == EXIT_INTERRUPTED else EXIT_SKIP
 

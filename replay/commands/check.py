@@ -96,8 +96,8 @@ def print_tally(tally: Tally, by: str, source: str) -> None:
     """Print how outputs were classed; `by` is what answered."""
     for each in tally.divergences:
         print(paint(f"event {each.seq}: {each.kind}: {each.field} differs", "red"))
-        print(f"  expected {_value(each.expected) or 'nothing':<20} by {by}")
-        print(f"  got      {_value(each.got) or 'nothing':<20} in the trace ({source})")
+        print(f"  expected {_value(each.expected) or 'nothing':<20} by {clean(by)}")
+        print(f"  got      {_value(each.got) or 'nothing':<20} in the trace ({clean(source)})")
         for seq, event in each.before:
             print(paint(f"    {clean(format_event(seq, event))}", "dim"))
     if tally.divergent > len(tally.divergences):

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from replay.cli import EXIT_BUG, EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE
 from tracer import oplog
@@ -20,12 +20,13 @@ EXIT_LOST: Final = 3
 EXIT_CANNOT_JUDGE: Final = 4
 
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Control characters, a newline too, and those that turn the order of what is shown around.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def build_parser(verb: str, text: str) -> argparse.ArgumentParser:
     """Return the parser of one verb, with the options that every verb has."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"itstrace {verb}",
         description=text[0].upper() + text[1:] + ".",
         epilog=EXIT_CODES,
@@ -40,7 +41,15 @@ def build_parser(verb: str, text: str) -> argparse.ArgumentParser:
     return parser
 
 
-class LazyParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors may have the name of a file in them, which others chose."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
+        super().error(clean(message))
+
+
+class LazyParser(Parser):
     """A parser whose options are declared when it is used, since their module imports much."""
 
     module = ""
@@ -82,13 +91,14 @@ def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
     except Exception:  # noqa: BLE001 (the last resort: a bug of ours must not look like a finding)
         import traceback
 
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            say(line)
         print(f"itstrace {verb}: this is a bug of itstrace, not of your input", file=sys.stderr)
         return EXIT_BUG
 
 
 def clean(text: str) -> str:
-    """Return `text` with control characters made visible: a guest may have chosen it."""
+    """Return `text` as one line with control characters made visible: a guest may have chosen it."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 

@@ -61,7 +61,7 @@ def _items(events: Iterable[Event], *, outputs: bool) -> Iterator[Item]:
                 yield Item(held, tuple(of_held) if outputs else ())
             held, of_held, at = _undated(event), [], seq
             listing = seq if kind == _PROBE and event[2] == 0 else -1
-        elif kind < ev.FIRST_NOTE and seq - event[2] == at:
+        elif kind < ev.FIRST_NOTE and kind in ev.KINDS and seq - event[2] == at:
             of_held.append(_undated(event))
     if held is not None:
         yield Item(held, tuple(of_held) if outputs else ())

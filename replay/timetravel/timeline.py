@@ -104,7 +104,14 @@ class Timeline:
         self._file: CacheFile | None = None
         self.latest: Engine | None = None  # that replayed for `watched`
         self._stream, self._stamp = _opened(path)
-        self.reader = reader_of(cast(io.BufferedReader, self._stream), path)
+        try:
+            self._begin_with(make, keep=keep)
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def _begin_with(self, make: Callable[[Header], AnyModel], *, keep: bool) -> None:
+        self.reader = reader_of(cast(io.BufferedReader, self._stream), self._path)
         self.header = self.reader.header
         self._begin = self.reader.here
         self._kept_bytes = 0

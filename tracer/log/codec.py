@@ -11,7 +11,7 @@ import re
 import sys
 import zlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice, repeat
 from operator import itemgetter
 from typing import Any, Final
@@ -228,17 +228,23 @@ _MSGPACK_ERRORS: Final = (
 )  # fmt: skip
 
 
-def unpack_events(raw: bytes) -> tuple[int, tuple[Event, ...]]:
+def unpack_events(
+    raw: bytes, convert: Callable[[tuple[Event, ...]], tuple[Event, ...]] | None = None
+) -> tuple[int, tuple[Event, ...]]:
     """Return (first sequence number, events); all known kinds have the types of their schema.
+
+    `convert` makes them what they are now, in a trace of an older version.
 
     Raises:
         PayloadError: the payload is not what a writer of any version writes.
     """
     try:
         first_seq, events = _unpack_events(raw)
+        if convert is not None:
+            events = convert(events)
     except PayloadError:
         raise
-    except _MSGPACK_ERRORS as error:
+    except (*_MSGPACK_ERRORS, LookupError) as error:
         raise _msgpack_error(error) from error
     if type(first_seq) is not int or not 0 <= first_seq < fmt.MAX_SEQ:
         raise PayloadError("first sequence number must be a small integer")

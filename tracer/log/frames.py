@@ -51,7 +51,7 @@ def link(chain: bytes, frame: bytes) -> bytes:
     return blake2b(chain + frame, digest_size=fmt.CHAIN_SIZE_BYTES).digest()
 
 
-def preamble(version: int = fmt.VERSION) -> bytes:
+def preamble(version: int) -> bytes:
     """Return the first bytes of a file of a version."""
     return fmt.PREAMBLE.pack(fmt.MAGIC, version)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from io import BytesIO
 from operator import itemgetter
@@ -21,9 +22,11 @@ import msgpack
 
 from tracer.errors import TraceError
 from tracer.events import KINDS, Event, make
+from tracer.log import format as fmt
 from tracer.log.codec import unpack_events
 from tracer.log.frames import look
 from tracer.log.header import RUNNING, Header
+from tracer.log.migrate import events_now, steps_from
 from tracer.log.source import Problem, Source
 from tracer.log.stream import Reader, Writer
 from tracer.log.survey import Hole, Piece, Survey, choose
@@ -144,7 +147,7 @@ def recover(stream: BinaryIO, found: Survey, out: BinaryIO, name: str) -> Splice
     for piece in found.pieces:
         if hole := holes.pop(next_seq, None):
             splice.lost(_reason(hole), hole.count)
-        splice.add_piece(piece, read_piece(stream, piece, found.name))
+        splice.add_piece(piece, read_piece(stream, piece, found))
         next_seq = piece.next_seq
     for hole in holes.values():
         splice.lost(_reason(hole), hole.count)
@@ -182,13 +185,14 @@ def _reason(hole: Hole) -> str:
     return f"{what}{where} of a damaged file could not be read"
 
 
-def read_piece(stream: BinaryIO, piece: Piece, name: str) -> tuple[Event, ...]:
+def read_piece(stream: BinaryIO, piece: Piece, found: Survey) -> tuple[Event, ...]:
     """Return all events of a piece of a file."""
     stream.seek(piece.start)
     frame = look(Source(BytesIO(stream.read(piece.end - piece.start))))
     if isinstance(frame, Problem):
-        raise TraceError(name, piece.start, "the file changed while it was read: try again")
-    return unpack_events(frame.unpack())[1]
+        raise TraceError(found.name, piece.start, "the file changed while it was read: try again")
+    steps = steps_from(found.version or fmt.VERSION)
+    return unpack_events(frame.unpack(), partial(events_now, steps=steps))[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +233,7 @@ def merge(parts: Sequence[Part], out: BinaryIO, name: str) -> tuple[Splice, list
             missing.append(f"events {next_seq} to {begins - 1} are in no file that can be read")
             splice.lost(missing[-1], begins - next_seq)
         part = parts[piece.part]
-        splice.add_piece(piece, read_piece(part.stream, piece, part.found.name))
+        splice.add_piece(piece, read_piece(part.stream, piece, part.found))
         next_seq = piece.next_seq
     for hole in last.found.holes:
         if hole.first_seq == next_seq:

@@ -12,6 +12,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import BinaryIO, Final
 
@@ -32,6 +33,7 @@ from tracer.log.codec import (
 )
 from tracer.log.frames import claimed, link, look, preamble, resync
 from tracer.log.header import Header
+from tracer.log.migrate import events_now, header_now, steps_from
 from tracer.log.source import Place, Problem, Source
 
 _TIME: Final = itemgetter(1)
@@ -79,11 +81,11 @@ class Writer:
         self._failed: WriteError | None = None
         self._refused: list[str] = []  # events left out of which nobody was told yet
         self._offset = 0
-        self._chain = link(b"", preamble())
+        self._chain = link(b"", preamble(fmt.VERSION))
         if checkpoint is not None:
             header = replace(header, base_digest=digest(checkpoint))
         head = self._checked_header(header)
-        self._write(preamble())
+        self._write(preamble(fmt.VERSION))
         self._frame(fmt.HEADER, head, fmt.CODEC_NONE)
         for part in parts(checkpoint or b""):
             self._frame(fmt.CHECKPOINT, part, codec)
@@ -322,6 +324,8 @@ class Reader:
         self._source = Source(stream)
         self._anchored = True  # whether the chain is known: not right after damage
         self.chain = self._preamble()
+        self._steps = steps_from(self.version)
+        self._convert = partial(events_now, steps=self._steps) if self._steps else None
         self.header = self._header()
         self.checkpoint = self._checkpoint() if self.header.base_digest else None
         self._begins = self._source.offset  # where the events do
@@ -342,8 +346,9 @@ class Reader:
                 f"format version {version}, this itstrace reads up to {fmt.VERSION}: "
                 "use a newer itstrace",
             )
-        if version != fmt.VERSION:
+        if version < 1:
             raise DamagedTrace(self.name, 8, f"there never was a format version {version}")
+        self.version = version
         self._source.skip(fmt.PREAMBLE.size)
         return link(b"", raw)
 
@@ -356,11 +361,12 @@ class Reader:
         if kind != fmt.HEADER or len(raw) > fmt.MAX_HEADER_RAW_BYTES:
             raise DamagedTrace(self.name, start, "the first frame must be a header")
         try:
-            header = Header.from_map(unpack_map(raw))
-        except PayloadError as error:
+            values = unpack_map(raw)
+            if values.get("version", fmt.VERSION) != self.version:
+                raise PayloadError("header and preamble name different versions")
+            header = Header.from_map(header_now(values, self._steps))
+        except (PayloadError, LookupError, TypeError) as error:
             raise DamagedTrace(self.name, start, str(error)) from error
-        if header.version != fmt.VERSION:
-            raise DamagedTrace(self.name, start, "header and preamble name different versions")
         self.next_seq = header.first_seq
         return header
 
@@ -485,7 +491,7 @@ class Reader:
         return None
 
     def _event_frame(self, start: int, raw: bytes) -> tuple[int, tuple[Event, ...]]:
-        first_seq, events = unpack_events(raw)
+        first_seq, events = unpack_events(raw, self._convert)
         if first_seq != self.next_seq:
             self._problem(
                 start,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from io import BytesIO
 from operator import itemgetter
 from typing import BinaryIO, Final
@@ -20,6 +21,7 @@ from tracer.log.checkpoint import Assembly
 from tracer.log.codec import PayloadError, brief, unpack_events, unpack_map
 from tracer.log.frames import Frame, is_head, kind_here, link, look, preamble, resync
 from tracer.log.header import Header
+from tracer.log.migrate import Step, events_now, header_now, steps_from
 from tracer.log.source import Problem, Source
 from tracer.log.stream import CHANGED
 
@@ -38,7 +40,6 @@ _LOSSES: Final = frozenset((_LOSS, _GAP))
 _PLAIN: Final = (
     frozenset(range(LAST_KIND + 1)) - _LOSSES - (frozenset(range(FIRST_OUTPUT)) - frozenset(KINDS))
 )
-_VERSIONS: Final = range(1, fmt.VERSION + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +155,16 @@ def survey(stream: BinaryIO, name: str) -> Survey:
     return _Scan(stream, name).run()
 
 
+def _versions() -> range:
+    return range(1, fmt.VERSION + 1)
+
+
 class _Scan:
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self.found = Survey(name)
         self._source = Source(stream)
         self._chain: bytes | None = None  # None right after damage
+        self._steps: tuple[Step, ...] = ()
         self._assembly = Assembly()
         self._assembly_failed = False
         self._header_raw: bytes | None = None
@@ -193,7 +199,8 @@ class _Scan:
         if len(raw) == fmt.PREAMBLE.size and raw.startswith(fmt.MAGIC):
             found.is_trace = True
             found.version = fmt.PREAMBLE.unpack(raw)[1]
-        if found.version in _VERSIONS:
+        if found.version is not None and found.version in _versions():
+            self._steps = steps_from(found.version)
             source.skip(len(raw))
             self._chain = link(b"", raw)
             return True
@@ -204,6 +211,7 @@ class _Scan:
         if version is not None:
             # A newer trace would have another chain: only these first bytes are not as written.
             self._chain = link(b"", preamble(version))
+            self._steps = steps_from(version)
             source.skip(fmt.PREAMBLE.size)
         elif not is_head(source.peek(fmt.FRAME_HEAD_SIZE_BYTES)):
             resync(source)
@@ -216,7 +224,7 @@ class _Scan:
         frame = look(Source(BytesIO(self._source.ahead(fmt.PREAMBLE.size, size))))
         if isinstance(frame, Problem) or frame.kind != fmt.HEADER:
             return None
-        return next((v for v in _VERSIONS if frame.chain == link(b"", preamble(v))), None)
+        return next((v for v in _versions() if frame.chain == link(b"", preamble(v))), None)
 
     # -- frame by frame
 
@@ -234,7 +242,7 @@ class _Scan:
         self._chain = frame.next_chain
         try:
             return self._content(start, frame)
-        except PayloadError as error:
+        except (PayloadError, LookupError, TypeError) as error:
             self._damaged(start, str(error))
             self._tail_lost |= frame.kind == fmt.EVENTS
             self._assembly_failed |= frame.kind == fmt.CHECKPOINT
@@ -270,7 +278,7 @@ class _Scan:
     def _header(self, start: int, raw: bytes) -> bool:
         """Take the header; False for one of another trace, which stands behind ours."""
         if self._header_raw is None:
-            self.found.header = Header.from_map(unpack_map(raw))
+            self.found.header = Header.from_map(header_now(unpack_map(raw), self._steps))
             self._header_raw = raw
             return True
         if raw == self._header_raw:
@@ -282,7 +290,7 @@ class _Scan:
 
     def _events(self, start: int, raw: bytes) -> None:
         found = self.found
-        first_seq, events = unpack_events(raw)
+        first_seq, events = unpack_events(raw, partial(events_now, steps=self._steps))
         end, next_seq = self._source.offset, first_seq + len(events)
         self._pieces.append(Piece(start, end, first_seq, next_seq, 0, sum(map(_TIME, events))))
         self._tail_lost = False
