@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from replay.blame import Blamer
 from replay.blame_text import lines as blame_lines
-from replay.commands.common import one_line
+from replay.commands.common import clean
 from replay.components import Target, name_of_key
 from replay.decode import describe
 from replay.engine import Engine
@@ -49,7 +49,7 @@ class Explainer:
 
     def lines(self) -> list[str]:
         """Return what was found, worst first, clean and of bounded length."""
-        return [one_line(each)[:MAX_LINE_CHARS] for each in self._told()]
+        return [clean(each)[:MAX_LINE_CHARS] for each in self._told()]
 
     def _told(self) -> Iterator[str]:
         engine, verifier = self._found.engine, self._found.verifier

@@ -113,13 +113,13 @@ def report(result: Result) -> Iterator[str]:
 
 def shortened(lines: Iterable[str], path: Path, config: pytest.Config) -> str:
     """Return lines as a text, with paths as seen from where pytest was started, and each one clean."""
-    from replay.commands.common import one_line
+    from replay.commands.common import clean
 
     folder = os.path.relpath(path.parent, config.invocation_params.dir)
     prefix = "" if folder == os.curdir else folder + os.sep
     if folder.startswith(os.pardir):
         prefix = str(path.parent) + os.sep
-    return "\n".join(one_line(each).replace(str(path.parent) + os.sep, prefix) for each in lines)
+    return "\n".join(clean(each).replace(str(path.parent) + os.sep, prefix) for each in lines)
 
 
 def _specs(texts: list[str]) -> Iterator[tuple[str, Spec]]:

@@ -17,7 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.commands.common import one_line
+from replay.commands.common import clean
 from replay.corpus import OF_VERIFY, Result, run_expectation
 from replay.corpus_add import add
 from replay.decode import describe
@@ -227,7 +227,7 @@ def _who_changed(old: Event | None, new: Event | None) -> str:
 
 
 def _told(event: Event | None) -> str:
-    return "the end" if event is None else one_line(" ".join(describe(event).split()))
+    return "the end" if event is None else clean(" ".join(describe(event).split()))
 
 
 def _events(reader: Any) -> Iterator[Event]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from replay.commands.common import one_line, paint, print_json, progress
+from replay.commands.common import clean, paint, print_json, progress
 from replay.corpus import (
     Result,
     exit_code,
@@ -116,13 +116,13 @@ def _json(each: Result) -> dict[str, object]:
 
 
 def _print(each: Result) -> None:
-    name = f"{one_line(trace_name(each.trace)):44} {one_line(each.variant):9}"
+    name = f"{clean(trace_name(each.trace)):44} {clean(each.variant):9}"
     if each.passed:
         print(f"{paint('ok', 'green'):6} {name} {each.got}")
         return
     if each.skipped:
-        print(f"{paint('-', 'yellow'):6} {name} {one_line(each.sentence())}")
+        print(f"{paint('-', 'yellow'):6} {name} {clean(each.sentence())}")
         return
-    print(f"{paint('FAIL', 'red'):6} {name} {one_line(each.sentence())}")
+    print(f"{paint('FAIL', 'red'):6} {name} {clean(each.sentence())}")
     for line in details(each):
         print(f"       {line}")

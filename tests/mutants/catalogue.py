@@ -1279,7 +1279,7 @@ CORPUS: Final = (
           _CORPUS + "::test_a_trace_that_shows_nothing_is_refused", "a test that cannot fail"),
     Fault("corpus.report.annotation", "replay/corpus_reports.py", '_ANNOTATION: Final = {"%": "%25", "\\r": "%0D", "\\n": "%0A"}', '_ANNOTATION: Final = {"%": "%25", "\\r": "%0D"}',
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest commands the CI"),
-    Fault("corpus.report.markdown", "replay/corpus_reports.py", '    return _MARKDOWN.sub(r"\\\\\\1", one_line(text).replace("\\t", " "))', "    return one_line(text)",
+    Fault("corpus.report.markdown", "replay/corpus_reports.py", '    return _MARKDOWN.sub(r"\\\\\\1", clean(text).replace("\\t", " "))', "    return clean(text)",
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest writes HTML into the job's page"),
     Fault("corpus.record.answers", "replay/pytest_recordings.py", "            yield from _first_difference(kept, trace)", "            pass",
           _RECORDED + "::test_a_device_that_answers_otherwise_than_what_is_kept_fails_until_it_is_recorded_anew", "an answer that no contract speaks of changes unseen"),
