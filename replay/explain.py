@@ -85,7 +85,9 @@ class Explainer:
             yield f"and {len(resets) - SHOWN_HEADLINES} more resets"
 
     def _findings(self, verdict: ResetVerdict) -> Iterator[str]:
-        found = [e for e in verdict.components if e.status(strict=verdict.strict) in FINDINGS]
+        words = verdict.statuses()
+        found = [each for each in verdict.components if words[each.name] in FINDINGS]
+        found.sort(key=lambda each: FINDINGS.index(words[each.name]))
         for each in found[:SHOWN_COMPONENTS]:
             yield from self._component(each, verdict)
         if len(found) > SHOWN_COMPONENTS:
