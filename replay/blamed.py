@@ -27,7 +27,7 @@ IN_RAM: Final = "left its entry in guest RAM"
 # What became of the contract's clause in a reset.
 BROKE: Final = "broke"
 HELD: Final = "kept"
-ALLOWS: Final = "allows it"
+ALLOWS: Final = "allows"
 UNSPOKEN: Final = "no clause"
 
 
@@ -100,7 +100,7 @@ def add_verdicts(blame: Blame, resets: Sequence[ResetVerdict], trips: Sequence[R
     blame.trips += [
         trip
         for trip in trips
-        if trip.seq <= blame.seq
+        if begun < trip.seq <= blame.seq
         and any(
             target.key in found.get(target.component, ()) for found in (trip.came_back, trip.lost)
         )

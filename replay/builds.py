@@ -112,6 +112,9 @@ def of_answers(
 ) -> Ruling:
     """Rule on a target by asking it of itself; only questions that could show the signature.
 
+    What the trace has behind its own reset is asked first: a minimised one shows its bug there.
+    With `probe` the generated questions follow, at `places` or wherever `plan` says.
+
     Raises:
         TargetError: it cannot be had, hangs, or cannot do what the trace asks.
     """
@@ -124,8 +127,24 @@ def of_answers(
         header.cpus = cpus
     chosen = profile_for(spec, header, profile)
     asked = _asked(wanted, kinds or KINDS[chosen.family])
-    questions = _showing(wanted, plan(events, asked, probe=probe, places=places))
-    asker = Asker(made, spec, header, events, chosen, probe=probe, strict=strict)
+    ruling = Ruling(CANNOT, (), "there was nothing to ask")
+    for generated in _ways(probe=probe, places=places):
+        questions = _showing(wanted, plan(events, asked, probe=generated, places=places))
+        asker = Asker(made, spec, header, events, chosen, probe=generated, strict=strict)
+        ruling = _answered(asker, questions, wanted)
+        if ruling.word == BAD:
+            return ruling
+    return ruling
+
+
+def _ways(*, probe: bool, places: Sequence[int]) -> Sequence[bool]:
+    """Return what to ask in turn: the recorded questions, the generated ones (True)."""
+    if places:
+        return (True,)
+    return (False, True) if probe else (False,)
+
+
+def _answered(asker: Asker, questions: Sequence[Question], wanted: Signature) -> Ruling:
     outcomes = [asker.ask(each) for each in questions[:MAX_QUESTIONS]]
     found = [name for each in outcomes for name in signatures(each)]
     found += [f"{COMPLAINT}:{general(line)}" for each in outcomes for line in each.complaints]
@@ -155,8 +174,6 @@ def rule(
 ) -> Ruling:
     """Rule on any build by whatever check shows the signature.
 
-    What a trace asks behind its own reset is asked first: a minimised one shows its bug there.
-
     Raises:
         TargetError: it cannot be had, hangs, or cannot do what the trace asks.
     """
@@ -164,8 +181,5 @@ def rule(
         with open_trace(trace) as reader:
             return of_model(reader, profile_for(spec, header, None), wanted, strict=strict)
     if wanted.word in OF_A_RESET:
-        own = of_answers(made, spec, trace, wanted, probe=False, strict=strict)
-        if own.word == BAD:
-            return own
         return of_answers(made, spec, trace, wanted, strict=strict)
     return of_run(made, [spec], trace, wanted)

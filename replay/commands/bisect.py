@@ -21,7 +21,7 @@ from replay.commands.replaying import (
     json_caveats,
     opened_timeline,
 )
-from replay.commands.state import change_line
+from replay.commands.state import change_lines
 from replay.decode import describe
 from replay.predicate import compile_predicate
 from replay.timetravel.moments import changes
@@ -146,11 +146,11 @@ def _print(answer: dict[str, Any], around: list[tuple[int, Event]]) -> None:
     for at, event in around:
         line = f"{at:>8}  {clean(describe(event))}"
         print(paint(line, "red" if at == seq else "dim"))
-    shown = answer["changes"][:MAX_CHANGES]
-    for line in map(change_line, shown):
+    lines = change_lines(answer["changes"])
+    for line in lines[:MAX_CHANGES]:
         print(f"          {line}")
-    if len(shown) < len(answer["changes"]):
-        print(f"            and {len(answer['changes']) - len(shown)} more")
+    if len(lines) > MAX_CHANGES:
+        print(f"            and {len(lines) - MAX_CHANGES} more")
     note = f"; {answer['note']}" if answer["note"] else ""
     how = f"{answer['method']}, monotone: {answer['monotone']}"
     if answer["probes"]:

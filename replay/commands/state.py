@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import groupby
 from typing import Any
 
 from replay.commands.common import EXIT_FINDING, clean, paint, print_json, say
@@ -64,7 +65,7 @@ def _diff(timeline: Timeline, first: int, second: int, options: argparse.Namespa
         print_json(answer | json_caveats(timeline.reader, engine))
     else:
         print(f"from event {first} to event {second}, as {before['profile']}")
-        for line in map(change_line, found):
+        for line in change_lines(found):
             print(line)
         if not found:
             print("  nothing differs")
@@ -72,19 +73,34 @@ def _diff(timeline: Timeline, first: int, second: int, options: argparse.Namespa
     return EXIT_FINDING if found and not code else code
 
 
-def change_line(change: dict[str, Any]) -> str:
-    """Return one line of a difference: what is gone, what is new, what changed."""
-    path = change["path"]
-    ends = {key: _word(path, change[key]) for key in ("from", "to") if key in change}
-    if "to" not in ends:
-        return paint(f"- {path} {ends['from']}", "red")
-    if "from" not in ends:
-        return paint(f"+ {path} {ends['to']}", "green")
-    return f"  {path} {ends['from']} -> {ends['to']}"
+def change_lines(found: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a difference: fields that changed, entries that are gone or new."""
+    lines: list[str] = []
+    for (sign, entry), group in groupby(found, _entry_of):
+        if sign == " ":
+            lines += [
+                f"  {each['path']} {_word(each, 'from')} -> {_word(each, 'to')}" for each in group
+            ]
+            continue
+        end, colour = ("from", "red") if sign == "-" else ("to", "green")
+        fields = [
+            (each["path"].removeprefix(entry).lstrip("."), _word(each, end)) for each in group
+        ]
+        told = "  ".join(f"{name} {value}".lstrip() for name, value in fields)
+        lines.append(paint(f"{sign} {entry}  {told}", colour))
+    return lines
 
 
-def _word(path: str, value: Any) -> str:
-    if value is None and path.endswith(_NONE):
+def _entry_of(change: dict[str, Any]) -> tuple[str, str]:
+    """Return whether a field is gone, new or changed, and the entry that it is of."""
+    sign = "-" if "to" not in change else "+" if "from" not in change else " "
+    entry = change["path"].rpartition("]")[0] + "]"
+    return sign, "" if sign == " " else entry
+
+
+def _word(change: dict[str, Any], end: str) -> str:
+    value = change[end]
+    if value is None and change["path"].endswith(_NONE):
         return "none"
     return clean(_known(value))
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from replay.minimize import addresses, renumber, speaks
-from replay.minimize.items import Item
+from replay.minimize.items import COMMAND, Item, command
 from replay.minimize.numbers import closed, opened
 from replay.minimize.script import Script
 from replay.minimize.search import Edit
@@ -102,6 +102,17 @@ def _both_halves(script: Script, at: int) -> Script | None:
 # -- fields
 
 
+def silenced(script: Script) -> Iterator[Edit]:
+    """Put nothing where a command is: the queue goes on past it as before."""
+    for at, item in enumerate(script.items):
+        if item.event[0] == COMMAND and any(item.event[2:6]):
+            yield partial(_replaced_by, at=at, was=item, event=command(0, 0, 0, 0))
+
+
+def _replaced_by(script: Script, at: int, was: Item, event: Event) -> Script | None:
+    return _replaced(script, at, was, event)
+
+
 def zeroed(script: Script) -> Iterator[Edit]:
     """Make every field of what is written zero, and every bit that no field names."""
     for at, item in enumerate(script.items):
@@ -114,6 +125,8 @@ def zeroed(script: Script) -> Iterator[Edit]:
 
 
 def _field_zeroed(script: Script, at: int, field: Field) -> Script | None:
+    if at >= len(script.items):
+        return None
     item = script.items[at]
     number = opened(item.event)
     if number is None or field not in number.fields:
@@ -122,6 +135,8 @@ def _field_zeroed(script: Script, at: int, field: Field) -> Script | None:
 
 
 def _rest_zeroed(script: Script, at: int) -> Script | None:
+    if at >= len(script.items):
+        return None
     item = script.items[at]
     number = opened(item.event)
     if number is None or not number.fields:
@@ -199,6 +214,7 @@ def _smaller_range(script: Script, at: int, size: int) -> Script | None:
 
 REWRITES: Final[tuple[tuple[str, Callable[[Script], Iterator[Edit]]], ...]] = (
     ("fewer bytes of RAM", trimmed),
+    ("commands to none", silenced),
     ("fields to zero", zeroed),
     ("small numbers", renumbered),
     ("one thing for two", united),

@@ -103,9 +103,9 @@ class Search:
         """What follows belongs to this pass."""
         self._pass = name
 
-    def try_from(self, script: Script) -> None:
-        """Go on from another script, of which nobody knows yet whether it shows the bug."""
-        self.best, self._cost, self.shown = script, None, False
+    def try_from(self, script: Script, *, shown: bool = False) -> None:
+        """Go on from another script; `shown`: one that is lowered to what showed the bug."""
+        self.best, self._cost, self.shown = script, None, shown
 
     def shows(self, script: Script) -> bool:
         """Return whether a script shows the bug, whatever its size."""

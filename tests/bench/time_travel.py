@@ -102,7 +102,8 @@ def measure(name: str, path: Path, places: int) -> bool:
     """Print the ratios of one trace; return whether all is as it must be."""
     plain, last = min(timed(lambda: replay(path)) for _ in range(2))
     built, stops = min(timed(lambda: build(path)) for _ in range(2))
-    wanted = [random.Random(name).randrange(last) for _ in range(places)]
+    rng = random.Random(name)
+    wanted = [rng.randrange(last) for _ in range(places)]
     found: dict[int, bytes] = {}
     costs = []
     opening, line = timed(lambda: Timeline(str(path), model_for, tell=print))

@@ -51,7 +51,8 @@ def test_state_diff(capsys):
     code, out, _ = run(capsys, "state", F1, "--diff", "17..reset:-1")
     assert code == 1
     assert "  registers.GITS_BASER0 0x9907000040100200 -> 0x1907000040100200\n" in out
-    assert "- devices[0x0].events[0x0].intid 8192\n" in out
+    assert "- devices[0x0].events[0x0]  intid 8192  icid 0  confirmed True\n" in out
+    assert "- translation_cache[0x0][0x0]  8192\n" in out
     code, out, _ = run(capsys, "state", F1, "--diff", "17..reset:-1", "--json")
     answer = json.loads(out)
     assert (code, answer["schema"], answer["from"], answer["to"]) == (
@@ -137,7 +138,7 @@ def test_bisect_on_a_target(capsys):
     code, out, _ = run(
         capsys, "bisect", path, "--divergence", "--target", "model:linux-5.10.223", "--json"
     )
-    same, _, _ = run(capsys, "bisect", path, "--divergence", "--target", "model:linux-6.1.192")
+    same, _, _ = run(capsys, "bisect", F1, "--divergence", "--target", "model:linux-6.1.192")
     answer = json.loads(out)
     assert (code, same) == (1, 0)
     assert answer["asked"] == "divergence on model:linux-5.10.223"
