@@ -31,7 +31,7 @@ from replay.ruling import (
     spoiled,
     weigh,
 )
-from replay.targets.ahead import Ahead
+from replay.targets.ahead import Ahead, Target
 from replay.targets.qemu import Needs
 from replay.targets.spec import Spec, Targets
 from tracer.errors import UsageError
@@ -70,13 +70,7 @@ def of_run(
             reader.header.cpus = cpus
         targets = [stack.enter_context(made.opened(each, reader.header, needs)) for each in specs]
         if len(targets) > 1:
-            difference = run_lockstep(reader, targets).difference
-            if reader.status == "damaged":
-                return Ruling(CANNOT, (), "the trace is damaged")
-            if difference is None:
-                return weigh(wanted, (), None)
-            first = f"they part at event {difference.seq}, and what follows was not compared"
-            return weigh(wanted, [signature(difference)], first)
+            return _compared(reader, targets, wanted)
         ahead = Ahead(reader, targets[0])
         engine = Engine(ahead, ahead)
         engine.run()
@@ -86,6 +80,21 @@ def of_run(
     if why := spoiled(engine):
         return Ruling(CANNOT, tuple(found), why)
     return weigh(wanted, found, blind_replay(wanted, engine))
+
+
+def _compared(reader: AnyReader, targets: Sequence[Target], wanted: Signature) -> Ruling:
+    """Rule on targets by each other, up to the first event that they answer differently."""
+    if wanted.word == COMPLAINT:
+        raise UsageError(f"{wanted.text}: give one target: of two nobody knows which should not")
+    lockstep = run_lockstep(reader, targets)
+    if reader.status == "damaged":
+        return Ruling(CANNOT, (), "the trace is damaged")
+    if lockstep.difference is None:
+        unjudged = lockstep.not_judged
+        blind = f"{unjudged} answers could not be compared" if unjudged else None
+        return weigh(wanted, (), blind)
+    blind = f"they part at event {lockstep.difference.seq}, and what follows was not compared"
+    return weigh(wanted, [signature(lockstep.difference)], blind)
 
 
 def _needs(trace: str) -> Needs:

@@ -52,7 +52,7 @@ def export(header: Header, plot: Plot) -> Result:
         UsageError: it is too long for one.
     """
     if len(plot.events) > MAX_EVENTS:
-        raise UsageError(f"a C file takes {MAX_EVENTS} events, not {len(plot.events)}: minimize it")
+        raise UsageError(f"a C file takes {MAX_EVENTS} events, and these are more: minimize it")
     addresses = _addresses(header)
     story = Story(header, plot, Calls(plot.events, addresses[0]))
     main = _MAINS[plot.how](story)

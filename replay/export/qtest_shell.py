@@ -68,9 +68,7 @@ def export(header: Header, plot: Plot) -> Result:
         TargetError: QEMU's virt machine cannot be such a VM.
     """
     if len(plot.events) > MAX_EVENTS:
-        raise UsageError(
-            f"a shell line takes {MAX_EVENTS} events, not {len(plot.events)}: minimize it"
-        )
+        raise UsageError(f"a shell line takes {MAX_EVENTS} events, and these are more: minimize it")
     script = _Script(header, plot)
     text = script.text()
     if len(text) > MAX_SCRIPT_BYTES:

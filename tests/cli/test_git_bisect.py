@@ -112,6 +112,7 @@ TABLE = [
     (["check", "{distracted}", "--profile", "linux-6.1.176", *CRASH], 1),
     (["run", F4, "--target", "model:linux-6.1.192", "--target", "model:linux-6.1.176"], 1),
     (["run", F4, "--target", "model:linux-6.1.192", "--target", "model:linux-7.2.13"], 0),
+    (["run", F4, "--target", "model", "--target", "model", "--signature", "complaint:x"], 125),
     (["verify", F3, "--on", "kvm:/nowhere/Image", "--probe"], 125),
     # a target that is asked about itself: here a model, without and with generated questions
     (["verify", LEAST_F3, "--on", "model:linux-5.10.223"], 1),
@@ -259,6 +260,15 @@ def test_a_build_that_is_not_there_is_skipped(capsys):
     assert code == 1
     assert "from bad to good, with 1 between them that cannot be judged: 1 to 3" in out
     assert "there is no such kernel image" in out
+
+
+def test_a_terminal_gets_its_colours_and_no_bytes_of_a_name(capsys, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _, out = over(capsys, F4, "--over", MODELS[1], "kvm:/no\x1b[2Jwhere", MODELS[2])
+    assert "\x1b[31mbad         \x1b[0m  model:linux-6.1.176" in out
+    assert "kvm:/no\\x1b[2Jwhere" in out
+    assert "\x1b[2J" not in out
 
 
 def test_a_boundary_says_how_sure_it_is(capsys, monkeypatch):
