@@ -219,7 +219,10 @@ class Blamer:
                 history.touched.get(target.key),
             )
         if target.component == "events" and value:
-            blame.collection = history.of("collections", value.get("icid"))
+            names = (("collections", "icid"), ("vpes", "vpe_id"))
+            blame.target_acts = tuple(
+                act for table, name in names for act in history.of(table, value.get(name))
+            )
         if record is not None and record.made.event[0] == _RESTORE:
             blame.entry = self._entry
         blame.losses = [at for at in self._losses if blame.writer is None or at > blame.writer.seq]

@@ -54,7 +54,7 @@ class Blame:
     bits: list[tuple[Act, int]] = field(default_factory=list)  # of a register, last first
     raised: Raised | None = None  # of an LPI
     touched: Act | None = None  # of an LPI: what last raised, cleared or took it
-    collection: tuple[Act, ...] = ()  # of an event: what its collection is
+    target_acts: tuple[Act, ...] = ()  # of an event: what its collection, or its vPE, is
     entry: Act | None = None  # what wrote the entry that a restore read
     joined: bool = False
     losses: list[int] = field(default_factory=list)  # since it was written
@@ -86,7 +86,7 @@ class Blame:
             acts += self.record.chain()
         if self.raised is not None:
             acts += [*self.raised.behind, self.raised.act]
-        acts += [*self.collection, *([self.entry] if self.entry else [])]
+        acts += [*self.target_acts, *([self.entry] if self.entry else [])]
         return tuple(sorted({each for each in acts if each != self.writer}))
 
 

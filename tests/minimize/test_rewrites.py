@@ -18,6 +18,7 @@ from tests.support.planted import name_of, read
 from tracer import events as ev
 from tracer.events import make
 from tracer.its.commands import encode
+from tracer.its.registers import Baser
 from tracer.log.header import Header
 
 VALID = 1 << 63
@@ -166,6 +167,19 @@ def test_one_device_does_for_two():
     life = script(cmd("MAPD", device_id=1, v=1), cmd("MAPD", device_id=2, v=1), msi(2))
     made = first(renumber.united(life, speaks.DEVICE), life)
     assert events(made) == [cmd("MAPD", device_id=1, v=1)] * 2 + [msi(1)]
+
+
+def test_a_table_of_two_levels_becomes_flat_for_small_devices():
+    two = Baser.indirect.mask
+    life = script(
+        stored(RAM + 8, (VALID | RAM + 0x30_0000).to_bytes(8, "little")),
+        wrote(0x100, VALID | two | RAM),
+        cmd("MAPD", device_id=0x2009, itt_addr=RAM + 0x8_0000, v=1),
+        msi(0x2009),
+    )
+    assert events(first(rewrites.flat(life), life)) == [
+        wrote(0x100, VALID | RAM), cmd("MAPD", itt_addr=RAM + 0x8_0000, v=1), msi(0),
+    ]  # fmt: skip
 
 
 def test_a_table_is_moved_with_what_names_it_and_what_is_in_it():

@@ -25,6 +25,7 @@ TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
 TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
+TEST_MINIMIZE_ON_TARGET: Final = "tests/minimize/test_minimize_on_target.py"
 TEST_TARGET_ORACLE: Final = "tests/replay/test_target_oracle.py"
 TEST_AHEAD: Final = "tests/replay/test_ahead.py"
 TEST_QTEST: Final = "tests/replay/test_qtest.py"
@@ -1022,6 +1023,10 @@ TARGETS: Final = (
           TEST_TARGET_ORACLE, "a death is put down to an event of a batch that was over"),
     Fault("target.wire.renew", _WIRE, "        self._set(_ANSWERED, self._asked)", "        self._set(_ANSWERED, self._asked - 1)",
           TEST_TARGET_ORACLE, "the program that comes after a death does what the last one died of"),
+    Fault("minimize.journal.stage", "replay/minimize/journal.py", "        self._stage += 1", "        self._stage += 0",
+          TEST_MINIMIZE_ON_TARGET, "what a life shows under the probe passes for what its story shows"),
+    Fault("minimize.flaky.exit", "replay/commands/minimize.py", "    return 0 if result.minimal and not confirmed else EXIT_CANNOT_JUDGE", "    return 0 if result.minimal else EXIT_CANNOT_JUDGE",
+          TEST_MINIMIZE_ON_TARGET, "a result that fresh targets do not show is a success"),
     Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
           TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
     Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",

@@ -263,6 +263,30 @@ def test_what_a_device_comes_up_with_nobody_wrote(capsys):
     assert (code, answer["written"], answer["before_recording"]) == (0, None, False)
 
 
+def test_a_vpe_and_an_event_of_it(tmp_path, capsys):
+    vmapp = "VMAPP(vpe_id=0x1,rdbase=0x0,v=0x1,vpt_size=0xd,vpt_addr=0x40500000)"
+    trace = told(
+        tmp_path,
+        TABLES
+        + ". +0 reg.write offset=0x0 value=0x0 size=4\n"
+        + ". +0 reg.write offset=0x110 value=0x8000000040280000\n"
+        + ". +0 reg.write offset=0x0 value=0x1 size=4\n"
+        + f". +0 mem.write gpa=0x40300000 data={vmapp}\n"
+        + ". +0 mem.write gpa=0x40300020 data=MAPD(size=0x3,itt_addr=0x40600000,v=0x1)\n"
+        + ". +0 mem.write gpa=0x40300040 data=VMAPTI(vpe_id=0x1,vintid=0x2000,dbell_pintid=0x3ff)\n"
+        + ". +0 reg.write offset=0x88 value=0x60\n"
+        + ". +0 mem.write gpa=0x40300060 data=VMOVP(vpe_id=0x1,rdbase=0x1)\n"
+        + ". +0 reg.write offset=0x88 value=0x80\n",
+        HEAD.replace("linux-6.1.192", "qemu-7.2.22-gicv4").replace("origin=vmm", ""),
+    )
+    _, answer = blame(capsys, trace, "vpe 1")
+    assert (answer["written"]["seq"], answer["written"]["command"]["name"]) == (12, "VMOVP")
+    assert answer["written"]["command"]["queued_by"] == 11
+    _, answer = blame(capsys, trace, "device 0 event 0")
+    assert answer["written"]["command"]["name"] == "VMAPTI"
+    assert [each["command"]["name"] for each in answer["chain"]] == ["VMAPP", "MAPD", "VMOVP"]
+
+
 def test_a_loss_behind_the_write_is_told(tmp_path, capsys):
     trace = told(tmp_path, TABLES + '. +0 loss reason="ring" count=3\n')
     code, answer = blame(capsys, trace, "GITS_BASER0")

@@ -265,6 +265,72 @@ def test_an_event_that_was_taken_out_or_put_in_is_found_exactly_there(kind, show
             assert side[0].seq >= first_of(events, at), (at, event, where([found]))
 
 
+USUALLY_LEFT_OUT = {
+    "reads": (
+        make("reg.read", 0, offset=0, value=1, size=4),
+        make("gicr.read", 0, cpu=1, offset=0, value=1, size=4),
+        make("gicd.read", 0, offset=0, value=2),
+        make("mem.read", 0, cause=0, gpa=0x4700_0000, data=b"\1\2"),
+    ),
+    "msis": (
+        make("msi", 0, device_id=8, event_id=1),
+        make("msi.result", 0, cause=1, result=1),
+        make("lpi", 0, cause=1, intid=8193, cpu=1),
+        make("lpi.ack", 0, cause=0, intid=8193, cpu=1),
+    ),
+    "internals": (
+        make("table.read", 0, cause=1, table=0, index=8, base=0, valid=1, e1=3, e2=0x4060_0000),
+        make("table.write", 0, cause=1, table=2, index=1, base=0x4060_0000, valid=1, e2=8193),
+        make("table.fault", 0, cause=1, table=1, index=7, base=0),
+        make("xlat.hit", 0, cause=1, device_id=8, event_id=1),
+        make("xlat.miss", 0, cause=1, device_id=8, event_id=1),
+        make("command.done", 0, cause=1, creadr=0x40),
+    ),
+    "probes": (
+        make("probe", 0, edge=0),
+        make("lpi.live", 0, cause=0, intid=8193, target=1, flags=9, priority=160, queued=-1),
+        make("its.live", 0, cause=0, device_id=8, event_id=1, intid=8193, target=1, icid=1),
+        make("gicr.write", 0, cpu=1, offset=0, value=1, size=4, origin=2),
+    ),
+    "vcpus": (make("vcpu", 0, cpu=1, action=0), make("context", 0, its=0, cpu=1, thread=7)),
+    "notes": (
+        make("loss", 0, reason="ring"),
+        make("marker", 0, text="here"),
+        make("digest", 0, state=b"\1"),
+        make("source.gap", 0, reason="?"),
+    ),
+}
+
+
+def test_all_that_is_left_out_is_there():
+    kinds = {KINDS[event[0]].name for events in USUALLY_LEFT_OUT.values() for event in events}
+    assert kinds == LEFT | {"gicr.write"}
+
+
+@pytest.mark.parametrize(
+    ("word", "event"),
+    [(word, event) for word, events in USUALLY_LEFT_OUT.items() for event in events],
+)
+def test_what_is_left_out_is_found_exactly_there_when_it_is_asked_for(word, event):
+    events = Boot().events
+    for at in (7, len(events) - 1):
+        copy = [*events[:at], event, *events[at:]]
+        assert compare(events, copy) == []
+        (found,) = compare(events, copy, compared=word)
+        assert where([found]) == [(ONLY_B, [], [at])]
+
+
+def test_time_and_positions_are_compared_when_they_are_asked_for():
+    events = Boot().events
+    late = [(event[0], event[1] + (at == 9), *event[2:]) for at, event in enumerate(events)]
+    (found,) = compare(events, late, compared="time")
+    assert found.a[0].seq == found.b[0].seq == 9
+    nop = make("mem.write", 0, gpa=QUEUE + 0xF00, data=bytes(32))
+    assert compare([*events, nop], [*events, (*nop[:2], QUEUE + 0xF20, nop[3])]) == []
+    assert compare([*events, nop], [*events, (*nop[:2], QUEUE + 0xF20, nop[3])],
+                   compared="positions") != []  # fmt: skip
+
+
 def test_two_differences_far_apart_are_both_found_and_no_more():
     events = whole_life(shown=True)
     first, second = 5, len(events) - 3  # registers both

@@ -13,17 +13,18 @@ from threading import Thread
 import msgpack
 import pytest
 
-from replay import checkpoints
+from replay import checkpoints, cli
 from replay.engine import Engine
-from replay.generator.answers import generate, header_of
+from replay.generator.answers import answered, generate, header_of
 from replay.judge import model_of
+from replay.model.effects import COMMAND
 from replay.profiles import find
 from replay.timetravel import cache_file, identity, timeline as timeline_module
 from replay.timetravel.cache_file import Unusable
 from replay.timetravel.moments import changes, resolve
 from replay.timetravel.pace import COST_SHARE, SPACING_SECONDS, Pace
 from replay.timetravel.timeline import Timeline
-from tests.support.busy_lives import busy_life
+from tests.support.busy_lives import BusyGuest, busy_life
 from tests.support.captures import TRACES, TWO_BOOTS, trace_bytes
 from tests.support.linear import model_for, states
 from tracer.errors import UsageError
@@ -80,6 +81,24 @@ def life(tmp_path, profile="linux-6.1.192", events=1500, seed=3) -> Path:
 def busy(tmp_path, profile, events=3000) -> Path:
     header, lived = busy_life(profile, 12, events)
     return written(tmp_path / f"busy-{profile}.itstrace", header, list(lived))
+
+
+def xen(tmp_path) -> Path:
+    """A life that the model of Xen answers: there are no recordings of it."""
+    profile = find("xen-4.20")[0]
+    header = header_of(2, find("qemu-7.2.22")[0], 1500)
+    header.profile, header.implementation, header.flags = profile.name, "xen", {}
+    guest = BusyGuest(2, 6, kvm=False)
+    events = list(answered(guest.lived(1500), model_of(header, profile), frozenset((COMMAND,))))
+    return written(tmp_path / "xen.itstrace", header, events[:2500])
+
+
+def stream(tmp_path) -> Path:
+    """What was recorded of a QEMU on a KVM host; vCPUs run, and RAM is observed."""
+    path = tmp_path / "stream.itstrace"
+    text = TRACES / "kvm-6.1.192-qemu-7.2-system-reset.stream.txt.gz"
+    assert cli.main(["import", str(text), "-o", str(path)]) in (0, 3)
+    return path
 
 
 def ring_dump(tmp_path) -> Path:
@@ -143,6 +162,8 @@ TRACES_OF = {
     "kvm-busy": lambda tmp_path: busy(tmp_path, "linux-6.1.192"),
     "qemu-busy": lambda tmp_path: busy(tmp_path, "qemu-7.2.22"),
     "ring-dump": ring_dump,
+    "kvm-stream": stream,
+    "xen": xen,
     "joined": joined,
     "lossy": lossy,
     "two-boots": lambda tmp_path: captured(tmp_path, TWO_BOOTS),
