@@ -62,9 +62,7 @@ def test_what_cures_a_scenario_is_found_out_where_nobody_tells(path, variant):
         for row in FLAGS[profile.family]
         if getattr(found.cure.choices, row.name) != getattr(profile.choices, row.name)
     }
-    expected = set(variant.flags)
-    # Where failed restores free nothing, nothing that was freed is saved: as good a cure.
-    assert differs == expected or path.name.startswith("F4-K23")
+    assert differs == set(variant.flags)
 
 
 @pytest.mark.parametrize(
