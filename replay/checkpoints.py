@@ -34,12 +34,16 @@ class Standing:
     seen_kinds: set[int] = field(default_factory=set)
     asked: int = -1  # the last event that asked for itself
     rows: dict[int, tuple[int, ...]] | None = None  # INTID -> row of a listing being read
+    # What the file before it told; a trace that begins with a checkpoint tells it anew.
+    joined: bool = False  # whether registers may be unknown
+    lost: int = 0
+    unknown_inputs: dict[int, int] = field(default_factory=dict)
 
 
 _ROWS: Final = Keyed(U64, Row((INT,) * 5))
 _STANDING: Final = Record(Standing, {
     "overlap": FLAG, "seen_kinds": Each(set, Number(0, 255)), "asked": INT, "rows": Maybe(_ROWS),
-})  # fmt: skip
+}, anew=frozenset(("joined", "lost", "unknown_inputs")))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class Checkpoint:
                 f"{kept.version}: use the one that wrote it"
             )
         room = Room(self.cpus)
-        standing: Standing = _STANDING.take(self.replay, room)
+        standing = Standing()
+        _STANDING.fill(standing, self.replay, room)
         kept.record.fill(model, self.state, room)
         kept.check_links(model)
         return standing

@@ -33,6 +33,10 @@ LISTS_ITS: Final = 2
 _LOSS: Final = NUMBER["loss"]
 _LOSSES: Final = (_LOSS, NUMBER["source.gap"])
 _KNOWN: Final = frozenset(ev.KINDS)
+# Outputs that name their cause.
+_CAUSED: Final = frozenset(
+    kind for kind, cls in ev.KINDS.items() if cls.fields and cls.fields[0].name == "cause"
+)
 CONTEXT_EVENTS: Final = 5
 MAX_LISTED: Final = 100
 
@@ -88,12 +92,22 @@ class Engine:
     def standing(self) -> Standing:
         """Where the replay stands beside its model; no input is held after this."""
         self._settle()
-        return Standing(self._overlap, self._seen_kinds, self._asked, self._rows)
+        return Standing(
+            self._overlap, self._seen_kinds, self._asked, self._rows,
+            self._joined, self.lost, self.unknown_inputs,
+        )  # fmt: skip
 
     @standing.setter
     def standing(self, value: Standing) -> None:
         self._overlap, self._seen_kinds = value.overlap, value.seen_kinds
         self._asked, self._rows = value.asked, value.rows
+        self._joined = self._joined or value.joined
+        self.lost, self.unknown_inputs = value.lost, value.unknown_inputs
+
+    @property
+    def held(self) -> int | None:
+        """The input that is not carried out before its outputs were read, if there is one."""
+        return None if self._input is None else self._input[0]
 
     def run(
         self,
@@ -116,12 +130,10 @@ class Engine:
         self, until: int | None, after: Callable[[int, Sequence[Event]], None] | None
     ) -> None:
         for first_seq, events in self._frames():
-            if until is not None and until < first_seq:
-                break
-            if until is not None and first_seq + len(events) > until + 1:
-                self._begin_frame(first_seq, events)
-                self._run_until(first_seq, events, until)
-                return
+            if until is not None and first_seq + len(events) > until:
+                if self.advance(first_seq, events, until):
+                    return
+                continue
             self.feed(first_seq, events)
             if after:
                 after(first_seq, events)
@@ -179,16 +191,36 @@ class Engine:
                 self._note(seq, event, kind)
         self.seq = first_seq + len(events) - 1
 
-    def _run_until(self, first_seq: int, events: tuple[Event, ...], until: int) -> None:
-        """Replay a frame's events up to `until`, and those outputs behind it that it caused."""
-        self._run_frame(first_seq, events[: until + 1 - first_seq])
-        for seq, event in enumerate(events[until + 1 - first_seq :], until + 1):
-            if event[0] not in self.model.expresses or seq - event[2] != until:
-                break
-            self._outputs.append(event)
-            self._output_seqs.append(seq)
-        self._settle()
-        self.seq = until
+    def advance(self, first_seq: int, events: tuple[Event, ...], until: int) -> bool:
+        """Replay events up to `until`, and those behind it that the same input caused.
+
+        Returns whether all of these were there; else the next frame may begin with some.
+
+        Raises:
+            HostCrash: nothing follows.
+        """
+        self._begin_frame(first_seq, events)
+        size = max(until + 1 - first_seq, 0)
+        if size:
+            self._run_frame(first_seq, events[:size])
+        for seq, event in enumerate(events[size:], first_seq + size):
+            if not self._is_of_held(seq, event):
+                self._settle()
+                return True
+            if event[0] in self.model.expresses:
+                self._outputs.append(event)
+                self._output_seqs.append(seq)
+        return self._input is None
+
+    def _is_of_held(self, seq: int, event: Event) -> bool:
+        """Return whether an event is an output of the input that is held."""
+        kind = event[0]
+        return (
+            self._input is not None
+            and kind in _CAUSED
+            and (kind in self.model.expresses or kind not in self.model.asks)
+            and seq - event[2] == self._input[0]
+        )
 
     # -- inputs
 
@@ -413,7 +445,7 @@ class Engine:
 
     def _diverge(self, seq: int, event: Event, what: str, expected: Any, got: Any) -> None:
         self.tally.divergent += 1
-        self.tally.kinds.setdefault((ev.kind_name(event[0]), what))
+        self.tally.kinds.setdefault((ev.kind_name(event[0]), what), seq)
         if len(self.tally.divergences) < MAX_LISTED:
             self.tally.divergences.append(
                 Divergence(seq, ev.kind_name(event[0]), what, expected, got, self._before(seq))

@@ -7,8 +7,12 @@ links that no single shape can check. Counterpart: `replay.checkpoints`.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain, pairwise
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from replay.model.kvm.layout import queue_bytes as kvm_queue_bytes
@@ -42,6 +46,7 @@ from replay.shapes import (
     Record,
     Room,
     Row,
+    Shape,
     Text,
     items_of,
 )
@@ -61,19 +66,19 @@ ADDRESS: Final = Number(0, (1 << 130) - 1)
 _SLOT: Final = Row((U64, U64))
 _SLOTS: Final = Each(tuple, _SLOT)
 _UNKNOWN: Final = Record(Unknown, {"_bits": Keyed(Text(64), U64)})
-_WORD_BYTES: Final = 4
+_WORD: Final = "I"
+_WORD_BYTES: Final = array(_WORD).itemsize  # 4 wherever there is a KVM host or a QEMU
 MAX_QUEUE_BYTES: Final = 1 << 20
 _PARTIAL: Final = Keyed(ADDRESS, Number(1, 14))
 
 
-class Ram:
+class Ram(Shape):
     """Guest RAM: its slots, and its words as runs of bytes."""
 
     def pack(self, ram: GuestRam) -> list[Any]:
         """Return [complete, slots, [address of word, words, ...], partly known words]."""
-        words, partial = ram.snapshot()
         slots = None if ram.slots is None else _SLOTS.pack(ram.slots)
-        return [ram.complete, slots, _runs(words), _PARTIAL.pack(dict(partial))]
+        return [ram.complete, slots, _runs(ram), _PARTIAL.pack(ram.partly_known())]
 
     def take(self, plain: Any, room: Room) -> GuestRam:
         """Make such RAM."""
@@ -92,17 +97,16 @@ class Ram:
         return ram
 
 
-def _runs(words: tuple[tuple[int, int], ...]) -> list[Any]:
+def _runs(ram: GuestRam) -> list[Any]:
     """Return address, bytes, address, bytes, ... of words that stand side by side."""
+    keys = ram.in_order()
+    if not keys:
+        return []
+    data = _little(array(_WORD, map(ram.words.__getitem__, keys))).tobytes()
+    starts = [at for at, (a, b) in enumerate(pairwise(keys), 1) if b != a + 1]
     runs: list[Any] = []
-    run, after = bytearray(), -1
-    for key, word in words:
-        if key != after:
-            run = bytearray()
-            runs += (ADDRESS.pack(key), run)
-        run += word.to_bytes(_WORD_BYTES, "little")
-        after = key + 1
-    runs[1::2] = map(bytes, runs[1::2])
+    for start, end in pairwise((0, *starts, len(keys))):
+        runs += (ADDRESS.pack(keys[start]), data[start * _WORD_BYTES : end * _WORD_BYTES])
     return runs
 
 
@@ -111,14 +115,18 @@ def _words(runs: list[Any], room: Room) -> dict[int, int]:
     after = -1
     if len(runs) % 2:
         raise PayloadError("each run of words must have an address and bytes")
-    for start, data in zip(runs[::2], runs[1::2], strict=True):
-        key = ADDRESS.take(start, room)
+    for key, data in zip(ADDRESS.take_all(runs[::2], room), runs[1::2], strict=True):
         if type(data) is not bytes or not data or len(data) % _WORD_BYTES or key <= after:
             raise PayloadError("a run must be whole words that stand behind the run before")
-        for at in range(0, len(data), _WORD_BYTES):
-            words[key] = int.from_bytes(data[at : at + _WORD_BYTES], "little")
-            key += 1
-        after = key
+        after = key + len(data) // _WORD_BYTES
+        words.update(zip(range(key, after), _little(array(_WORD, data)), strict=True))
+    return words
+
+
+def _little(words: array[int]) -> array[int]:
+    """Turn a machine's words into little-endian ones, or back."""
+    if sys.byteorder == "big":
+        words.byteswap()
     return words
 
 
@@ -140,7 +148,7 @@ class Kept(NamedTuple):
 
 _ITS_ENTRIES: Final = Number(0, 1 << 16)
 _TABLE: Final = Record(TableDesc, {
-    "base": U64, "entries": _ITS_ENTRIES, "page_size": Number(0, 1 << 16),
+    "base": ADDRESS, "entries": _ITS_ENTRIES, "page_size": Number(0, 1 << 16),
     "entry_size": Number(0, 32), "indirect": Number(0, 1),
 })  # fmt: skip
 _QEMU_ITS: Final = Record(ItsState, {
@@ -227,9 +235,9 @@ def _check_kvm(state: State) -> None:
     size_bytes = kvm_queue_bytes(state.cbaser) if known else MAX_QUEUE_BYTES
     _check_queue(size_bytes, state.creadr, state.cwriter)
     state.by_id = {device.device_id: device for device in reversed(state.devices)}
-    holders = Counter(irq.intid for irq in state.cache.values())
-    for device in state.devices:
-        holders.update(ite.irq.intid for ite in device.events.values())
+    events = chain.from_iterable(device.events.values() for device in state.devices)
+    holders = Counter(map(attrgetter("irq.intid"), events))
+    holders.update(irq.intid for irq in state.cache.values())
     for cpu, queue in enumerate(state.queues):
         holders.update(irq.intid for irq in queue)
         if any(irq.queued != cpu for irq in queue):

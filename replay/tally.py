@@ -37,8 +37,8 @@ class Tally:
     not_judged: int = 0
     divergent: int = 0
     divergences: list[Divergence] = field(default_factory=list)  # the first so many
-    # (event kind, field) of all that diverge, in the order in which they first did
-    kinds: dict[tuple[str, str], None] = field(default_factory=dict)
+    # (event kind, field) of all that diverge, in order -> the first event that did
+    kinds: dict[tuple[str, str], int] = field(default_factory=dict)
     assumptions: list[tuple[int, str]] = field(default_factory=list)
     unjudged: dict[str, int] = field(default_factory=dict)
 

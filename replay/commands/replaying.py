@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, say
+from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, progress, say
 from replay.engine import Engine
 from replay.judge import AnyModel, model_of, with_flags
 from replay.profiles import Profile, find
+from replay.timetravel.timeline import Timeline
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.log.header import Header
@@ -18,12 +19,24 @@ from tracer.log.opening import AnyReader
 def add_replay_options(parser: argparse.ArgumentParser) -> None:
     """Declare the trace and what can be said of it that its header may not know."""
     parser.add_argument("trace", help="a trace, in either form; - for standard input")
+    add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="answer as one JSON document")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what a trace is replayed as."""
     parser.add_argument("--profile", help="replay as this implementation, not as the header says")
     parser.add_argument("--cpus", type=int, help="the number of CPUs, if the header has none")
     parser.add_argument(
         "--flag", action="append", type=_flag, metavar="NAME=VALUE", help="one behaviour flag"
     )
-    parser.add_argument("--json", action="store_true", help="answer as one JSON document")
+
+
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """Declare how `opened_timeline` keeps what it made."""
+    parser.add_argument(
+        "--no-cache", action="store_true", help="neither use nor leave checkpoints beside the trace"
+    )
 
 
 def make_model(header: Header, options: argparse.Namespace) -> AnyModel:
@@ -47,6 +60,24 @@ def make_profile(header: Header, options: argparse.Namespace) -> Profile:
         header.cpus = options.cpus
     flags = {} if options.profile else {key: value[0] for key, value in header.flags.items()}
     return with_flags(profile, flags | dict(options.flag or ()))
+
+
+def opened_timeline(options: argparse.Namespace) -> Timeline:
+    """Return the timeline of the trace that the options name, to be used in a `with`."""
+    profiles: list[Profile] = []
+
+    def make(header: Header) -> AnyModel:
+        if not profiles:
+            profiles.append(make_profile(header, options))  # which may say something, once
+        return model_of(header, profiles[0])
+
+    return Timeline(
+        options.trace,
+        make,
+        keep=not getattr(options, "no_cache", False),
+        tell=say,
+        watch=lambda frames: progress(frames, f"{options.trace}: replaying"),
+    )
 
 
 def _flag(text: str) -> tuple[str, bool | int]:

@@ -1,51 +1,108 @@
-"""`itstrace state`: the ITS at any event of a trace."""
+"""`itstrace state`: the ITS at any event of a trace, or what differs between two of them."""
 
 from __future__ import annotations
 
 import argparse
+from itertools import groupby
 from typing import Any
 
-from replay.commands.common import paint, print_json, say
+from replay.commands.common import EXIT_FINDING, clean, paint, print_json, say
 from replay.commands.replaying import (
+    add_cache_option,
     add_replay_options,
     caveats,
     exit_code,
     json_caveats,
-    make_model,
+    opened_timeline,
 )
-from replay.engine import Engine
-from tracer.errors import UsageError
-from tracer.log.opening import open_trace
+from replay.timetravel.moments import changes, resolve, resolve_pair
+from replay.timetravel.timeline import Timeline, state_of
+
+# What has no value where there is no such thing; of everything else it is not known.
+_NONE = (".queued", ".icid")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_replay_options(parser)
-    parser.add_argument(
-        "--at", type=int, metavar="SEQ", help="after this event (default: the last)"
+    moments = parser.add_mutually_exclusive_group()
+    moments.add_argument(
+        "--at", metavar="MOMENT",
+        help="after event SEQ, -1 for the last, reset:0 for the first reset (default: the last)",
+    )  # fmt: skip
+    moments.add_argument(
+        "--diff", metavar="A..B", help="what differs between two moments; 1 when anything does"
     )
+    add_cache_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the state after the chosen event."""
-    with open_trace(options.trace) as reader:
-        model = make_model(reader.header, options)
-        engine = Engine(reader, model)
-        engine.run(options.at)
-        if options.at is not None and options.at < reader.header.first_seq - 1:
-            first_seq = reader.header.first_seq
-            raise UsageError(f"{reader.name}: the first event is {first_seq}, not {options.at}")
-        if options.at is not None and engine.seq < options.at and reader.status != "damaged":
-            raise UsageError(f"{reader.name}: the last event is {engine.seq}, not {options.at}")
-        answer = {"schema": "itstrace.state/1", "seq": engine.seq, "profile": model.name}
-        answer |= model.state()
+    """Print the state after the chosen event, or how it differs from another."""
+    with opened_timeline(options) as timeline:
+        if options.diff is not None:
+            return _diff(timeline, *resolve_pair(options.diff, timeline), options)
+        seq = None if options.at is None else resolve(options.at, timeline)
+        engine = timeline.engine_at(seq)
+        answer = state_of(engine)
         if options.json:
-            print_json(answer | json_caveats(reader, engine))
+            print_json(answer | json_caveats(timeline.reader, engine))
         else:
             _print(answer)
-            for sentence in caveats(reader, engine):
+            for sentence in caveats(timeline.reader, engine):
                 say(sentence)
-        return exit_code(reader, engine, finding=False)
+        return exit_code(timeline.reader, engine, finding=False)
+
+
+def _diff(timeline: Timeline, first: int, second: int, options: argparse.Namespace) -> int:
+    before = timeline.state_at(first)
+    engine = timeline.engine_at(second)
+    found = changes(before, state_of(engine))
+    if options.json:
+        answer = {
+            "schema": "itstrace.state_diff/1", "profile": before["profile"],
+            "from": first, "to": second, "changes": found,
+        }  # fmt: skip
+        print_json(answer | json_caveats(timeline.reader, engine))
+    else:
+        print(f"from event {first} to event {second}, as {before['profile']}")
+        for line in change_lines(found):
+            print(line)
+        if not found:
+            print("  nothing differs")
+    code = exit_code(timeline.reader, engine, finding=bool(found))
+    return EXIT_FINDING if found and not code else code
+
+
+def change_lines(found: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a difference: fields that changed, entries that are gone or new."""
+    lines: list[str] = []
+    for (sign, entry), group in groupby(found, _entry_of):
+        if sign == " ":
+            lines += [
+                f"  {each['path']} {_word(each, 'from')} -> {_word(each, 'to')}" for each in group
+            ]
+            continue
+        end, colour = ("from", "red") if sign == "-" else ("to", "green")
+        fields = [
+            (each["path"].removeprefix(entry).lstrip("."), _word(each, end)) for each in group
+        ]
+        told = "  ".join(f"{name} {value}".lstrip() for name, value in fields)
+        lines.append(paint(f"{sign} {entry}  {told}", colour))
+    return lines
+
+
+def _entry_of(change: dict[str, Any]) -> tuple[str, str]:
+    """Return whether a field is gone, new or changed, and the entry that it is of."""
+    sign = "-" if "to" not in change else "+" if "from" not in change else " "
+    entry = change["path"].rpartition("]")[0] + "]"
+    return sign, "" if sign == " " else entry
+
+
+def _word(change: dict[str, Any], end: str) -> str:
+    value = change[end]
+    if value is None and change["path"].endswith(_NONE):
+        return "none"
+    return clean(_known(value))
 
 
 def _print(answer: dict[str, Any]) -> None:

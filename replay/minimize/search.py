@@ -45,6 +45,15 @@ class Count:
     shown: int = 0
     by_pass: dict[str, int] = field(default_factory=dict)  # pass -> items that it removed
 
+    def add(self, before: Count) -> None:
+        """Take in what a stage before this one asked."""
+        self.asked += before.asked
+        self.shown += before.shown
+        names = dict.fromkeys([*before.by_pass, *self.by_pass])
+        self.by_pass = {
+            name: before.by_pass.get(name, 0) + self.by_pass.get(name, 0) for name in names
+        }
+
 
 def cost(script: Script) -> tuple[int, ...]:
     """Return what is to become smaller: inputs, items, bytes of RAM, the VM, then numbers."""

@@ -179,11 +179,19 @@ class GuestRam:
             found.append(byte)
         return bytes(found)
 
-    def touched(self, start: int, end: int) -> Iterator[int]:
-        """Yield the addresses of the words in `start`..`end` that are kept, in order."""
+    def in_order(self) -> list[int]:
+        """Return the keys of the words that are kept, sorted; not to be changed."""
         if self._sorted is None:
             self._sorted = sorted(self.words)
-        keys = self._sorted
+        return self._sorted
+
+    def partly_known(self) -> dict[int, int]:
+        """Return key -> known bytes of each word that is not wholly known."""
+        return dict(self._partial)
+
+    def touched(self, start: int, end: int) -> Iterator[int]:
+        """Yield the addresses of the words in `start`..`end` that are kept, in order."""
+        keys = self.in_order()
         for at in range(bisect_left(keys, start >> 2), len(keys)):
             if keys[at] << 2 >= end:
                 return

@@ -291,15 +291,16 @@ class KvmModel:
 
     def registers(self) -> dict[str, int | None]:
         """Return the ITS registers by name; None for one that is not wholly known."""
-        vm = self.vm
-        return {
-            name: None
-            if unknown_of(vm.state, name)
-            else vm.reg_read(1, offset, 4 if offset < 8 or offset >= 0xFFD0 else 8)[0]
-            if offset != 8
-            else GITS_TYPER
-            for name, offset in _REGISTERS.items()
-        }
+        return {name: self.register(name) for name in _REGISTERS}
+
+    def register(self, name: str) -> int | None:
+        """Return one of them; None too for a name that is none."""
+        offset = _REGISTERS.get(name)
+        if offset is None or unknown_of(self.vm.state, name):
+            return None
+        if offset == _REGISTERS["GITS_TYPER"]:
+            return GITS_TYPER
+        return self.vm.reg_read(1, offset, 4 if offset < 8 or offset >= 0xFFD0 else 8)[0]
 
     def structures(self) -> dict[str, Any]:
         """Return what the kernel keeps in lists: mappings, cached translations, live LPIs."""
@@ -344,6 +345,24 @@ class KvmModel:
             return state.by_id[key[0]].itt + ENTRY_BYTES * key[1]
         return None
 
+    def lpi(self, intid: int) -> dict[str, Any] | None:
+        """Return one LPI as `state` tells it, or None where none lives for certain."""
+        row = self.vm.live_lpi(intid)
+        if row is None or not self._lives(intid):
+            return None
+        return self._told({"pending": int(row[2][0]), "target": row[1], "queued": row[4]}, intid)
+
+    def _told(self, lpi: dict[str, int], intid: int) -> dict[str, Any]:
+        return {
+            "pending": self._pending(intid, lpi["pending"]),
+            "target": None if lpi["target"] < 0 else lpi["target"],
+            "queued": None if lpi["queued"] < 0 else lpi["queued"],
+        }
+
+    def target_of(self, target: int) -> int | None:
+        """Return a collection's target as `state` tells it."""
+        return None if target in _NO_TARGET else target
+
     def _lives(self, intid: int) -> bool:
         """Return whether an LPI lives for certain: a running vCPU takes one that only it holds."""
         state = self.vm.state
@@ -373,10 +392,11 @@ class KvmModel:
         return {
             f"{name}[{cpu}]": value
             for cpu in range(len(self._ids))
-            for name, value in self._redistributor(cpu).items()
+            for name, value in self.redistributor(cpu).items()
         }
 
-    def _redistributor(self, cpu: int) -> dict[str, int | None]:
+    def redistributor(self, cpu: int) -> dict[str, int | None]:
+        """Return the LPI registers of a vCPU by name; None for one that is not wholly known."""
         vm = self.vm
         return {
             name: None
@@ -389,6 +409,9 @@ class KvmModel:
         """Return the state as JSON has it, digest included."""
         parts = self.structures()
         sure = not self.vm.state.blind
+        events: dict[int, dict[str, Any]] = {device_id: {} for device_id in parts["devices"]}
+        for (device_id, event_id), event in sorted(parts["events"].items()):
+            events[device_id][hex(event_id)] = event | {"confirmed": sure}
         shown: dict[str, Any] = {
             "its": {
                 "0": {
@@ -398,17 +421,13 @@ class KvmModel:
                             "itt_addr": _hex(device["itt_addr"]),
                             "eventid_bits": device["eventid_bits"],
                             "confirmed": sure,
-                            "events": {
-                                hex(pair[1]): event | {"confirmed": sure}
-                                for pair, event in sorted(parts["events"].items())
-                                if pair[0] == device_id
-                            },
+                            "events": events[device_id],
                         }
                         for device_id, device in sorted(parts["devices"].items())
                     },
                     "collections": {
                         str(icid): {
-                            "rdbase": None if target in _NO_TARGET else target,
+                            "rdbase": self.target_of(target),
                             "confirmed": sure,
                         }
                         for icid, target in sorted(parts["collections"].items())
@@ -421,16 +440,11 @@ class KvmModel:
                 }
             },
             "redistributors": {
-                str(cpu): {name: _hex(v) for name, v in self._redistributor(cpu).items()}
+                str(cpu): {name: _hex(v) for name, v in self.redistributor(cpu).items()}
                 for cpu in range(len(self._ids))
             },
             "lpis": {
-                str(intid): {
-                    "pending": self._pending(intid, lpi["pending"]),
-                    "target": None if lpi["target"] < 0 else lpi["target"],
-                    "queued": None if lpi["queued"] < 0 else lpi["queued"],
-                }
-                for intid, lpi in sorted(parts["lpis"].items())
+                str(intid): self._told(lpi, intid) for intid, lpi in sorted(parts["lpis"].items())
             },
         }
         return shown | {"digest": self._digest()}

@@ -25,6 +25,7 @@ TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
 TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
+TEST_MINIMIZE_ON_TARGET: Final = "tests/minimize/test_minimize_on_target.py"
 TEST_TARGET_ORACLE: Final = "tests/replay/test_target_oracle.py"
 TEST_AHEAD: Final = "tests/replay/test_ahead.py"
 TEST_QTEST: Final = "tests/replay/test_qtest.py"
@@ -33,6 +34,9 @@ TEST_BLAME: Final = "tests/replay/test_blame.py"
 TEST_DIFF: Final = "tests/replay/test_diff.py"
 TEST_GENERATOR: Final = "tests/replay/test_generator.py"
 TEST_RULING: Final = "tests/replay/test_ruling.py"
+TEST_TRAVEL: Final = "tests/replay/test_timetravel.py"
+TEST_PREDICATE: Final = "tests/replay/test_predicate.py"
+TEST_BISECT: Final = "tests/replay/test_bisect.py"
 TEST_GIT_BISECT: Final = "tests/cli/test_git_bisect.py"
 TEST_GIT_BISECT_RUN: Final = "tests/cli/test_git_bisect_run.py"
 
@@ -1019,6 +1023,10 @@ TARGETS: Final = (
           TEST_TARGET_ORACLE, "a death is put down to an event of a batch that was over"),
     Fault("target.wire.renew", _WIRE, "        self._set(_ANSWERED, self._asked)", "        self._set(_ANSWERED, self._asked - 1)",
           TEST_TARGET_ORACLE, "the program that comes after a death does what the last one died of"),
+    Fault("minimize.journal.stage", "replay/minimize/journal.py", "        self._stage += 1", "        self._stage += 0",
+          TEST_MINIMIZE_ON_TARGET, "what a life shows under the probe passes for what its story shows"),
+    Fault("minimize.flaky.exit", "replay/commands/minimize.py", "    return 0 if result.minimal and not confirmed else EXIT_CANNOT_JUDGE", "    return 0 if result.minimal else EXIT_CANNOT_JUDGE",
+          TEST_MINIMIZE_ON_TARGET, "a result that fresh targets do not show is a success"),
     Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
           TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
     Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",
@@ -1103,10 +1111,45 @@ BUILDS: Final = (
           TEST_GIT_BISECT, "a wrong option is a bad build, and --help a good one"),
     Fault("builds.code.interrupted", "replay/cli.py", "isinstance(code, Ruled) or code == EXIT_INTERRUPTED else", "isinstance(code, Ruled) else",
           TEST_GIT_BISECT, "^C makes git go on with the next commit"),
+    Fault("builds.run.stops", "replay/builds.py", "        engine = Engine(ahead, ahead)", "        engine = Engine(ahead, ahead, stop=True)",
+          TEST_GIT_BISECT, "another finding before it hides the one that counts"),
+    Fault("builds.asked.probe", "replay/builds.py", "    return (False, True) if probe else (False,)", "    return (False,)",
+          TEST_GIT_BISECT, "what the generated questions would show is good"),
     Fault("builds.boundary.skip", "replay/boundary.py", "    return search.rulings[at].word != CANNOT", "    return True",
           TEST_RULING, "a build that cannot be judged ends a search"),
     Fault("builds.boundary.middle", "replay/boundary.py", "        if search.rulings[middle].word == search.rulings[low].word:", "        if search.rulings[middle].word != search.rulings[low].word:",
           TEST_RULING, "the search goes into the wrong half"),
+)
+_TRAVEL: Final = "replay/timetravel/"
+TRAVEL: Final = (
+    Fault("travel.stop.too_late", _TRAVEL + "stops.py", "        at = bisect_right(self.stops, seq + 1, key", "        at = bisect_right(self.stops, seq + 2, key",
+          TEST_TRAVEL, "a state is travelled to from a checkpoint behind it"),
+    Fault("travel.stop.at_an_output", _TRAVEL + "timeline.py", "            if events[0][0] < FIRST_OUTPUT and", "            if",
+          TEST_TRAVEL, "a checkpoint parts an input from its outputs"),
+    Fault("travel.stop.joined", _TRAVEL + "timeline.py", "        standing.joined, standing.lost = stop.joined, stop.lost", "        standing.joined, standing.lost = False, stop.lost",
+          TEST_TRAVEL, "what a loss made unknown counts as known behind a checkpoint"),
+    Fault("travel.outputs.left", "replay/engine.py", "            if event[0] in self.model.expresses:", "            if False:",
+          TEST_TRAVEL, "the outputs of the last input are not taken in"),
+    Fault("travel.cache.model", _TRAVEL + "timeline.py", "        if cache.key != self._key or not self._stamp:", "        if not self._stamp:",
+          TEST_TRAVEL, "a fixed model answers from its old states"),
+    Fault("travel.cache.stamp", _TRAVEL + "timeline.py", "        if cache.stamp == self._stamp:", "        if cache.stamp:",
+          TEST_TRAVEL, "a changed trace is answered from its old states"),
+    Fault("travel.cache.content", _TRAVEL + "timeline.py", " and cache.content == self._content()", "",
+          TEST_TRAVEL, "a trace of the same size is the same trace"),
+    Fault("travel.cache.seal", _TRAVEL + "cache_file.py", "        if not compare_digest(seal, _sealed(self._secret, index)):", "        if not seal:",
+          TEST_TRAVEL, "a cache that somebody else made is believed"),
+    Fault("travel.pace.share", _TRAVEL + "pace.py", "        return max(self._spacing, COST_SHARE * expected)", "        return self._spacing",
+          TEST_TRAVEL, "checkpoints of a large state cost more than the replay"),
+    Fault("predicate.unknown.not", "replay/predicate.py", "            return lambda now: None if (value := inner(now)) is None else not value", "            return lambda now: not inner(now)",
+          TEST_PREDICATE, "what is not known is not so"),
+    Fault("predicate.absent.differs", "replay/predicate.py", "        if a is ABSENT or b is ABSENT:", "        if False:",
+          TEST_PREDICATE, "a device that is not there has another ITT"),
+    Fault("predicate.qemu.unseen", "replay/glimpse.py", "    return ABSENT if found is not None and not found else found", "    return found or ABSENT",
+          TEST_PREDICATE, "RAM that nobody saw maps nothing"),
+    Fault("bisect.assumed.tried", "replay/bisect.py", "        if holds(early):", "        if False:",
+          TEST_BISECT, "an assumption that does not hold is believed"),
+    Fault("bisect.last.behind", "replay/held.py", "                return behind - 1", "                return mark.seq",
+          TEST_BISECT, "the last event at which something began to hold is the last one at which it held"),
 )
 
 BLAME: Final = (
@@ -1229,4 +1272,5 @@ FAULTS: Final = (
     *BLAME,
     *DIFF,
     *EXPORT,
+    *TRAVEL,
 )

@@ -399,3 +399,16 @@ def gicr_register(offset: int) -> tuple[str, Register, int] | None:
 def its_register_names() -> list[str]:
     """Return every ITS register's name, by offset."""
     return list(dict.fromkeys(name for _, (name, _, _) in sorted(_ITS_AT.items())))
+
+
+def gicr_register_names() -> list[str]:
+    """Return every redistributor register's name, by offset."""
+    return list(dict.fromkeys(name for _, (name, _, _) in sorted(_GICR_AT.items())))
+
+
+def layout_of(name: str) -> type[Layout]:
+    """Return the layout of a register, by its name; KeyError for one that is none."""
+    return _LAYOUTS[name]
+
+
+_LAYOUTS: Final = {name: row.layout for at in (_ITS_AT, _GICR_AT) for name, row, _ in at.values()}

@@ -38,11 +38,14 @@ def open_input(path: str) -> Iterator[BinaryIO]:
 def open_trace(path: str) -> Iterator[AnyReader]:
     """Yield a reader of the trace at `path`; its text form is recognised by its name or start."""
     with open_input(path) as stream:
-        buffered = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 16)
-        if path.endswith(SUFFIX) or buffered.peek(11)[:11] == b"# itstrace:":
-            yield TextReader(cast(BinaryIO, buffered), path)
-        else:
-            yield Reader(cast(BinaryIO, buffered), path)
+        yield reader_of(io.BufferedReader(cast(io.RawIOBase, stream), 1 << 16), path)
+
+
+def reader_of(buffered: io.BufferedReader, path: str) -> AnyReader:
+    """Return a reader of the trace that begins where `buffered` stands."""
+    if path.endswith(SUFFIX) or buffered.peek(11)[:11] == b"# itstrace:":
+        return TextReader(cast(BinaryIO, buffered), path)
+    return Reader(cast(BinaryIO, buffered), path)
 
 
 @contextmanager

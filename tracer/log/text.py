@@ -33,7 +33,7 @@ from tracer.its import commands
 from tracer.log import format as fmt
 from tracer.log.codec import PayloadError, brief, check_event, compress, decompress, fits
 from tracer.log.header import Header
-from tracer.log.source import Problem
+from tracer.log.source import Place, Problem
 
 SUFFIX: Final = ".its.txt"
 _FIRST: Final = "# itstrace: "
@@ -141,6 +141,7 @@ class TextReader:
         self.checkpoint: bytes | None = None
         self._stream = stream
         self._line_number = 0
+        self._offset = self._line_offset = 0  # behind and before the line that was read last
         self._pending: str | None = None
         self.header = self._header()
         self.next_seq = self.header.first_seq
@@ -155,6 +156,19 @@ class TextReader:
         """Never: whoever wrote it by hand meant it to end there."""
         return False
 
+    @property
+    def here(self) -> Place:
+        """Where the next block of events begins."""
+        if self._pending is not None:
+            return Place(self._line_offset, self.next_seq, line=self._line_number - 1)
+        return Place(self._offset, self.next_seq, line=self._line_number)
+
+    def go_to(self, place: Place) -> None:
+        """Read on from `place` in this file."""
+        self._stream.seek(place.offset)
+        self._offset, self._line_number, self._pending = place.offset, place.line, None
+        self.next_seq = place.seq
+
     def _wrong(self, what: str) -> DamagedTrace:
         error = DamagedTrace(self.name, 0, what)
         error.args = (f"{self.name}:{self._line_number}: {what}",)
@@ -165,6 +179,8 @@ class TextReader:
         if not line:
             return None
         self._line_number += 1
+        self._line_offset = self._offset
+        self._offset += len(line)
         if len(line) >= _MAX_LINE:
             raise self._wrong(f"a line must be shorter than {_MAX_LINE} characters")
         try:

@@ -17,7 +17,7 @@ from replay.model.kvm.layout import (
 from replay.model.kvm.reset import reset
 from replay.model.kvm.restore import restore_tables
 from replay.model.kvm.save import save_tables
-from replay.model.kvm.state import Snapshot, State, restore_state, snapshot_state
+from replay.model.kvm.state import Snapshot, State, VgicIrq, restore_state, snapshot_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -128,23 +128,28 @@ class KvmVm:
         there, by index or by vcpu_id, -1 for none; flags are the digits pending, level, active,
         enabled, hw, config, group.
         """
-        state = self.state
-        flags = state.flags
-        names = range(len(state.vcpu_ids)) if flags.debugfs_names_vcpu_index else state.vcpu_ids
-        group = int(flags.lpis_are_group1)
+        return [self._row(irq) for irq in self.state.walk_lpis() if self._is_listed(irq)]
+
+    def live_lpi(self, intid: int) -> LpiRow | None:
+        """Return one of these rows, or None."""
+        irq = self.state.lpis.get(intid)
+        return self._row(irq) if irq is not None and self._is_listed(irq) else None
+
+    def _is_listed(self, irq: VgicIrq) -> bool:
         # A restored table can name any 32-bit INTID; the xarray walk of debugfs ends at 65535.
-        hides = flags.debugfs_hides_intids_above_16_bits
-        return [
-            (
-                irq.intid,
-                names[irq.target] if irq.target >= 0 else -1,
-                f"{irq.pending:d}00{irq.enabled:d}00{group}",
-                irq.priority,
-                names[irq.queued] if irq.queued >= 0 else -1,
-            )
-            for irq in state.walk_lpis()
-            if not (hides and irq.intid >> LPI_ID_BITS)
-        ]
+        hides = self.state.flags.debugfs_hides_intids_above_16_bits
+        return not (hides and irq.intid >> LPI_ID_BITS)
+
+    def _row(self, irq: VgicIrq) -> LpiRow:
+        state, flags = self.state, self.state.flags
+        names = range(len(state.vcpu_ids)) if flags.debugfs_names_vcpu_index else state.vcpu_ids
+        return (
+            irq.intid,
+            names[irq.target] if irq.target >= 0 else -1,
+            f"{irq.pending:d}00{irq.enabled:d}00{flags.lpis_are_group1:d}",
+            irq.priority,
+            names[irq.queued] if irq.queued >= 0 else -1,
+        )
 
     def violations(self) -> Iterator[str]:
         """Yield the name of each invariant that does not hold."""

@@ -103,6 +103,59 @@ def _pages(vm: QemuVm, desc: TableDesc) -> list[tuple[int, int, int]]:
     return pages
 
 
+def _entry(vm: QemuVm, desc: TableDesc, index: int) -> tuple[int, int | None]:
+    """Return (address, doubleword) of one entry: 0 where there is none, None if it is not known."""
+    if index >= desc.entries:
+        return 0, 0
+    start, at = desc.base, index
+    if desc.indirect:
+        level1, per_page = index // (desc.page_size // 8), desc.page_size // desc.entry_size
+        page = _level2(vm, desc, level1)
+        if not page:
+            return 0, page
+        start, at = page, index % per_page
+    start += at * desc.entry_size
+    return start, vm.ram.load64(start)
+
+
+def _level2(vm: QemuVm, desc: TableDesc, index: int) -> int | None:
+    """Return the address of a level-2 page: 0 where there is none, None if it is not known."""
+    at = desc.base + index * 8
+    raw = vm.ram.load64(at)
+    if raw is None:
+        return unseen_page(desc, index) if at in vm.assumed_level1 else None
+    return raw & _LEVEL1_ADDRESS if raw >> 63 else 0
+
+
+def device(vm: QemuVm, device_id: int) -> dict[str, Any] | None:
+    """Return one device without its events; nothing where there is none, None if it is not known."""
+    at, raw = _entry(vm, _table(vm, 0), device_id)
+    if raw is None:
+        return None
+    valid, size, itt_addr = entries.unpack_dte(raw)
+    if not valid:
+        return {}
+    confirmed = _confirmed(vm, at, vm.since[0])
+    return {"itt_addr": itt_addr, "eventid_bits": size + 1, "confirmed": confirmed}
+
+
+def event(vm: QemuVm, device_id: int, event_id: int) -> dict[str, Any] | None:
+    """Return one event of a device, as `device` does."""
+    found = device(vm, device_id)
+    if not found or event_id >> found["eventid_bits"]:
+        return None if found is None else {}
+    return _event(vm, found["itt_addr"], found["itt_addr"] + event_id * entries.ITE_SIZE_BYTES)
+
+
+def collection(vm: QemuVm, icid: int) -> dict[str, Any] | None:
+    """Return one collection, as `device` does."""
+    at, raw = _entry(vm, _table(vm, 1), icid)
+    if raw is None:
+        return None
+    valid, rdbase = entries.unpack_cte(raw)
+    return {"rdbase": rdbase, "confirmed": _confirmed(vm, at, vm.since[1])} if valid else {}
+
+
 def devices(vm: QemuVm) -> dict[int, dict[str, Any]]:
     """Return DeviceID -> ITT and events, of every valid device table entry."""
     found = {}
@@ -120,24 +173,30 @@ def devices(vm: QemuVm) -> dict[int, dict[str, Any]]:
 
 def _events(vm: QemuVm, itt_addr: int, count: int) -> dict[int, dict[str, Any]]:
     found = {}
-    since = max(vm.since[0], vm.since_itt.get(itt_addr, 0))
     size = entries.ITE_SIZE_BYTES
     for at in vm.ram.touched(itt_addr, itt_addr + count * size):
-        if (at - itt_addr) % size:
-            continue
-        low, high = vm.ram.load64(at), vm.ram.load32(at + 8)
-        if low is None or high is None:
-            continue
-        valid, inttype, intid, icid, vpe_id, doorbell = entries.unpack_ite(low | high << 64)
-        if not valid:
-            continue
-        event: dict[str, Any] = {"intid": intid}
-        if inttype == entries.PHYSICAL:
-            event["icid"] = icid
-        else:
-            event |= {"vpe_id": vpe_id, "doorbell": doorbell}
-        found[(at - itt_addr) // size] = event | {"confirmed": _confirmed(vm, at, since)}
+        if (at - itt_addr) % size == 0:
+            shown = _event(vm, itt_addr, at)
+            if shown:
+                found[(at - itt_addr) // size] = shown
     return found
+
+
+def _event(vm: QemuVm, itt_addr: int, at: int) -> dict[str, Any] | None:
+    """Return the event whose entry is at `at`, as `device` does."""
+    low, high = vm.ram.load64(at), vm.ram.load32(at + 8)
+    if low is None or high is None:
+        return None
+    valid, inttype, intid, icid, vpe_id, doorbell = entries.unpack_ite(low | high << 64)
+    if not valid:
+        return {}
+    shown: dict[str, Any] = {"intid": intid}
+    if inttype == entries.PHYSICAL:
+        shown["icid"] = icid
+    else:
+        shown |= {"vpe_id": vpe_id, "doorbell": doorbell}
+    since = max(vm.since[0], vm.since_itt.get(itt_addr, 0))
+    return shown | {"confirmed": _confirmed(vm, at, since)}
 
 
 def collections(vm: QemuVm) -> dict[int, dict[str, Any]]:
