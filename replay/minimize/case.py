@@ -71,6 +71,8 @@ def open_case(original: Candidate, profile: Profile, told: Told) -> Opened:
     for way in _ways(original, case, told):
         oracle = ModelOracle(way)
         candidate = _prepared(original, way)
+        if way.answering in told.others and oracle.take_recorded(candidate, original):
+            return Opened(way, oracle, candidate, beside)
         run = oracle.take(candidate)
         if run is not None and (_as_recorded(run, original) or _fits(original, way, told)):
             return _with_cure(Opened(way, oracle, candidate, beside), told)
