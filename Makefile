@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -79,9 +79,21 @@ test-bugs: $(VENV)/dev
 bench-export: $(VENV)/dev
 	$(BIN)/python -m tests.bench.export
 
+# A project that has only the built wheel runs its traces in pytest, and docs/ci.md's jobs do; half a minute.
+test-outside: $(VENV)/dev
+	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside
+
+# The corpus of traces/ on the QEMU and on every kernel that is here (`itstrace kernels SUITE...`); two minutes.
+corpus-real: $(VENV)/dev
+	$(BIN)/python -m tests.real_corpus
+
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
 	$(BIN)/python tests/bench/targets.py
+
+# Every prefix and every bit flip of the golden traces and 1,000 random damages of a large one; half an hour.
+test-damage: $(VENV)/dev
+	ITSTRACE_DAMAGE=1 $(BIN)/python -m pytest -n auto tests/log/test_damage.py
 
 # Candidates a second against starts of qemu-system-aarch64 a second.
 bench-minimize: $(VENV)/dev

@@ -7,11 +7,12 @@ The counterparts are `replay.writers` and `replay.history`, which ask who wrote 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from replay.model import effects
 from replay.model.effects import Effect
-from tracer.its.commands import BY_OPCODE, COMMANDS, join
+from tracer.its.commands import BY_OPCODE, COMMANDS, CommandSpec, join
+from tracer.its.layout import Field
 
 Words = tuple[int, ...]  # the four doublewords of a command
 # Command -> the component that it names, and by which fields.
@@ -43,9 +44,31 @@ REMOVES: Final = ("DISCARD",)  # beside all commands that have V = 0
 PENDING: Final = ("INT", "CLEAR")  # they write no mapping, but whether its LPI is pending
 
 
-# The same by opcode, with the fields themselves: `aim` is asked of every command.
+class _Place(NamedTuple):
+    """Where a field stands among the doublewords; no field of a command crosses two."""
+
+    word: int
+    shift: int
+    ones: int
+    place: int
+
+    @classmethod
+    def of(cls, field: Field) -> _Place:
+        """Return a field's place."""
+        return cls(field.lo // 64, field.lo % 64, field.ones, field.place)
+
+    def get(self, words: Words) -> int:
+        """Return the field's value."""
+        return (words[self.word] >> self.shift & self.ones) << self.place
+
+
+def _place(spec: CommandSpec, attr: str) -> _Place:
+    return _Place.of(getattr(spec.layout, attr))
+
+
+# The same by opcode, with the places of the fields: it is asked of every command.
 _AIMS: Final = {
-    int(spec.opcode): (component, tuple(getattr(spec.layout, attr) for attr in attrs))
+    int(spec.opcode): (component, tuple(_place(spec, attr) for attr in attrs))
     for spec in COMMANDS
     if spec.name in _NAMES
     for component, attrs in (_NAMES[spec.name],)
@@ -53,8 +76,8 @@ _AIMS: Final = {
 # Opcode -> its V if it has one, and what the value holds: its name there, its field, how much more.
 _ASKED: Final = {
     int(spec.opcode): (
-        getattr(spec.layout, "v", None),
-        tuple((there, getattr(spec.layout, here), more) for there, here, more in _ASKS[spec.name]),
+        _place(spec, "v") if hasattr(spec.layout, "v") else None,
+        tuple((there, _place(spec, here), more) for there, here, more in _ASKS[spec.name]),
     )
     for spec in COMMANDS
     if spec.name in _ASKS
@@ -91,10 +114,9 @@ def aim(words: Words) -> tuple[str, Any] | None:
     if found is None:
         return None
     component, fields = found
-    raw = join(*words)
     if len(fields) == 1:
-        return component, fields[0].get(raw)
-    return component, tuple(field.get(raw) for field in fields)
+        return component, fields[0].get(words)
+    return component, tuple(field.get(words) for field in fields)
 
 
 def is_asked(words: Words, value: Any) -> bool:
@@ -103,8 +125,7 @@ def is_asked(words: Words, value: Any) -> bool:
     if asked is None:
         return False
     valid, pairs = asked
-    raw = join(*words)
-    if valid is not None and not valid.get(raw):
+    if valid is not None and not valid.get(words):
         return False
     held = value if isinstance(value, dict) else {"rdbase": value}
-    return all(held.get(there) == field.get(raw) + more for there, field, more in pairs)
+    return all(held.get(there) == field.get(words) + more for there, field, more in pairs)

@@ -47,7 +47,7 @@ class Blamer:
     def __init__(
         self, model: Verifiable, verifier: Verifier, target: Target, at: int | str | None
     ) -> None:
-        """`at`: after this event; `reset:N` right behind that reset; None at the end.
+        """`at`: after this event; `reset:N` right behind that reset event; None at the end.
 
         The verifier's writers must be a History.
         """
@@ -58,6 +58,7 @@ class Blamer:
         self.target = target
         self._seq = at if isinstance(at, int) else None
         self._reset = int(at.partition(":")[2]) if isinstance(at, str) else None
+        self._resets = 0  # reset events so far
         self.blame: Blame | None = None
         self.names: list[str] = []  # all that could have been asked for
         self._mapped: dict[str, Any] = model.mapped()
@@ -104,7 +105,8 @@ class Blamer:
             self.history.saved(Act(seq, event), keys)
         if event[0] == _RESTORE:
             self._restored(seq, done)
-        if self._reset is not None and len(self.verifier.resets) > self._reset:
+        self._resets += event[0] == _RESET
+        if self._reset is not None and self._resets > self._reset:
             self._reset = None
             self.freeze(seq)
 
@@ -217,7 +219,10 @@ class Blamer:
                 history.touched.get(target.key),
             )
         if target.component == "events" and value:
-            blame.collection = history.of("collections", value.get("icid"))
+            names = (("collections", "icid"), ("vpes", "vpe_id"))
+            blame.target_acts = tuple(
+                act for table, name in names for act in history.of(table, value.get(name))
+            )
         if record is not None and record.made.event[0] == _RESTORE:
             blame.entry = self._entry
         blame.losses = [at for at in self._losses if blame.writer is None or at > blame.writer.seq]
@@ -230,8 +235,9 @@ class Blamer:
             UsageError: the place or the component is not in this trace.
         """
         if self._reset is not None:
-            last = len(self.verifier.resets) - 1
-            raise UsageError(f"{name}: there is no reset {self._reset}; the last is {last}")
+            raise UsageError(
+                f"{name}: has {self._resets} resets: reset:{self._reset} is none of them"
+            )
         if self.blame is None:
             self.freeze(seq)
         blame = self.blame

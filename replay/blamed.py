@@ -27,7 +27,7 @@ IN_RAM: Final = "left its entry in guest RAM"
 # What became of the contract's clause in a reset.
 BROKE: Final = "broke"
 HELD: Final = "kept"
-ALLOWS: Final = "allows it"
+ALLOWS: Final = "allows"
 UNSPOKEN: Final = "no clause"
 
 
@@ -54,7 +54,7 @@ class Blame:
     bits: list[tuple[Act, int]] = field(default_factory=list)  # of a register, last first
     raised: Raised | None = None  # of an LPI
     touched: Act | None = None  # of an LPI: what last raised, cleared or took it
-    collection: tuple[Act, ...] = ()  # of an event: what its collection is
+    target_acts: tuple[Act, ...] = ()  # of an event: what its collection, or its vPE, is
     entry: Act | None = None  # what wrote the entry that a restore read
     joined: bool = False
     losses: list[int] = field(default_factory=list)  # since it was written
@@ -86,7 +86,7 @@ class Blame:
             acts += self.record.chain()
         if self.raised is not None:
             acts += [*self.raised.behind, self.raised.act]
-        acts += [*self.collection, *([self.entry] if self.entry else [])]
+        acts += [*self.target_acts, *([self.entry] if self.entry else [])]
         return tuple(sorted({each for each in acts if each != self.writer}))
 
 
@@ -100,7 +100,7 @@ def add_verdicts(blame: Blame, resets: Sequence[ResetVerdict], trips: Sequence[R
     blame.trips += [
         trip
         for trip in trips
-        if trip.seq <= blame.seq
+        if begun < trip.seq <= blame.seq
         and any(
             target.key in found.get(target.component, ()) for found in (trip.came_back, trip.lost)
         )

@@ -31,7 +31,7 @@ from replay.ruling import (
     spoiled,
     weigh,
 )
-from replay.targets.ahead import Ahead
+from replay.targets.ahead import Ahead, Target
 from replay.targets.qemu import Needs
 from replay.targets.spec import Spec, Targets
 from tracer.errors import UsageError
@@ -70,13 +70,7 @@ def of_run(
             reader.header.cpus = cpus
         targets = [stack.enter_context(made.opened(each, reader.header, needs)) for each in specs]
         if len(targets) > 1:
-            difference = run_lockstep(reader, targets).difference
-            if reader.status == "damaged":
-                return Ruling(CANNOT, (), "the trace is damaged")
-            if difference is None:
-                return weigh(wanted, (), None)
-            first = f"they part at event {difference.seq}, and what follows was not compared"
-            return weigh(wanted, [signature(difference)], first)
+            return _compared(reader, targets, wanted)
         ahead = Ahead(reader, targets[0])
         engine = Engine(ahead, ahead)
         engine.run()
@@ -86,6 +80,21 @@ def of_run(
     if why := spoiled(engine):
         return Ruling(CANNOT, tuple(found), why)
     return weigh(wanted, found, blind_replay(wanted, engine))
+
+
+def _compared(reader: AnyReader, targets: Sequence[Target], wanted: Signature) -> Ruling:
+    """Rule on targets by each other, up to the first event that they answer differently."""
+    if wanted.word == COMPLAINT:
+        raise UsageError(f"{wanted.text}: give one target: of two nobody knows which should not")
+    lockstep = run_lockstep(reader, targets)
+    if reader.status == "damaged":
+        return Ruling(CANNOT, (), "the trace is damaged")
+    if lockstep.difference is None:
+        unjudged = lockstep.not_judged
+        blind = f"{unjudged} answers could not be compared" if unjudged else None
+        return weigh(wanted, (), blind)
+    blind = f"they part at event {lockstep.difference.seq}, and what follows was not compared"
+    return weigh(wanted, [signature(lockstep.difference)], blind)
 
 
 def _needs(trace: str) -> Needs:
@@ -112,6 +121,9 @@ def of_answers(
 ) -> Ruling:
     """Rule on a target by asking it of itself; only questions that could show the signature.
 
+    What the trace has behind its own reset is asked first: a minimised one shows its bug there.
+    With `probe` the generated questions follow, at `places` or wherever `plan` says.
+
     Raises:
         TargetError: it cannot be had, hangs, or cannot do what the trace asks.
     """
@@ -124,8 +136,24 @@ def of_answers(
         header.cpus = cpus
     chosen = profile_for(spec, header, profile)
     asked = _asked(wanted, kinds or KINDS[chosen.family])
-    questions = _showing(wanted, plan(events, asked, probe=probe, places=places))
-    asker = Asker(made, spec, header, events, chosen, probe=probe, strict=strict)
+    ruling = Ruling(CANNOT, (), "there was nothing to ask")
+    for generated in _ways(probe=probe, places=places):
+        questions = _showing(wanted, plan(events, asked, probe=generated, places=places))
+        asker = Asker(made, spec, header, events, chosen, probe=generated, strict=strict)
+        ruling = _answered(asker, questions, wanted)
+        if ruling.word == BAD:
+            return ruling
+    return ruling
+
+
+def _ways(*, probe: bool, places: Sequence[int]) -> Sequence[bool]:
+    """Return what to ask in turn: the recorded questions, the generated ones (True)."""
+    if places:
+        return (True,)
+    return (False, True) if probe else (False,)
+
+
+def _answered(asker: Asker, questions: Sequence[Question], wanted: Signature) -> Ruling:
     outcomes = [asker.ask(each) for each in questions[:MAX_QUESTIONS]]
     found = [name for each in outcomes for name in signatures(each)]
     found += [f"{COMPLAINT}:{general(line)}" for each in outcomes for line in each.complaints]
@@ -155,8 +183,6 @@ def rule(
 ) -> Ruling:
     """Rule on any build by whatever check shows the signature.
 
-    What a trace asks behind its own reset is asked first: a minimised one shows its bug there.
-
     Raises:
         TargetError: it cannot be had, hangs, or cannot do what the trace asks.
     """
@@ -164,8 +190,5 @@ def rule(
         with open_trace(trace) as reader:
             return of_model(reader, profile_for(spec, header, None), wanted, strict=strict)
     if wanted.word in OF_A_RESET:
-        own = of_answers(made, spec, trace, wanted, probe=False, strict=strict)
-        if own.word == BAD:
-            return own
         return of_answers(made, spec, trace, wanted, strict=strict)
     return of_run(made, [spec], trace, wanted)

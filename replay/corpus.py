@@ -1,19 +1,38 @@
 """A corpus: traces with manifests, run on their profiles or on all of a family.
 
-Counterparts: `replay.manifest` (what is expected) and `replay.judge` (what is found).
+Counterparts: `replay.manifest` (what is expected), `replay.judge` (what is found) and
+`replay.corpus_targets`, which asks real QEMUs and kernels.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-from replay.judge import judge, with_flags
-from replay.manifest import TRACE_SUFFIXES, Manifest, manifest_path, read_manifest
+from replay.explain import Explainer
+from replay.judge import CRASH, Judgement, judge, with_flags
+from replay.manifest import (
+    TRACE_SUFFIXES,
+    Expectation,
+    Manifest,
+    looks_like_manifest,
+    manifest_path,
+    read_manifest,
+)
 from replay.profiles import PROFILES, Profile, find
+from replay.verdict import STALE, SUSPECTED
 from tracer.errors import TracerError, UsageError
+from tracer.log.header import Header
 from tracer.log.opening import open_trace
+
+FINDING: Final = 1
+LOST: Final = 3
+CANNOT_JUDGE: Final = 4
+_WORST_FIRST: Final = (2, LOST, FINDING, CANNOT_JUDGE)
+OF_VERIFY: Final = (CRASH, STALE, SUSPECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +45,31 @@ class Result:
     got: str
     signature: str | None
     signatures: tuple[str, ...] = ()
+    code: int = FINDING  # the exit code that it asks for when it is not met
+    why: tuple[str, ...] = ()  # in lines; only where it is not met
+    commands: tuple[str, ...] = ()  # that show more
+    skipped: str = ""  # why a target could not be asked
 
     @property
     def passed(self) -> bool:
         """Whether the word is the one expected and the signature is among those found."""
-        if self.got != self.expected:
+        if self.got != self.expected or self.skipped:
             return False
         return self.signature is None or self.signature in self.signatures
 
+    def sentence(self) -> str:
+        """Return what was expected and what came, in one line."""
+        if self.skipped:
+            return f"not judged: {self.skipped}"
+        wanted = f"{self.expected} ({self.signature})" if self.signature else self.expected
+        found = ", ".join(self.signatures)
+        return f"expected {wanted}, got {self.got}" + (f" ({found})" if found else "")
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One trace on one profile; `basis` says how the flags that it depends on are known."""
 
-    word: str
-    basis: str
+def exit_code(results: Iterable[Result]) -> int:
+    """Return the worst exit code of those that are not met; 0 when all are."""
+    codes = {each.code for each in results if not each.passed}
+    return next((code for code in _WORST_FIRST if code in codes), 0)
 
 
 def find_traces(paths: Iterable[str]) -> list[Path]:
@@ -70,39 +99,115 @@ def unused_manifests(paths: Iterable[str], traces: list[Path]) -> list[Path]:
     """Return manifests in the folders among `paths` that belong to no trace."""
     used = {manifest_path(trace) for trace in traces}
     folders = [Path(text) for text in paths if Path(text).is_dir()]
-    return sorted(p for folder in folders for p in folder.rglob("*.toml") if p not in used)
+    found = (p for folder in folders for p in folder.rglob("*.toml") if p not in used)
+    return sorted(path for path in found if looks_like_manifest(path))
+
+
+def without_trace(manifest: Path) -> Result:
+    """Return the failure that an unused manifest is."""
+    return Result(manifest, "manifest", "a trace beside it", "none", None)
+
+
+def without_manifest(trace: Path) -> Result:
+    """Return the failure that a trace without a manifest is."""
+    return Result(
+        trace, "manifest", f"a manifest {manifest_path(trace).name}", "none", None,
+        commands=(shlex.join(["itstrace", "corpus", "add", str(trace), "--reason", "WHY"]),),
+    )  # fmt: skip
 
 
 def run_trace(trace: Path) -> list[Result]:
-    """Run a trace under every expectation of its manifest."""
+    """Run a trace under every expectation of its manifest.
+
+    Raises:
+        UsageError: the manifest is none.
+    """
     path = manifest_path(trace)
     if not path.exists():
-        return [Result(trace, "manifest", f"a manifest {path.name}", "none", None)]
+        return [without_manifest(trace)]
     manifest = read_manifest(path)
-    return [
-        _run(trace, manifest, each.name, each.expect, each.signature, each.flags)
-        for each in manifest.expectations
-    ]
+    return [run_expectation(trace, manifest, each) for each in manifest.expectations]
 
 
-def _run(
-    trace: Path,
-    manifest: Manifest,
-    variant: str,
-    expect: str,
-    signature: str | None,
-    flags: dict[str, object],
-) -> Result:
+def run_expectation(trace: Path, manifest: Manifest, wanted: Expectation) -> Result:
+    """Run a trace on the model, under the flags of one expectation; say why if it is not met."""
+    name, expect, signature = wanted.name, wanted.expect, wanted.signature
+    strict = bool(manifest.values.get("strict"))
     try:
         with open_trace(str(trace)) as reader:
-            profile = with_flags(find(manifest.profile or reader.header.profile or "")[0], flags)
-            strict = bool(manifest.values.get("strict"))
+            profile = profile_of(manifest, reader.header, wanted.flags)
             found = judge(reader, profile, strict=strict)
-            if reader.status == "damaged":
-                return Result(trace, variant, expect, "damaged", signature)
-        return Result(trace, variant, expect, found.word, signature, tuple(found.signatures))
+            status, digest = reader.status, reader.chain.hex()
+            problem = reader.problems[-1].what if reader.problems else ""
     except TracerError as error:
-        return Result(trace, variant, expect, str(error), signature)
+        code = error.exit_code if error.exit_code in (LOST, CANNOT_JUDGE) else FINDING
+        return Result(trace, name, expect, str(error), signature, code=code)
+    if status == "damaged":
+        return Result(trace, name, expect, "damaged", signature, code=LOST, why=(problem,))
+    if found.engine.unknown_inputs:
+        why = ("it holds inputs of a newer itstrace; this one cannot judge it: update itstrace",)
+        return Result(trace, name, expect, "newer", signature, code=CANNOT_JUDGE, why=why)
+    stored = manifest.values.get("digest", digest)
+    if digest and stored != digest:  # the text form has none
+        why = (f"the manifest was written for a trace with digest {stored:.40}",)
+        return Result(trace, name, expect, f"another trace, {digest}", signature, why=why)
+    told = Result(trace, name, expect, found.word, signature, tuple(found.signatures))
+    return told if told.passed else _explained(told, found, manifest, profile, wanted)
+
+
+def _explained(
+    result: Result, found: Judgement, manifest: Manifest, profile: Profile, wanted: Expectation
+) -> Result:
+    strict = bool(manifest.values.get("strict"))
+    explainer = Explainer(found, result.trace, profile, strict=strict)
+    lines = explainer.lines()
+    options = _options(manifest, wanted.flags)
+    strictly = ["--strict", "bits"] if strict else []
+    verb = "verify" if found.word in OF_VERIFY or result.expected in OF_VERIFY else "check"
+    trace = str(result.trace)
+    commands = [["itstrace", verb, trace, *options, *(strictly if verb == "verify" else [])]]
+    if explainer.asked is not None:
+        words = [*options, *strictly, "--at", str(explainer.at)]
+        commands.append(["itstrace", "blame", trace, *explainer.asked.split(), *words])
+    return Result(
+        result.trace, result.variant, result.expected, result.got, result.signature,
+        result.signatures, why=tuple(lines), commands=tuple(map(shlex.join, commands)),
+    )  # fmt: skip
+
+
+def _options(manifest: Manifest, flags: dict[str, Any]) -> list[str]:
+    """Return the options with which a verb replays as this expectation does."""
+    path = manifest.profile_path
+    name = str(path) if path else manifest.profile
+    options = ["--profile", name] if name else []
+    for flag, value in flags.items():
+        options += ["--flag", f"{flag}={str(value).lower()}"]
+    return options
+
+
+def profile_of(manifest: Manifest, header: Header, flags: dict[str, Any]) -> Profile:
+    """Return what to replay as: the manifest's profile, or else the header's with its flags.
+
+    Raises:
+        UsageError: neither says which, or it is not known.
+    """
+    path = manifest.profile_path
+    if path is not None:
+        return with_flags(find(str(path))[0], flags)
+    if manifest.profile is not None:
+        return with_flags(find(manifest.profile)[0], flags)
+    name = header.profile
+    if name is None or name.endswith(".toml"):  # whoever sent a trace names no file of ours
+        raise UsageError(f"{manifest.path}: the trace does not say what wrote it: name a profile")
+    return with_flags(find(name)[0], {key: each[0] for key, each in header.flags.items()} | flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One trace on one profile; `basis` says how the flags that it depends on are known."""
+
+    word: str
+    basis: str
 
 
 def matrix(traces: list[Path]) -> dict[str, tuple[list[str], dict[str, dict[str, Cell]]]]:
@@ -111,7 +216,7 @@ def matrix(traces: list[Path]) -> dict[str, tuple[list[str], dict[str, dict[str,
     for trace in traces:
         manifest = read_manifest(manifest_path(trace))
         with open_trace(str(trace)) as reader:
-            own = find(manifest.profile or reader.header.profile or "")[0]
+            own = profile_of(manifest, reader.header, {})
         columns = [each for each in PROFILES.values() if _comparable(own, each)]
         table = tables.setdefault(_family(own), ([profile.name for profile in columns], {}))
         row: dict[str, Cell] = {}

@@ -275,7 +275,7 @@ class Items:
             field = getattr(layout, attr, None)
             if field is None:
                 continue
-            mask = field.mask >> 8 * at & (1 << 8 * size) - 1
+            mask = field.mask >> 8 * at & (1 << 8 * min(size, row.size_bytes)) - 1
             named = value & mask
             part = space if mask << 8 * at == field.mask else f"{space}+{at}"
             if space not in self._ignore or named < _FIRST[space]:

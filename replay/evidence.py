@@ -130,7 +130,7 @@ def _indirect(
 
 def placed(value: int, shift_bytes: int, size: int, width_bytes: int) -> tuple[int, int]:
     """Return (value, mask) of an access at its place in the register."""
-    mask = ((1 << 8 * size) - 1) << 8 * shift_bytes & (1 << 8 * width_bytes) - 1
+    mask = ((1 << 8 * min(size, width_bytes)) - 1) << 8 * shift_bytes & (1 << 8 * width_bytes) - 1
     return value << 8 * shift_bytes & mask, mask
 
 

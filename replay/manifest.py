@@ -10,7 +10,8 @@
     expect = "suspected"
     signature = "suspected:restore:device"
 
-The tables `buggy` and `fixed` are variants of the profile by their flags. `planted` says which event
+`profile` may also name a profile's file (`itstrace fingerprint -o`), as NAME.toml in the manifest's folder or
+below it. The tables `buggy` and `fixed` are variants of the profile by their flags. `planted` says which event
 wrote a component last, as somebody found by reading the trace: what `blame` must answer.
 """
 
@@ -27,6 +28,7 @@ from tracer.log.text import SUFFIX
 
 TRACE_SUFFIXES: Final = (".itstrace", SUFFIX)
 MAX_MANIFEST_BYTES: Final = 65_536
+AS_IT_IS: Final = "as it is"
 VARIANTS: Final = ("buggy", "fixed")
 _KEYS: Final = {
     "shows": str, "sources": list, "profile": str, "target": str, "expect": str,
@@ -75,6 +77,27 @@ class Manifest:
         return None if value is None else str(value)
 
     @property
+    def profile_path(self) -> Path | None:
+        """The file that the profile is in; None where it is one that we know."""
+        name = self.profile
+        return self.path.parent / name if name and name.endswith(".toml") else None
+
+    @property
+    def _of_bug(self) -> Expectation | None:
+        told = {each.name: each for each in self.expectations if each.signature}
+        return told.get(AS_IT_IS) or told.get("buggy")
+
+    @property
+    def bug(self) -> str | None:
+        """The signature of the bug that no build may show again."""
+        return self._of_bug.signature if self._of_bug else None
+
+    @property
+    def flags_of_bug(self) -> dict[str, Any]:
+        """The flags under which the profile shows it."""
+        return self._of_bug.flags if self._of_bug else {}
+
+    @property
     def flags(self) -> set[str]:
         """The behaviour flags that the variants speak of."""
         return {name for each in self.expectations for name in each.flags}
@@ -106,7 +129,7 @@ def read_manifest(path: Path) -> Manifest:
             raise UsageError(f"{path}: {key} = {value!r:.60} is not for a manifest")
     found = []
     if "expect" in values:
-        found.append(_expectation(path, "as it is", values))
+        found.append(_expectation(path, AS_IT_IS, values))
     for name, variant in variants.items():
         if not isinstance(variant, dict) or not isinstance(variant.get("flags"), dict):
             raise UsageError(f"{path}: [{name}] must have flags = {{ ... }}")
@@ -115,7 +138,28 @@ def read_manifest(path: Path) -> Manifest:
         found.append(_expectation(path, name, variant))
     if not found:
         raise UsageError(f"{path}: expect must say what the trace shows")
+    _check_profile(path, values.get("profile"))
     return Manifest(path, values, tuple(found), planted)
+
+
+def _check_profile(path: Path, name: str | None) -> None:
+    """Refuse a profile's file outside the manifest's folder: a stranger may have written this."""
+    if name is None or not name.endswith(".toml"):
+        return
+    folder = path.parent.resolve()
+    if not (folder / name).resolve().is_relative_to(folder):
+        raise UsageError(f"{path}: profile must be a file in this folder, not {name!r:.60}")
+
+
+def looks_like_manifest(path: Path) -> bool:
+    """Return whether a TOML file is a manifest, of whatever trace; others lie about, too."""
+    try:
+        with path.open("rb") as stream:
+            values = tomllib.loads(stream.read(MAX_MANIFEST_BYTES).decode())
+    except (OSError, ValueError, RecursionError):
+        return False
+    variants = [values.get(name) for name in VARIANTS]
+    return "expect" in values or any(isinstance(v, dict) and "expect" in v for v in variants)
 
 
 def _planted(path: Path, values: Any) -> Planted:

@@ -1,74 +1,114 @@
-"""The fixture `its_recorder`: record a device in a test, and judge what was recorded.
+"""The pytest plugin: traces with manifests are tests, and `its_recorder` records devices in tests.
 
-pytest loads this module through its entry point. It does nothing unless a test asks, and what
-records and judges is imported then. Counterpart: `tracer.recorder`.
+pytest loads this module through its entry point. It does and imports nothing unless there is a trace
+or a test asks. Counterparts: `replay.pytest_corpus`, the tests that traces are, and
+`replay.pytest_recordings`, what the fixture gives.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
-    from replay.judge import Judgement
-    from tracer.device import Device
-    from tracer.recorder import Recorder
+    from replay.pytest_corpus import TraceFile, UnusedManifest
+    from replay.pytest_recordings import Recordings
 
-
-class Recordings:
-    """Makes recorders for one test; each is closed, at the latest, when the test ends."""
-
-    def __init__(self, folder: Path, stem: str, *, force: bool) -> None:
-        self._folder = folder
-        self._stem = stem
-        self._force = force
-        self._count = 0
-        self._stack = ExitStack()
-
-    def __call__(self, device: Device, **known: Any) -> Recorder:
-        """Return a `Recorder` of `device` into a file of this test; `known` as it takes them."""
-        from tracer.recorder import Recorder
-
-        path = self._folder / f"{self._stem}-{self._count}.itstrace"
-        recorder = Recorder(device, path, force=self._force, **known)
-        self._count += 1
-        return self._stack.enter_context(recorder)
-
-    def judge(self, its: Recorder, **options: Any) -> Judgement:
-        """Close `its` and return what `replay.judge.judge_file` says of its trace."""
-        from replay.judge import judge_file
-
-        its.close()
-        return judge_file(its.path, **options)
-
-    def close(self) -> None:
-        """Close every recorder, the last one first."""
-        self._stack.close()
+FIXTURE: Final = "its_recorder"
+MARKER: Final = "its"
+NEW, ALL, NONE = "new", "all", "none"
+_TRACES: Final = (".itstrace", ".its.txt")  # as replay.manifest has it
+_MANIFEST: Final = ".toml"
+_EXPECTS: Final = re.compile(rb"^\s*expect\s*=", re.MULTILINE)
+_MAX_MANIFEST_BYTES: Final = 65_536
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare where traces are kept."""
-    parser.getgroup("itstrace").addoption(
+    """Declare the options."""
+    group = parser.getgroup("itstrace")
+    group.addoption(
         "--its-traces",
         metavar="DIR",
         help="keep what its_recorder records in DIR (default: the test's tmp_path)",
     )
+    group.addoption(
+        "--its-record",
+        choices=(NEW, ALL, NONE),
+        help="compare what its_recorder records with what is kept in --its-traces: `new` keeps what is "
+        "not there yet, with a manifest; `all` keeps everything anew; `none` fails where none is kept",
+    )
+    group.addoption(
+        "--its-target",
+        action="append",
+        metavar="TARGET",
+        help="run traces on a real target and not on the model: qemu[:BINARY] or kvm[:KERNEL]; "
+        "may be given several times",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker; refuse options that say nothing together."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARKER}(profile=None, expect=None, signature=None, strict=False, verify=True): what a "
+        "test's recordings must show; every trace that is a test has the marker, too",
+    )
+    if config.getoption("--its-record") and not config.getoption("--its-traces"):
+        raise pytest.UsageError("--its-record needs the folder: give --its-traces DIR")
+
+
+def pytest_collect_file(
+    file_path: Path, parent: pytest.Collector
+) -> TraceFile | UnusedManifest | None:
+    """Take a trace, or a manifest that no trace is beside."""
+    if file_path.name.endswith(_TRACES):
+        from replay.pytest_corpus import TraceFile
+
+        return TraceFile.from_parent(parent, path=file_path)
+    if file_path.suffix == _MANIFEST and _is_left_over(file_path):
+        from replay.pytest_corpus import UnusedManifest
+
+        return UnusedManifest.from_parent(parent, path=file_path)
+    return None
+
+
+def _is_left_over(path: Path) -> bool:
+    """Return whether a TOML file may be a manifest without a trace; most are something else."""
+    if any(path.with_name(path.stem + suffix).exists() for suffix in _TRACES):
+        return False
+    try:
+        with path.open("rb") as stream:
+            return _EXPECTS.search(stream.read(_MAX_MANIFEST_BYTES)) is not None
+    except OSError:
+        return False
 
 
 @pytest.fixture
 def its_recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recordings]:
-    """Make recorders: called with a device and what is known of it, as `Recorder` is."""
-    kept = request.config.getoption("--its-traces")
-    folder = Path(kept) if kept else tmp_path
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^\w.-]+", "-", request.node.nodeid if kept else request.node.name)[-150:]
-    recordings = Recordings(folder, stem, force=bool(kept))
+    """Make recorders: called with a device and what is known of it, as `Recorder` is.
+
+    When the test has passed, every recording that it did not judge itself is verified.
+    """
+    from replay.pytest_recordings import Recordings
+
+    recordings = Recordings(request.node, tmp_path)
     try:
         yield recordings
     finally:
         recordings.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Verify what a test recorded as soon as it has passed, so that it is the test that fails."""
+    result = yield
+    if FIXTURE in pyfuncitem.funcargs:
+        recordings: Any = pyfuncitem.funcargs[FIXTURE]
+        problems = recordings.conclude()
+        if problems:
+            pytest.fail("\n\n".join(problems), pytrace=False)
+    return result

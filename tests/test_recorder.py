@@ -764,9 +764,11 @@ def run_pytest(folder, *options):
 
 
 FAILING = """
+import pytest
 from tests.support.small_guest import boot, look
 from tests.support.small_its import Ram, SmallIts
 
+@pytest.mark.its(verify=False)
 def test_two(its_recorder, tmp_path):
     first, second = its_recorder(SmallIts(Ram())), its_recorder(SmallIts(Ram()))
     boot(first)

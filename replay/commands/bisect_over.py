@@ -102,7 +102,7 @@ def _print(signature: Signature, specs: list[Spec], search: Search) -> None:
         ruling = search.rulings.get(at)
         word = ruling.word if ruling else NOT_ASKED
         shown = paint(f"{word:12}", _COLOUR.get(word, "dim"))
-        print(clean(f"{at + 1:3}  {shown}  {spec.text:{width}}  {_about(spec)}".rstrip()))
+        print(f"{at + 1:3}  {shown}  " + clean(f"{spec.text:{width}}  {_about(spec)}").rstrip())
         if ruling and ruling.why:
             print(clean(f"     {ruling.why}"))
         if ruling and ruling.found:

@@ -92,6 +92,14 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def one_line(text: str) -> str:
+    """Return `text` clean, on one line and in characters that any output takes.
+
+    So no part of it begins a line of its own, and no name of a file that is no UTF-8 stops us.
+    """
+    return clean(text).replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
+
+
 def paint(text: str, colour: str) -> str:
     """Return `text` in `colour` when standard output is a terminal that wants it."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):

@@ -9,17 +9,20 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from importlib import import_module
+from itertools import islice
 from typing import Final
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_LOST, number, progress, say
 from replay.export.plot import WAYS, plot_of
 from replay.export.result import Result
 from tracer.errors import UsageError
+from tracer.events import NUMBER
 from tracer.log.opening import AnyReader, create_output, open_trace
 
-# form -> its module; a reproducer's has export(header, plot), another's write(reader, out, ...)
+# form -> its module; a reproducer's has export(header, plot), another's write(reader, frames, path)
 REPRODUCERS: Final = {"kvm-c": "kvm_c", "qtest": "qtest_shell"}
 STREAMS: Final = {"text": "text", "jsonl": "jsonl", "sqlite": "sqlite"}
+_LOST: Final = (NUMBER["loss"], NUMBER["source.gap"])
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +60,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _reproducer(reader: AnyReader, options: argparse.Namespace) -> int:
     module = import_module(f"replay.export.{REPRODUCERS[options.to]}")
-    events = [event for _, frame in progress(reader, "events") for event in frame]
+    each = (event for _, frame in progress(reader, "events") for event in frame)
+    events = list(islice(each, module.MAX_EVENTS + 1))  # one more is refused, and none is kept
     plot = plot_of(events, options.trace, options.ask or module.DEFAULT_WAY, options.at)
     result: Result = module.export(reader.header, plot)
+    if reader.checkpoint is not None or reader.header.first_seq:
+        result.meaningless = "it begins in the middle of a VM's life"
+    if lost := sum(event[0] in _LOST for event in events):
+        result.left_out["places where events were lost"] = lost
     _tell("left out", "the form cannot say it", result.left_out)
     _tell("assumed", "the trace does not show it", result.assumed)
     if result.meaningless:
@@ -78,5 +86,6 @@ def _tell(what: str, why: str, counts: Counter[str]) -> None:
 
 def _stream(reader: AnyReader, options: argparse.Namespace) -> int:
     module = import_module(f"replay.export.{STREAMS[options.to]}")
-    module.write(reader, options.output, force=options.force)
+    frames = progress(reader, "events", every=lambda: reader.next_seq)
+    module.write(reader, frames, options.output, force=options.force)
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,9 +32,10 @@ from replay.minimize.model_oracle import Frames
 from replay.minimize.oracle import Candidate, Oracle
 from replay.minimize.run import Result, minimize
 from replay.minimize.script import lift, lower
-from replay.minimize.search import digest
+from replay.minimize.search import Count, digest
 from replay.minimize.written import header_of, manifest, outputs_of, target_manifest, variants
 from replay.profiles import Profile, find
+from replay.verdict import STALE, SUSPECTED
 from tracer.errors import UsageError
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_trace
@@ -68,7 +70,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the smallest trace; 0 when nothing can be taken from it, 4 when time ran out."""
+    """Write the smallest trace; 0 when nothing can be taken from it, 4 when time ran out.
+
+    4 is also for what fresh targets do not show alone.
+    """
     outputs = (Path(options.output), manifest_path(Path(options.output)))
     for path in outputs:
         if path.exists() and not options.force:
@@ -91,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     if result.minimal and options.journal is None and journal.path:
         journal.path.unlink(missing_ok=True)
     print_result(answer, as_json=options.json)
-    return 0 if result.minimal else EXIT_CANNOT_JUDGE
+    return 0 if result.minimal and not confirmed else EXIT_CANNOT_JUDGE
 
 
 @dataclass(slots=True)
@@ -179,18 +184,27 @@ def _opened(original: Candidate, options: argparse.Namespace) -> Iterator[Sessio
 
 @contextmanager
 def _on_target(original: Candidate, options: argparse.Namespace) -> Iterator[Session]:
-    from replay.minimize.target_oracle import open_oracle
+    from replay.minimize.target_oracle import open_oracle, signature_on
 
-    signature = options.signature
-    if signature is None:
-        _, told = _behaviour(original, options)
-        signature = told.signature
-    if signature is None:
-        raise UsageError("--target needs --signature, or a manifest beside the trace that has one")
     asked = lower(lift(original, outputs=False, commands=False))
+    signature = options.signature
+    if signature is None and manifest_path(Path(options.trace)).exists():
+        signature = _behaviour(original, options)[1].signature
+    if signature is None:
+        signature = signature_on(options.target, asked, options.profile)
+    if signature is None:
+        raise UsageError(f"{options.trace}: shows nothing on {' and '.join(options.target)}")
+    # what a model suspects, a target shows
+    signature = re.sub(f"^{SUSPECTED}:", f"{STALE}:", signature)
     with open_oracle(options.target, asked, signature, options.profile) as oracle:
-        first = getattr(oracle, "first", asked)
-        yield Session(oracle, first, None, tuple(options.target), bool(options.strict))
+        named = tuple(map(_name_of, options.target))
+        yield Session(oracle, oracle.first, None, named, bool(options.strict))
+
+
+def _name_of(target: str) -> str:
+    """Return a target without the folders that it lies in here."""
+    kind, colon, rest = target.partition(":")
+    return f"{kind}{colon}{Path(rest).name}"
 
 
 def _journal(options: argparse.Namespace, session: Session, output: Path) -> Journal:
@@ -211,18 +225,21 @@ def _minimized(
 ) -> tuple[Result, str | None]:
     """Minimise, go on where the oracle says so, and have the end confirmed."""
     end = None if options.max_seconds is None else monotonic() + options.max_seconds
+    following = getattr(session.oracle, "following", lambda least: None)
+    before = Count()
     with Progress() as progress:
         candidate: Candidate | None = session.first
-        while True:
-            assert candidate is not None
+        result: Result | None = None
+        while candidate is not None:
             result = minimize(
                 candidate, session.oracle, journal=journal, progress=progress.told,
                 spent=lambda: end is not None and monotonic() > end,
             )  # fmt: skip
-            following = getattr(session.oracle, "following", None)
-            candidate = following(result.candidate) if following and result.minimal else None
-            if candidate is None:
-                break
+            result.count.add(before)
+            before = result.count
+            journal.next_stage()
+            candidate = following(result.candidate) if result.minimal else None
+    assert result is not None
     confirm = getattr(session.oracle, "confirm", None)
     return result, confirm(result.candidate) if confirm else None
 

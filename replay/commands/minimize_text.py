@@ -131,6 +131,8 @@ def _print_end(answer: dict[str, Any]) -> None:
         print(paint(clean(sentence), "yellow"))
     if answer["confirmed"]:
         print(paint(clean(answer["confirmed"]), "yellow"))
+    elif answer["confirmed"] is not None:
+        print("it was asked again alone, on fresh targets, and they show it")
     if answer["minimal"]:
         print("every single one of these is needed: each was left out alone, and the bug was gone")
     else:

@@ -179,11 +179,12 @@ class Run:
         one, two = side.target.registers(), other.target.registers()
         written = {its_register(each[2]) for each in events if each[0] == _REG_WRITE}
         self.not_given_back = one.keys() - {found[0] for found in written if found}
-        lacking = [name for name in _TABLES if (one[name] ^ two[name]) & Baser.valid.mask]
+        parted = {name: one.get(name, 0) ^ two.get(name, 0) for name in (*_TABLES, "GITS_CTLR")}
+        lacking = [name for name in _TABLES if parted[name] & Baser.valid.mask]
         if lacking:
             named = ", ".join(lacking)
             self.outcome.not_looked.append(f"the round trip: {named} is not given back")
-        self.on_alike = not (one["GITS_CTLR"] ^ two["GITS_CTLR"]) & Ctlr.enabled.mask
+        self.on_alike = not parted["GITS_CTLR"] & Ctlr.enabled.mask
         return not lacking
 
     def _restore(self, side: Side, values: Mapping[str, int]) -> Any:

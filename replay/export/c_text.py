@@ -26,6 +26,12 @@ def string(text: str) -> str:
     return f'"{plain(text)}"'
 
 
+def lines_of_text(lines: list[str]) -> str:
+    """Return a C string of whole lines, one below the other."""
+    literals = [f'"{plain(line)}\\n"' for line in lines]
+    return "\n\t            ".join(literals) or '""'  # below the arguments of expect_lpis()
+
+
 def call(function: str, *arguments: str) -> list[str]:
     """Return a statement, its arguments on as many lines as they need."""
     lines, begin = [], f"\t{function}("

@@ -15,9 +15,9 @@ from replay.export import library
 from replay.export.c_text import paragraphs, string
 from replay.export.kvm_calls import MAX_TABLE_BYTES, Calls
 from replay.export.kvm_story import Story
-from replay.export.kvm_words import constants
 from replay.export.plot import CRASH, OUTPUTS, ROUND_TRIP, Plot
 from replay.export.result import Result
+from replay.export.words import constants
 from replay.profiles import find
 from replay.targets.kvm import (
     DEFAULT_INTERRUPTS,
@@ -25,12 +25,11 @@ from replay.targets.kvm import (
     GICD_BASE,
     GICR_DISTANCE,
     ITS_DISTANCE,
-    MAX_INTERRUPTS,
     vcpu_ids,
 )
 from tracer import events as ev
 from tracer.errors import UsageError
-from tracer.events import NUMBER, Event
+from tracer.events import NUMBER, Event, make
 from tracer.log.header import Header
 
 DEFAULT_WAY: Final = None  # as the manifest and the events suggest
@@ -38,6 +37,7 @@ MAX_EVENTS: Final = 20_000  # that a compiler takes, and nobody reads
 MAX_SLOTS: Final = 31  # of selftest/head.c, but for the guest's code
 _ATTR_SET: Final = NUMBER["attr.set"]
 _NR_IRQS: Final = 3
+_INTERRUPTS: Final = range(64, 1025, 32)  # that KVM takes; of others it makes the default
 _LICENCE: Final = "// SPDX-License-Identifier: GPL-2.0 OR MIT"
 _MAY_KILL: Final = {
     NUMBER["save"]: "SAVE_TABLES", NUMBER["restore"]: "RESTORE_TABLES",
@@ -52,7 +52,7 @@ def export(header: Header, plot: Plot) -> Result:
         UsageError: it is too long for one.
     """
     if len(plot.events) > MAX_EVENTS:
-        raise UsageError(f"a C file takes {MAX_EVENTS} events, not {len(plot.events)}: minimize it")
+        raise UsageError(f"a C file takes {MAX_EVENTS} events, and these are more: minimize it")
     addresses = _addresses(header)
     story = Story(header, plot, Calls(plot.events, addresses[0]))
     main = _MAINS[plot.how](story)
@@ -132,7 +132,7 @@ def _places(header: Header, plot: Plot, addresses: tuple[int, int, int], answers
         f"#define GICD_BASE\t{gicd:#x}ULL",
         f"#define ITS_BASE\t{its:#x}ULL",
         f"#define GICR_BASE\t{gicr:#x}ULL",
-        f"#define NR_IRQS\t\t{min(told or DEFAULT_INTERRUPTS, MAX_INTERRUPTS)}",
+        f"#define NR_IRQS\t\t{told if told in _INTERRUPTS else DEFAULT_INTERRUPTS}",
         *([f"#define ANSWERS\t\t{answers}"] if answers else []),
         f"static const uint32_t vcpu_ids[] = {{ {', '.join(map(hex, vcpu_ids(header)))} }};",
         "static const struct {",
@@ -182,7 +182,8 @@ def _reset(story: Story) -> str:
     story.must_work("reset", "The reset.", [(question.at, each) for each in events])
     its = [(at, each) for at, each in life if belongs_to_the_vm(each, question.unit)]
     story.life("no_life", "What the fresh VM is given: all but the ITS.", its)
-    story.asked("questions", "Set-up and questions.", _numbered(plot, plot.questions))
+    asked = [*_numbered(plot, plot.questions), (len(plot.events), make("save_pending", 0))]
+    story.asked("questions", "Set-up and questions; the last shows pending LPIs in RAM.", asked)
     story.told.tests += 1  # all of guest RAM
     steps = [
         "new_vm(&old);", "life(&old);", "reset(&old);", "",

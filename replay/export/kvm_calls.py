@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from replay.export.kvm_places import Places
-from replay.export.kvm_words import command, fields, gicd_place, place
+from replay.export.places import Places
+from replay.export.words import command, doublewords, fields, gicd_place, place
 from replay.targets.kvm import DOORBELL, GICR_BYTES
 from tracer import events as ev
 from tracer.events import Event, fields_of, kind_name
@@ -190,7 +190,7 @@ def _queued(gpa: int, data: bytes) -> Call:
     words, statements = [], []
     for at in range(0, len(data), COMMAND_SIZE_BYTES):
         raw = data[at : at + COMMAND_SIZE_BYTES]
-        dws = [int.from_bytes(raw[i : i + 8], "little") for i in range(0, 32, 8)]
+        dws = doublewords(raw)
         words.append(command(dws))
         values = ", ".join(f"{dw:#x}" for dw in dws)
         statements.append(f"queue(vm, {gpa + at:#x}, {values});")

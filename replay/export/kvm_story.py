@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from replay.export.c_text import call as statement, comment, string
+from replay.export.c_text import call as statement, comment, lines_of_text, string
 from replay.export.kvm_calls import Call, Calls, possible, read
 from replay.export.kvm_masks import mask_of
-from replay.export.kvm_words import command
 from replay.export.plot import Plot
+from replay.export.words import command, doublewords
 from replay.targets.ahead import Group, Grouper
 from replay.targets.handover import HandOver, Store
 from replay.targets.kvm import DEFAULT_RAM
@@ -157,8 +157,7 @@ class Story:
                 lines += comment("a table that the guest hands over, zeroed as drivers do")
                 lines.append(f"\tram_fill(vm, {store.gpa:#x}, 0, {store.size:#x});")
             elif len(store.data) == COMMAND_SIZE_BYTES:
-                starts = range(0, COMMAND_SIZE_BYTES, 8)
-                words = [int.from_bytes(store.data[i : i + 8], "little") for i in starts]
+                words = doublewords(store.data)
                 lines += comment(command(words))
                 lines.append(f"\tqueue(vm, {store.gpa:#x}, {', '.join(map(hex, words))});")
             else:
@@ -176,7 +175,14 @@ class Story:
         lines, call = self._step(group)
         if call is None or call.answer is None or group.event[0] not in _COMPARED:
             return lines
-        return self._instead(lines, call, statement("must", _what(group, call.words), call.answer))
+        return self._instead(
+            lines, call, statement("must", self._what(group, call.words), call.answer)
+        )
+
+    def _what(self, group: Group, words: str) -> str:
+        """Return the name of a test."""
+        where = f"event {group.seq}" if group.seq < len(self.plot.events) else "at the end"
+        return string(f"{where}: {words}"[:200])
 
     # -- what came back must be what the trace has
 
@@ -190,7 +196,7 @@ class Story:
             return lines
         result = fields_of(results[-1])[_RESULTS[results[-1][0]]]
         shown = str(result) if abs(result) < _SMALL else hex(result & _U64)
-        what = _what(group, call.words)
+        what = self._what(group, call.words)
         return self._instead(lines, call, statement("expect", what, call.answer, shown))
 
     def _expect_output(self, group: Group) -> list[str]:
@@ -203,20 +209,17 @@ class Story:
             return []
         self.told.tests += 1
         if group.event[0] == _PROBE:
-            rows = "".join(sorted(map(_row, group.outputs), key=lambda row: row.encode()))
-            text = "\n\t\t    ".join(string(row) for row in rows.splitlines()) or '""'
-            text = text.replace('"\n', '\\n"\n')
-            text = text[:-1] + '\\n"' if rows else text
-            return [f"\texpect_lpis(vm, {_what(group, 'the live LPIs')}, {text});"]
+            rows = lines_of_text(sorted(map(_row, group.outputs)))
+            return statement("expect_lpis", "vm", self._what(group, "the live LPIs"), rows)
         if group.event[0] == _MEM_READ:
             return self._expect_ram(group, f["gpa"], f["data"])
         name, expression, mask = read(f, kind)
-        what = _what(group, name)
+        what = self._what(group, name)
         shown = f"{f['value'] & mask:#x}"
         return statement("expect", what, _masked(expression, mask), shown)
 
     def _expect_ram(self, group: Group, gpa: int, data: bytes) -> list[str]:
-        what = _what(group, self.calls.places.at(gpa))
+        what = self._what(group, self.calls.places.at(gpa))
         if len(data) == 8:
             value = int.from_bytes(data, "little")
             return statement("expect", what, f"ram_read64(vm, {gpa:#x})", f"{value:#x}")
@@ -233,7 +236,7 @@ class Story:
         if call is None or call.answer is None or group.event[0] not in _COMPARED:
             return lines
         self.told.answers += 1
-        what = _what(group, call.words)
+        what = self._what(group, call.words)
         return self._instead(lines, call, statement("answer", "vm", what, call.answer, "ALL_BITS"))
 
     def _answer_output(self, group: Group) -> list[str]:
@@ -243,9 +246,9 @@ class Story:
             self.told.left_out["bad access"] += 1
             return lines
         if group.event[0] == _PROBE:
-            lines = [f"\tanswer_lpis(vm, {_what(group, 'the live LPIs')});"]
+            lines = [f"\tanswer_lpis(vm, {self._what(group, 'the live LPIs')});"]
         elif group.event[0] == _MEM_READ:
-            what = _what(group, self.calls.places.at(f["gpa"]))
+            what = self._what(group, self.calls.places.at(f["gpa"]))
             lines = statement("answer_ram", "vm", what, f"{f['gpa']:#x}", str(len(f["data"])))
         else:
             name, expression, mask = read(f, kind_name(group.event[0]))
@@ -253,14 +256,10 @@ class Story:
             if not mask:
                 return [f"\t{expression};"]
             bits = "ALL_BITS" if mask == _U64 else f"{mask:#x}"
-            lines = statement("answer", "vm", _what(group, name), expression, bits)
+            lines = statement("answer", "vm", self._what(group, name), expression, bits)
         self.told.tests += 1
         self.told.answers += 1
         return lines
-
-
-def _what(group: Group, words: str) -> str:
-    return string(f"event {group.seq}: {words}"[:200])
 
 
 def _masked(expression: str, mask: int) -> str:
@@ -273,5 +272,5 @@ def _row(event: Event) -> str:
     flags = format(f["flags"], f"0{_FLAGS}b")
     return (
         f"LPI {f['intid']} vCPU {f['target']} PLAEHCG={flags} priority {f['priority']} "
-        f"queued {f['queued']}\n"
+        f"queued {f['queued']}"
     )

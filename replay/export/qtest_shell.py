@@ -19,9 +19,10 @@ from replay.engine import Engine
 from replay.equivalence.inventory import Events
 from replay.export.c_text import COLUMNS, plain
 from replay.export.kvm_calls import read
-from replay.export.kvm_places import Places
+from replay.export.places import Places
 from replay.export.plot import OUTPUTS, Plot
 from replay.export.result import Result
+from replay.export.words import command, doublewords
 from replay.judge import model_of
 from replay.profiles import find
 from replay.targets import edu
@@ -32,13 +33,14 @@ from replay.targets.qtest_lines import QtestLines, stored
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.events import NUMBER, Event, fields_of, kind_name
+from tracer.its.commands import COMMAND_SIZE_BYTES
 from tracer.log.header import Header
 
 DEFAULT_WAY: Final = OUTPUTS
 MAX_EVENTS: Final = 20_000
 MAX_SCRIPT_BYTES: Final = 4 << 20
 _READS: Final = ("reg.read", "gicr.read", "gicd.read")
-_MEM_READ, _RESET = NUMBER["mem.read"], NUMBER["reset"]
+_MEM_READ, _MEM_WRITE, _RESET = (NUMBER[each] for each in ("mem.read", "mem.write", "reset"))
 _ASKED: Final = frozenset((*(NUMBER[each] for each in _READS), _MEM_READ))
 _PVPANIC: Final = ("1f.0", 0xF8, 0x1FF0_0000)  # slot, DeviceID, where its register is put
 _ECAM: Final = 0x40_1000_0000
@@ -66,9 +68,7 @@ def export(header: Header, plot: Plot) -> Result:
         TargetError: QEMU's virt machine cannot be such a VM.
     """
     if len(plot.events) > MAX_EVENTS:
-        raise UsageError(
-            f"a shell line takes {MAX_EVENTS} events, not {len(plot.events)}: minimize it"
-        )
+        raise UsageError(f"a shell line takes {MAX_EVENTS} events, and these are more: minimize it")
     script = _Script(header, plot)
     text = script.text()
     if len(text) > MAX_SCRIPT_BYTES:
@@ -104,6 +104,7 @@ class _Script:
         self.assumed: Counter[str] = Counter()
         self.impossible: str | None = None
         self._places = Places(plot.events)
+        self._commands: list[str] = []
         self._expected = _expected(header, plot.events)
         self._take(plot)
 
@@ -126,6 +127,8 @@ class _Script:
         if self._hand_over is not None and event[0] in (NUMBER["reg.write"], NUMBER["msi"]):
             stores, assumed = self._hand_over.before(event, group.outputs)
             self._parts[-1] += map(stored, stores)
+            for store in stores:
+                self._queued(store.gpa, store.data or b"")
             self.assumed.update([assumed] if assumed else [])
         if event[0] == _MEM_READ and not self._complete:
             return
@@ -134,11 +137,19 @@ class _Script:
             self.left_out[f"{kind_name(event[0])} that no line of qtest can be"] += 1
         elif lines is not None:
             self._parts[-1] += lines
+            if event[0] == _MEM_WRITE:
+                self._queued(event[2], event[3])
             if event[0] in _ASKED:
                 otherwise = self._expected.get(group.seq, "")
                 self.answers.append(_answer(group, lines[-1], self._places) + otherwise)
         elif ev.kind_name(event[0]) in ("attr.set", "save", "save_pending", "restore"):
             self.impossible = self.impossible or kind_name(event[0])
+
+    def _queued(self, gpa: int, data: bytes) -> None:
+        if self._places.in_queue(gpa, len(data)):
+            for at in range(0, len(data), COMMAND_SIZE_BYTES):
+                said = command(doublewords(data[at : at + COMMAND_SIZE_BYTES]))
+                self._commands.append(f"{gpa + at:#x} {said}")
 
     def _reset(self, event: Event) -> None:
         how = event[2]
@@ -159,7 +170,9 @@ class _Script:
         about = [plot.shows[0].upper() + plot.shows[1:] + "."] if plot.shows else []
         about.append("Prints what QEMU answers to each read; what was recorded stands below.")
         head = [f"# {line}" for each in about for line in textwrap.wrap(plain(each), COLUMNS)]
-        tail = ["# The answers that were recorded, in this order:"]
+        tail = ["# The commands in its queue, by address:"] if self._commands else []
+        tail += [f"#   {each}" for each in self._commands]
+        tail += ["# The answers that were recorded, in this order:"]
         tail += [f"# {answer}" for answer in self.answers]
         return "\n".join(["#!/bin/sh", *head, *self._pipeline(), *tail]) + "\n"
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from replay.export.streaming import each_event
+from replay.export.streaming import Frames, each_event
 from tracer.errors import UsageError, WriteError
 from tracer.events import KINDS, NUMBER, Event, Field, fields_of, kind_name
 from tracer.its import commands
@@ -43,7 +43,7 @@ _COMMAND_FIELDS: Final = tuple(
 _PRIVATE: Final = frozenset(("host", "command_line", "annotations"))
 
 
-def write(reader: AnyReader, path: str, *, force: bool) -> None:
+def write(reader: AnyReader, frames: Frames, path: str, *, force: bool) -> None:
     """Write a database.
 
     Raises:
@@ -56,22 +56,22 @@ def write(reader: AnyReader, path: str, *, force: bool) -> None:
         pass
     base = sqlite3.connect(path, isolation_level=None)
     try:
-        _fill(base, reader)
+        _fill(base, reader.header, frames)
     except sqlite3.Error as error:
         raise WriteError(f"{path}: {error}") from error
     finally:
         base.close()
 
 
-def _fill(base: sqlite3.Connection, reader: AnyReader) -> None:
+def _fill(base: sqlite3.Connection, header: Header, frames: Frames) -> None:
     base.execute("PRAGMA journal_mode = OFF")
     base.execute("PRAGMA synchronous = OFF")
     base.execute("BEGIN")
     for statement in tables():
         base.execute(statement)
-    base.executemany("INSERT INTO trace VALUES (?, ?)", _header(reader.header))
+    base.executemany("INSERT INTO trace VALUES (?, ?)", _header(header))
     batch: list[tuple[int, int, Event]] = []
-    for each in each_event(reader):
+    for each in each_event(frames):
         batch.append(each)
         if len(batch) == _BATCH:
             _insert(base, batch)

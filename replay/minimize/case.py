@@ -179,12 +179,15 @@ def _likely(head: Candidate, case: Case, told: Told) -> Iterator[Profile]:
     guessed = [each for each in others if each not in told.others]
     partings = [_parting(head, case.profile, each) for each in guessed]
     for at in sorted(range(len(guessed)), key=lambda each: -partings[each]):
-        if partings[at] < len(head.events):
+        if partings[at] <= len(head.events):
             yield guessed[at]
 
 
 def _parting(candidate: Candidate, one: Profile, other: Profile) -> int:
-    """Return the first event of which two behaviours make something else."""
+    """Return the first event of which two behaviours make something else.
+
+    One more than there are events if the state that they leave is the same, too.
+    """
     models = [model_of(candidate.header, each) for each in (one, other)]
     for at, event in enumerate(candidate.events):
         if event[0] < ev.FIRST_OUTPUT:
@@ -194,4 +197,5 @@ def _parting(candidate: Candidate, one: Profile, other: Profile) -> int:
                 return at
             if first != second:
                 return at
-    return len(candidate.events)
+    one_left, other_left = (model.components() for model in models)
+    return len(candidate.events) + (one_left == other_left)

@@ -67,6 +67,10 @@ class Crew:
         """Return the index of the event at which the signature shows."""
         return self._oracle.about(candidate)
 
+    def places(self, candidate: Candidate) -> tuple[int, ...]:
+        """Return all events at which the original shows it."""
+        return self._oracle.places(candidate)
+
     def concerns(self, candidate: Candidate) -> tuple[Thing, ...]:
         """Return what that event speaks of."""
         return self._oracle.concerns(candidate)

@@ -8,6 +8,7 @@ which search the answers are; a last line that was torn by a kill is left out.
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Self
 
@@ -27,6 +28,7 @@ class Journal:
         self._file: int | None = None
         self.path: Path | None = None
         self.resumed = 0  # answers that were there already
+        self._stage = 0
 
     @classmethod
     def on(cls, path: Path, search: str) -> Self:
@@ -71,9 +73,19 @@ class Journal:
         self.resumed = len(self._answers)
         return whole
 
+    def next_stage(self) -> None:
+        """Keep what is answered from here on apart: an oracle asks otherwise about a candidate."""
+        self._stage += 1
+
+    def _key(self, digest: bytes) -> bytes:
+        if not self._stage:
+            return digest
+        stage = self._stage.to_bytes(2, "little")
+        return blake2b(digest, digest_size=_DIGEST_BYTES, salt=stage).digest()
+
     def get(self, digest: bytes) -> bool | None:
         """Return what was answered, or None."""
-        return self._answers.get(digest)
+        return self._answers.get(self._key(digest))
 
     def put(self, digest: bytes, shows: bool) -> None:  # noqa: FBT001 (an answer)
         """Take an answer in; it is in the file when this returns.
@@ -81,10 +93,11 @@ class Journal:
         Raises:
             WriteError: it could not be written.
         """
-        self._answers[digest] = shows
+        key = self._key(digest)
+        self._answers[key] = shows
         if self._file is not None:
             try:
-                os.write(self._file, f"{digest.hex()} {shows:d}\n".encode())
+                os.write(self._file, f"{key.hex()} {shows:d}\n".encode())
             except OSError as error:
                 raise WriteError(f"{self.path}: {error.strerror}") from error
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, Final
 
 from replay.engine import Engine, Stopped
@@ -88,20 +88,26 @@ class Seen:
 
 
 class Seeker(Engine):
-    """An engine that stops at the first divergence of one signature, and passes others by."""
+    """An engine that looks for divergences of one signature, and passes others by."""
 
-    def __init__(self, reader: Frames, model: AnyModel, signature: str) -> None:
+    def __init__(
+        self, reader: Frames, model: AnyModel, signature: str, *, every: bool = False
+    ) -> None:
+        """`every`: it does not stop at the first one."""
         super().__init__(reader, model)
         self._signature = signature
-        self.found: Divergence | None = None
+        self._every = every
+        self.found: list[Divergence] = []
 
     def _diverge(self, seq: int, event: Event, what: str, expected: Any, got: Any) -> None:
         kind = kind_name(event[0])
-        if f"{DIVERGENT}:{kind}:{what}" == self._signature:
-            self.found = Divergence(seq, kind, what, expected, got, [])
+        if f"{DIVERGENT}:{kind}:{what}" != self._signature:
+            super()._diverge(seq, event, what, expected, got)
+            return
+        self.found.append(Divergence(seq, kind, what, expected, got, []))
+        if not self._every:
             self.seq = seq
             raise Stopped
-        super()._diverge(seq, event, what, expected, got)
 
 
 @dataclass(slots=True)
@@ -124,13 +130,15 @@ class ModelOracle:
         self._word = case.signature.partition(":")[0]
         self._original: Seen | None = None
         self._last: tuple[Candidate, Seen | None] | None = None  # that showed it, and where
+        self._places: tuple[Candidate, tuple[int, ...]] | None = None  # where it shows, of all
         self._divergent = 0  # how many outputs of the original diverge
 
     def take(self, original: Candidate) -> Run | None:
         """Note what the original shows; None when it does not show the signature."""
-        run = self._run(original, self.case.profile, self.case.answering)
+        run = self._run(original, self.case.profile, self.case.answering, every=True)
         seen = self._find(run)
         self._original = seen
+        self._places = (original, self._all_places(run))
         self._divergent = run.engine.tally.divergent
         self._last = (original, seen and self._placed(seen, run))
         return run if seen else None
@@ -139,7 +147,7 @@ class ModelOracle:
         """Return the same oracle, which asks for this cure as well."""
         other = ModelOracle(replace(self.case, cure=cure))
         other._original, other._divergent = self._original, self._divergent
-        other._last = self._last
+        other._last, other._places = self._last, self._places
         return other
 
     def shows(self, candidates: Sequence[Candidate]) -> list[bool]:
@@ -184,6 +192,27 @@ class ModelOracle:
         seen = self._seen(candidate)
         return None if seen is None else seen.seq
 
+    def places(self, candidate: Candidate) -> tuple[int, ...]:
+        """Return all events at which the original shows the signature; of others, nothing."""
+        if self._places is None or self._places[0] != candidate:
+            return ()
+        return self._places[1]
+
+    def _all_places(self, run: Run) -> tuple[int, ...]:
+        """Return the places in the candidate of a run where the signature shows."""
+        if isinstance(run.engine, Seeker):
+            seqs = [each.seq for each in run.engine.found]
+        elif self._word == INVARIANT:
+            seqs = [seq for seq, name in run.engine.violated if self.signature.endswith(name)]
+        elif self._word == CRASH:
+            seqs = [run.engine.crash[0]] if run.engine.crash else []
+        else:
+            seqs = [each.seq for each in self._findings(run)]
+        if self.case.way != ANSWERS:
+            return tuple(sorted(seqs))
+        before = [0, *accumulate(not _is_answer(each) for each in run.events)]
+        return tuple(sorted(before[seq + 1] - 1 for seq in seqs))
+
     def concerns(self, candidate: Candidate) -> tuple[Thing, ...]:
         """Return what the event speaks of at which the signature shows."""
         seen = self._seen(candidate)
@@ -223,7 +252,14 @@ class ModelOracle:
         model = model_of(candidate.header, answering)
         return answered(candidate.events, model, self.case.shown)
 
-    def _run(self, candidate: Candidate, profile: Profile, answering: Profile | None) -> Run:
+    def _run(
+        self,
+        candidate: Candidate,
+        profile: Profile,
+        answering: Profile | None,
+        *,
+        every: bool = False,
+    ) -> Run:
         source = self._events(candidate, answering)
         model = model_of(candidate.header, profile)
         verifier = None
@@ -232,7 +268,7 @@ class ModelOracle:
             verifier = Verifier(model, strict=self.case.strict, under_test=under_test)
         reader, invariants = Frames(candidate), self._word == INVARIANT
         if self._word == DIVERGENT and self.case.way == ANSWERS:
-            engine: Engine = Seeker(reader, model, self.signature)
+            engine: Engine = Seeker(reader, model, self.signature, every=every)
         else:
             engine = Engine(reader, model, verifier, invariants=invariants)
         events: list[Event] = []
@@ -269,30 +305,34 @@ class ModelOracle:
 
     def _divergence(self, run: Run) -> Seen | None:
         if isinstance(run.engine, Seeker):
-            found = run.engine.found
-            return None if found is None else Seen(found.seq, _mark(found, exact=False))
+            for found in run.engine.found:
+                return Seen(found.seq, _mark(found, exact=False))
+            return None
         for each in run.engine.tally.divergences[:1]:  # others may follow from the first
             if f"{DIVERGENT}:{each.kind}:{each.field}" == self.signature:
                 return Seen(each.seq, _mark(each, exact=True))
         return None
 
     def _finding(self, run: Run) -> Seen | None:
-        """A verdict's component; of several the first, which is where the bug is met."""
+        """Return a verdict's component; of several the first, which is where the bug is met."""
+        return next(self._findings(run), None)
+
+    def _findings(self, run: Run) -> Iterator[Seen]:
+        """Yield every verdict's component, and round trip, with the signature."""
         verifier = run.verifier
-        assert verifier is not None
+        if verifier is None:
+            return
         signatures = signatures_of(verifier, run.engine)
-        if self.signature not in signatures:
-            return None
         found = frozenset(each.partition(":")[2] for each in signatures)
         for reset in verifier.resets:
             for signature, component in of_reset(reset):
                 if signature == self.signature:
                     wrong = component.wrong
                     mark = (kind_name(run.events[wrong.seq][0]),) if wrong else ()
-                    return Seen(wrong.seq if wrong else reset.seq, mark, found=found)
-        trips = (trip for trip in verifier.round_trips if self.signature in of_round_trip(trip))
-        trip = next(trips)
-        return Seen(trip.seq if trip.witness is None else trip.witness, found=found)
+                    yield Seen(wrong.seq if wrong else reset.seq, mark, found=found)
+        for trip in verifier.round_trips:
+            if self.signature in of_round_trip(trip):
+                yield Seen(trip.seq if trip.witness is None else trip.witness, found=found)
 
 
 def _mark(each: Divergence, *, exact: bool) -> tuple[object, ...]:

@@ -152,7 +152,8 @@ def lay(items: Iterable[Item]) -> Iterator[Item]:
         event = item.event
         if event[0] == COMMAND:
             if region := cursor.region:
-                yield Item(_placed(region[0] + cursor.at, event))
+                if any(event[2:6]):  # else it is RAM that nobody wrote
+                    yield Item(_placed(region[0] + cursor.at, event))
                 cursor.step()
         elif event[0] == KICK:
             size, origin, retry = event[2:5]

@@ -120,6 +120,11 @@ def _first(what: str) -> int:
     return FIRST_LPI if what == speaks.LPI else 0
 
 
+def least(script: Script, what: str) -> Script | None:
+    """Return a script with the smallest numbers in a class; None where they are."""
+    return _all(script, what)
+
+
 def _all(script: Script, what: str) -> Script | None:
     numbers: dict[object, int] = {}
     counts: dict[object, int] = {}

@@ -12,17 +12,21 @@ from functools import partial
 from typing import Final
 
 from replay.minimize import addresses, renumber, speaks
-from replay.minimize.items import Item
+from replay.minimize.items import COMMAND, Item, command
 from replay.minimize.numbers import closed, opened
 from replay.minimize.script import Script
 from replay.minimize.search import Edit
 from tracer.events import NUMBER, Event
 from tracer.its.layout import Field
+from tracer.its.registers import Baser
 
 _MEM_WRITE: Final = NUMBER["mem.write"]
 _MEM_READ: Final = NUMBER["mem.read"]
 _REG_WRITE: Final = NUMBER["reg.write"]
 _DATA_AT: Final = {_MEM_WRITE: 3, _MEM_READ: 4}
+_BASERS: Final = range(0x100, 0x140, 8)
+_LEVEL1_ADDRESS: Final = Baser.physical_address.mask
+_LEVEL1_BYTES: Final = 0x1_0000
 MACHINE: Final = "a smaller VM"
 _MOST_SPLITS: Final = 16
 MOST_UNITED: Final = 200  # items of a script in which every two identifiers are tried as one
@@ -102,6 +106,17 @@ def _both_halves(script: Script, at: int) -> Script | None:
 # -- fields
 
 
+def silenced(script: Script) -> Iterator[Edit]:
+    """Put nothing where a command is: the queue goes on past it as before."""
+    for at, item in enumerate(script.items):
+        if item.event[0] == COMMAND and any(item.event[2:6]):
+            yield partial(_replaced_by, at=at, was=item, event=command(0, 0, 0, 0))
+
+
+def _replaced_by(script: Script, at: int, was: Item, event: Event) -> Script | None:
+    return _replaced(script, at, was, event)
+
+
 def zeroed(script: Script) -> Iterator[Edit]:
     """Make every field of what is written zero, and every bit that no field names."""
     for at, item in enumerate(script.items):
@@ -114,6 +129,8 @@ def zeroed(script: Script) -> Iterator[Edit]:
 
 
 def _field_zeroed(script: Script, at: int, field: Field) -> Script | None:
+    if at >= len(script.items):
+        return None
     item = script.items[at]
     number = opened(item.event)
     if number is None or field not in number.fields:
@@ -122,6 +139,8 @@ def _field_zeroed(script: Script, at: int, field: Field) -> Script | None:
 
 
 def _rest_zeroed(script: Script, at: int) -> Script | None:
+    if at >= len(script.items):
+        return None
     item = script.items[at]
     number = opened(item.event)
     if number is None or not number.fields:
@@ -133,6 +152,32 @@ def _rest_zeroed(script: Script, at: int) -> Script | None:
 
 
 # -- identifiers, addresses, the VM
+
+
+def flat(script: Script) -> Iterator[Edit]:
+    """Have tables of one level: DeviceIDs get small, so that nothing but the first page is used."""
+    if any(_is_indirect(item.event) for item in script.items):
+        yield _flat
+
+
+def _flat(script: Script) -> Script | None:
+    two_levels = [item.event for item in script.items if _is_indirect(item.event)]
+    low = {event[3] & _LEVEL1_ADDRESS for event in two_levels}
+    items = []
+    for item in script.items:
+        event = item.event
+        if event[0] == _MEM_WRITE and any(0 <= event[2] - each < _LEVEL1_BYTES for each in low):
+            continue
+        if _is_indirect(event):
+            item = Item((*event[:3], event[3] & ~Baser.indirect.mask, *event[4:]), item.outputs)
+        items.append(item)
+    made = script.but(items)
+    return renumber.least(made, speaks.DEVICE) or made if low else None
+
+
+def _is_indirect(event: Event) -> bool:
+    """Return whether it is a whole write of a BASER of two levels."""
+    return event[0] == _REG_WRITE and event[2] in _BASERS and bool(event[3] & Baser.indirect.mask)
 
 
 def renumbered(script: Script) -> Iterator[Edit]:
@@ -199,7 +244,9 @@ def _smaller_range(script: Script, at: int, size: int) -> Script | None:
 
 REWRITES: Final[tuple[tuple[str, Callable[[Script], Iterator[Edit]]], ...]] = (
     ("fewer bytes of RAM", trimmed),
+    ("commands to none", silenced),
     ("fields to zero", zeroed),
+    ("one level", flat),
     ("small numbers", renumbered),
     ("one thing for two", united),
     ("round addresses", relocated),

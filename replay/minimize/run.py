@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from replay.minimize import cuts
 from replay.minimize.items import Item
@@ -18,8 +19,11 @@ from replay.minimize.rewrites import MACHINE, REWRITES, machine
 from replay.minimize.script import Script, lift, lower
 from replay.minimize.search import Count, OutOfTime, Search, remaining
 from tracer.errors import UsageError
+from tracer.events import NUMBER
 
-MAX_PAIRS = 40  # items of a script of which every two are tried together
+MAX_BOOTS: Final = 16  # that are tried alone
+_RESET: Final = NUMBER["reset"]
+MAX_PAIRS: Final = 40  # items of a script of which every two are tried together
 
 Told = Callable[[str, Script, Count], None]
 
@@ -86,15 +90,36 @@ def _begin(search: Search, candidate: Candidate, oracle: Oracle) -> None:
     """
     about = getattr(oracle, "about", None)
     at = None if about is None else about(candidate)
-    search.begin("before and behind")
+    before = len(search.best.items)
+    if _in_one_boot(search, candidate, oracle, before):
+        return
     for events in (candidate.events[: None if at is None else at + 1], candidate.events):
         for commands in (True, False):
             script = lift(candidate._replace(events=events), outputs=True, commands=commands)
             search.try_from(script)
+            search.begin("long before")
             search.drop(cuts.ends(script))
             if search.shown or search.shows(script):
+                search.count.by_pass["behind the signature"] = max(before - len(script.items), 0)
                 return
     raise UsageError(f"this trace does not show {oracle.signature} in the first place")
+
+
+def _in_one_boot(search: Search, candidate: Candidate, oracle: Oracle, before: int) -> bool:
+    """Begin with one boot alone, up to a place that shows the signature; the shortest one first."""
+    places = getattr(oracle, "places", None)
+    starts = [0, *(at for at, event in enumerate(candidate.events) if event[0] == _RESET)]
+    windows: dict[int, int] = {}  # start -> the first place behind it
+    for place in () if places is None else places(candidate):
+        windows.setdefault(max(start for start in starts if start <= place), place)
+    search.begin("other boots")
+    for start in sorted(windows, key=lambda each: windows[each] - each)[:MAX_BOOTS]:
+        events = candidate.events[start : windows[start] + 1]
+        search.try_from(lift(candidate._replace(events=events), outputs=True))
+        if search.shows(search.best):
+            search.count.by_pass["other boots"] = before - len(search.best.items)
+            return True
+    return False
 
 
 def _coarse(search: Search, oracle: Oracle) -> None:
@@ -141,8 +166,19 @@ def _fine(search: Search) -> None:
             search.begin("pairs")
             changed = search.drop(cuts.pairs(search.best))
         search.begin("single items")
-        if not changed:
+        if not changed and not _as_written(search):
             return
+
+
+def _as_written(search: Search) -> bool:
+    """Leave out single events of the trace as it is written, its queue not laid anew."""
+    candidate = lower(search.best)
+    search.try_from(lift(candidate, outputs=True, commands=False), shown=True)
+    changed = search.drop(_backwards(search.best))
+    again = lift(lower(search.best), outputs=True)
+    if lower(again) == lower(search.best):
+        search.try_from(again, shown=True)
+    return changed
 
 
 def _backwards(script: Script) -> Sequence[cuts.Cut]:

@@ -45,6 +45,15 @@ class Count:
     shown: int = 0
     by_pass: dict[str, int] = field(default_factory=dict)  # pass -> items that it removed
 
+    def add(self, before: Count) -> None:
+        """Take in what a stage before this one asked."""
+        self.asked += before.asked
+        self.shown += before.shown
+        names = dict.fromkeys([*before.by_pass, *self.by_pass])
+        self.by_pass = {
+            name: before.by_pass.get(name, 0) + self.by_pass.get(name, 0) for name in names
+        }
+
 
 def cost(script: Script) -> tuple[int, ...]:
     """Return what is to become smaller: inputs, items, bytes of RAM, the VM, then numbers."""
@@ -103,9 +112,9 @@ class Search:
         """What follows belongs to this pass."""
         self._pass = name
 
-    def try_from(self, script: Script) -> None:
-        """Go on from another script, of which nobody knows yet whether it shows the bug."""
-        self.best, self._cost, self.shown = script, None, False
+    def try_from(self, script: Script, *, shown: bool = False) -> None:
+        """Go on from another script; `shown`: one that is lowered to what showed the bug."""
+        self.best, self._cost, self.shown = script, None, shown
 
     def shows(self, script: Script) -> bool:
         """Return whether a script shows the bug, whatever its size."""

@@ -71,6 +71,9 @@ def concerned(items: Iterable[Item], about: Iterable[Thing]) -> set[Thing]:
         for each in named:
             if any(thing in found for thing in each if thing[0] in (EVENT, LPI)):
                 found |= each
+    for each in named:  # the CPUs of its collections
+        if {what for what, _ in each} == {COLLECTION, CPU} and each & found:
+            found |= each
     return found
 
 

@@ -8,6 +8,7 @@ number that a guest chose: the map holds only what was stored.
 from __future__ import annotations
 
 from bisect import bisect_left
+from struct import pack, unpack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -141,6 +142,10 @@ class GuestRam:
     def store_bytes(self, gpa: int, data: bytes) -> None:
         """Store bytes at any address."""
         position, end = 0, len(data)
+        if not self._partial and not (gpa | end) & 3:
+            for key, word in enumerate(unpack(f"<{end >> 2}I", data), gpa >> 2):
+                self._put(key, word)
+            return
         while position < end:
             if not (gpa + position) & 3 and end - position >= 4:
                 word = int.from_bytes(data[position : position + 4], "little")
@@ -162,6 +167,10 @@ class GuestRam:
 
     def load_bytes(self, gpa: int, size: int) -> bytes | None:
         """Return `size` bytes from `gpa`, or None when one of them is unknown."""
+        if self.complete and not self._partial and not (gpa | size) & 3:
+            get, first = self.words.get, gpa >> 2
+            keys = range(first, first + (size >> 2))
+            return pack(f"<{len(keys)}I", *[get(key, 0) for key in keys])
         found = bytearray()
         for at in range(gpa, gpa + size):
             byte = self.load8(at)

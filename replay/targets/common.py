@@ -100,7 +100,8 @@ def register_place(event: Event) -> tuple[str, int, int] | None:
         return None
     name, row, start = found
     shift = 8 * (fields["offset"] - start)
-    mask = ((1 << 8 * fields["size"]) - 1) << shift & (1 << 8 * row.size_bytes) - 1
+    size = min(fields["size"], row.size_bytes)  # whoever wrote the trace may name any
+    mask = ((1 << 8 * size) - 1) << shift & (1 << 8 * row.size_bytes) - 1
     return f"{name}[{fields['cpu']}]" if at_cpu else name, shift, mask
 
 

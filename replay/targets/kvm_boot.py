@@ -117,6 +117,7 @@ class Host:
         self.name = name
         self._outlives = outlives
         self._oopsed = False
+        self._searched = 0  # bytes of what was said in which no oops ended
         self._lives = 1
         self._memory_fd = os.memfd_create("itstrace", os.MFD_CLOEXEC)
         os.ftruncate(self._memory_fd, SHARED_BYTES)
@@ -167,7 +168,9 @@ class Host:
 
     def _alive(self) -> None:
         self.listen()
-        self._oopsed = self._outlives and bool(_OOPS_ENDS.search(self._said))
+        if self._outlives and len(self._said) > self._searched:
+            self._searched = len(self._said)
+            self._oopsed = bool(_OOPS_ENDS.search(self._said))
         if self._oopsed or not self._runs():
             raise Gone(self.name, self.console())
 
@@ -190,7 +193,7 @@ class Host:
             self.listen()
             break
         said, self._said = self._said, b""
-        self._looked = 0
+        self._looked = self._searched = 0
         return _plain(said)
 
     def findings(self) -> list[str]:

@@ -26,7 +26,7 @@ from tracer.log.header import RUNNING, Header
 
 FORMS: Final = "model[:PROFILE], qemu[:BINARY] or kvm[:KERNEL]"
 _KINDS: Final = ("model", "qemu", "kvm")
-_QEMU: Final = "qemu-system-aarch64"
+QEMU: Final = "qemu-system-aarch64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Targets:
         if spec.kind == "model":
             return _model(spec, header)
         if spec.kind == "qemu":
-            return QemuTarget(spec.rest or _QEMU, header, needs)
+            return QemuTarget(spec.rest or QEMU, header, needs)
         return KvmTarget(self.host(spec.rest), header, at=self._vm())
 
     def _vm(self) -> int:

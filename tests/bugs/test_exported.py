@@ -33,6 +33,7 @@ each_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=IDS)
 
 
 def run(trace, kernel, tmp_path, *words, options="oops=panic panic=-1"):
+    tmp_path.mkdir(exist_ok=True)
     source = tmp_path / "exported.c"
     assert cli.main(["export", str(trace), "--to", "kvm-c", "-o", str(source), *words]) == 0
     return kselftest.run(source, kernel.path, options=options)
@@ -157,6 +158,18 @@ def test_a_capture_is_answered_as_recorded(name, tmp_path):
     assert tap.whole(), tap.console
     assert not tap.bad, tap.console
     assert len(tap.good) > 30
+
+
+@each_kernel
+def test_without_debugfs_a_clean_file_is_no_proof_and_f1_is_still_seen(kernel, tmp_path):
+    options = "oops=panic panic=-1 debugfs=off"
+    cured = SCENARIOS / "F1-cured-by-lpis-off.its.txt"
+    tap = run(cured, kernel, tmp_path, "--ask", "reset", options=options)
+    assert tap.whole(), tap.console
+    assert (tap.exit, len(tap.skipped), tap.bad) == (4, 1, {})
+    tap = run(F1, kernel, tmp_path / "again", "--ask", "reset", options=options)
+    assert tap.exit == 1
+    assert "all of guest RAM" in tap.bad.values()
 
 
 def test_a_host_without_kvm_skips(tmp_path):

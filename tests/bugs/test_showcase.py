@@ -12,7 +12,7 @@ from replay.judge import judge
 from replay.manifest import manifest_path, read_manifest
 from replay.profiles import find
 from replay.ruling import parse_signature
-from tests.support.bugs import ASKS, BUGS, MORE, NAMES, Bug
+from tests.support.bugs import BUGS, MORE, NAMES, Bug, exports
 from tracer import events as ev
 from tracer.events import NUMBER
 from tracer.log.opening import open_trace
@@ -64,10 +64,9 @@ def test_a_life_and_what_is_left_of_it_show_one_bug(bug):
 
 @each_bug
 def test_the_c_file_is_what_export_makes_of_it_now(bug, capsysbinary):
-    made = {f"{bug.name}.c": bug.least} | MORE.get(bug.name, {})
-    for name, trace in made.items():
-        assert cli.main(["export", str(trace), "--to", "kvm-c", *ASKS.get(bug.name, ())]) == 0
-        assert capsysbinary.readouterr().out == (bug.folder / name).read_bytes(), name
+    for path, words in exports(bug).items():  # `python -m tests.support.bugs export` writes them
+        assert cli.main(words) == 0
+        assert capsysbinary.readouterr().out == path.read_bytes(), path.name
 
 
 @each_bug

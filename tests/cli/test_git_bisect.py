@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS = ROOT / "traces/scenarios"
 F3 = str(SCENARIOS / "S06-K17-F3-mapd-unmap-leaves-its-entry.its.txt")
 F4 = str(SCENARIOS / "S09-K23-F4-save-after-mapc-unmap.its.txt")
+LEAST_F1 = str(ROOT / "traces/bugs/F1/F1-least.its.txt")
+LEAST_F3 = str(ROOT / "traces/bugs/F3/F3-least.its.txt")
 QUIET = str(SCENARIOS / "F1-cured-by-lpis-off.its.txt")  # its manifest has no signature
 BUGGY = "mapd_unmap_clears_dte=false"
 DIES = "save_zeroes_ite_without_collection=false"
@@ -49,7 +51,19 @@ def damaged(tmp_path):
     return str(path)
 
 
+@pytest.fixture
+def distracted(tmp_path):
+    """F4 behind an answer that no build gives: another finding, before the one that counts."""
+    path = tmp_path / "distracted.its.txt"
+    lines = Path(F4).read_text().splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith(". "))
+    wrong = ". +0 reg.read offset=0x8 value=0x1 origin=vmm"
+    path.write_text("\n".join([*lines[:first], wrong, *lines[first:], ""]))
+    return str(path)
+
+
 ANY = ("--signature", "suspected:ctrl_reset:device")
+CRASH = ("--signature", "crash:vgic_its_save_tables_v0")
 TABLE = [
     # verdicts, on the model
     (["verify", F3], 0),
@@ -93,9 +107,23 @@ TABLE = [
     (["run", F3, "--target", "model"], 125),  # suspected: is nothing that a run shows
     (["run", F4, "--target", "model:linux-6.1.176"], 1),
     (["run", F4, "--target", "model:linux-6.1.192"], 0),
+    (["run", "{distracted}", "--target", "model:linux-6.1.176", *CRASH], 1),
+    (["run", "{distracted}", "--target", "model:linux-6.1.192", *CRASH], 0),
+    (["check", "{distracted}", "--profile", "linux-6.1.176", *CRASH], 1),
     (["run", F4, "--target", "model:linux-6.1.192", "--target", "model:linux-6.1.176"], 1),
     (["run", F4, "--target", "model:linux-6.1.192", "--target", "model:linux-7.2.13"], 0),
+    (["run", F4, "--target", "model", "--target", "model", "--signature", "complaint:x"], 125),
     (["verify", F3, "--on", "kvm:/nowhere/Image", "--probe"], 125),
+    # a target that is asked about itself: here a model, without and with generated questions
+    (["verify", LEAST_F3, "--on", "model:linux-5.10.223"], 1),
+    (["verify", LEAST_F3, "--on", "model:linux-5.10.223", "--probe"], 1),
+    (["verify", LEAST_F3, "--on", "model:linux-7.2.13", "--probe"], 0),
+    (["verify", LEAST_F1, "--on", "model:linux-7.2.13", "--probe"], 1),
+    (["verify", LEAST_F1, "--on", "model:linux-7.2.13", "--probe", "--at", "2"], 0),
+    (["verify", LEAST_F1, "--on", "model:linux-7.2.13", "--signature", "stale:system:lpi"], 125),
+    (["verify", LEAST_F1, "--on", "model:linux-7.2.13", "--signature", "stale:other:lpi"], 125),
+    (["verify", LEAST_F1, "--on", "model:linux-7.2.13", "--signature", "crash:f", "--probe"], 0),
+    (["verify", LEAST_F1, "--on", "model:linux-6.1.176", "--signature", "crash:f", "--probe"], 125),
     (["verify", F3, "--on", "kvm:" + str(ROOT / "Makefile"), "--probe", "--kind", "nothing"], 125),
 ]  # fmt: skip
 
@@ -232,6 +260,15 @@ def test_a_build_that_is_not_there_is_skipped(capsys):
     assert code == 1
     assert "from bad to good, with 1 between them that cannot be judged: 1 to 3" in out
     assert "there is no such kernel image" in out
+
+
+def test_a_terminal_gets_its_colours_and_no_bytes_of_a_name(capsys, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _, out = over(capsys, F4, "--over", MODELS[1], "kvm:/no\x1b[2Jwhere", MODELS[2])
+    assert "\x1b[31mbad         \x1b[0m  model:linux-6.1.176" in out
+    assert "kvm:/no\\x1b[2Jwhere" in out
+    assert "\x1b[2J" not in out
 
 
 def test_a_boundary_says_how_sure_it_is(capsys, monkeypatch):

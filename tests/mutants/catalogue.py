@@ -25,6 +25,7 @@ TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
 TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
+TEST_MINIMIZE_ON_TARGET: Final = "tests/minimize/test_minimize_on_target.py"
 TEST_TARGET_ORACLE: Final = "tests/replay/test_target_oracle.py"
 TEST_AHEAD: Final = "tests/replay/test_ahead.py"
 TEST_QTEST: Final = "tests/replay/test_qtest.py"
@@ -1022,6 +1023,10 @@ TARGETS: Final = (
           TEST_TARGET_ORACLE, "a death is put down to an event of a batch that was over"),
     Fault("target.wire.renew", _WIRE, "        self._set(_ANSWERED, self._asked)", "        self._set(_ANSWERED, self._asked - 1)",
           TEST_TARGET_ORACLE, "the program that comes after a death does what the last one died of"),
+    Fault("minimize.journal.stage", "replay/minimize/journal.py", "        self._stage += 1", "        self._stage += 0",
+          TEST_MINIMIZE_ON_TARGET, "what a life shows under the probe passes for what its story shows"),
+    Fault("minimize.flaky.exit", "replay/commands/minimize.py", "    return 0 if result.minimal and not confirmed else EXIT_CANNOT_JUDGE", "    return 0 if result.minimal else EXIT_CANNOT_JUDGE",
+          TEST_MINIMIZE_ON_TARGET, "a result that fresh targets do not show is a success"),
     Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
           TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
     Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",
@@ -1106,6 +1111,10 @@ BUILDS: Final = (
           TEST_GIT_BISECT, "a wrong option is a bad build, and --help a good one"),
     Fault("builds.code.interrupted", "replay/cli.py", "isinstance(code, Ruled) or code == EXIT_INTERRUPTED else", "isinstance(code, Ruled) else",
           TEST_GIT_BISECT, "^C makes git go on with the next commit"),
+    Fault("builds.run.stops", "replay/builds.py", "        engine = Engine(ahead, ahead)", "        engine = Engine(ahead, ahead, stop=True)",
+          TEST_GIT_BISECT, "another finding before it hides the one that counts"),
+    Fault("builds.asked.probe", "replay/builds.py", "    return (False, True) if probe else (False,)", "    return (False,)",
+          TEST_GIT_BISECT, "what the generated questions would show is good"),
     Fault("builds.boundary.skip", "replay/boundary.py", "    return search.rulings[at].word != CANNOT", "    return True",
           TEST_RULING, "a build that cannot be judged ends a search"),
     Fault("builds.boundary.middle", "replay/boundary.py", "        if search.rulings[middle].word == search.rulings[low].word:", "        if search.rulings[middle].word != search.rulings[low].word:",

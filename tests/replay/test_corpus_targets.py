@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -31,13 +32,16 @@ def test_each_trace_has_a_word_on_each_target(capsys):
     targets = ["--target", "model", "--target", "model:linux-6.1.192"]
     code, out, err = matrix(capsys, F1, K4, *targets)
     assert code == 1
-    assert out.splitlines() == [
+    *table, first, second = out.splitlines()
+    assert table == [
         "1: model",
         "2: model:linux-6.1.192",
         f"{'':36}          1          2",
         "F1-lpi-outlives-ctrl-reset                equal      equal",
         "S03-K4-baser0-repointed-with-valid-1      equal  divergent",
     ]
+    assert re.fullmatch(r"model: 2 equal; [1-9]\d* outputs matched, \d+ not judged", first)
+    assert second.startswith("model:linux-6.1.192: 1 equal, 1 divergent; ")
     assert "S03-K4-baser0-repointed-with-valid-1: model:linux-6.1.192: divergent: event 18" in err
     code, _, _ = matrix(capsys, F1, *targets)
     assert code == 0
@@ -48,6 +52,7 @@ def test_a_trace_of_another_family_is_left_out(capsys):
     code, out, _ = matrix(capsys, F1, S14, "--target", "qemu", "--json")
     table = json.loads(out)["traces"]
     assert code == 0
+    assert "qemu: 1 of another family, 1 equal; " in matrix(capsys, F1, S14, "--target", "qemu")[1]
     assert [table[str(path)]["qemu"]["word"] for path in (F1, S14)] == ["-", "equal"]
     assert table[str(S14)]["qemu"]["matched"] > 0
 
@@ -61,6 +66,16 @@ def test_a_target_that_is_not_there_cannot_and_a_finding_beside_it_counts_more(c
     assert (code, "    cannot  divergent" in out) == (1, True)
 
 
-def test_targets_without_a_matrix_are_refused(capsys):
-    assert cli.main(["corpus", "run", str(F1), "--target", "model"]) == 2
-    assert "give --matrix" in capsys.readouterr().err
+def test_as_a_test_no_target_may_show_the_bug_that_a_trace_is_of(capsys):
+    assert cli.main(["corpus", "run", str(F1), "--target", "model:linux-6.1.192"]) == 1
+    out = capsys.readouterr().out
+    assert "expected good, got bad (stale:ctrl_reset:lpi)" in out
+    assert "it shows stale:ctrl_reset:lpi, the bug that this trace is of" in out
+    assert "--on model:linux-6.1.192 --probe" in out
+
+
+def test_a_target_that_is_not_there_is_no_corpus_that_passes(capsys):
+    assert cli.main(["corpus", "run", str(S14), "--target", "qemu:/nowhere/qemu"]) == 4
+    out = capsys.readouterr().out
+    assert "got no target" in out
+    assert "/nowhere/qemu: there is no such program" in out

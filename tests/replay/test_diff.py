@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import given, settings, strategies as st
 from replay import diff_names
 from replay.cli import main
 from replay.diff import CHANGED, ONLY_A, ONLY_B, RENAMED, Diff
-from replay.diff_items import DEFAULT, IGNORABLE, LEFT_OUT, NAMES, Items, ignored
+from replay.diff_items import DEFAULT, IGNORABLE, LEFT_OUT, NAMES, ORDERS, Items, ignored
 from replay.diff_names import Name, Renaming, TooManyNames
 from replay.diff_ranges import parse_part
+from tests.support.any_events import EVENTS
 from tests.support.captures import TRACES, TWO_BOOTS, import_bytes
 from tracer.errors import UsageError
 from tracer.events import KINDS, NUMBER, fields_of, make
@@ -150,6 +152,19 @@ def test_numbers_that_were_given_back_may_be_given_to_others():
     assert compare(new, used) == []
 
 
+def test_every_name_is_free_behind_a_reset():
+    a = [*Boot(lpi=8192).events, *Boot(lpi=8300).events]
+    b = [*Boot(lpi=8192).events, *Boot(lpi=8192, move=0x10_0000).events]
+    assert compare(a, b) == []
+
+
+def test_two_tables_that_are_one_on_the_other_side_are_a_difference():
+    a, b = Boot(), Boot(move=0x100_0000)
+    at = next(seq for seq, event in enumerate(b.events) if event[2:3] == (0x108,))
+    b.events[at] = (*b.events[at][:3], b.events[1][3])  # BASER1 where BASER0 is
+    assert where(compare(a.events, b.events)) == [(RENAMED, [at], [at])]
+
+
 # -- mutations: each kind of event that is compared, changed, taken out, put in
 
 EXTRA = (
@@ -250,6 +265,72 @@ def test_an_event_that_was_taken_out_or_put_in_is_found_exactly_there(kind, show
             assert side[0].seq >= first_of(events, at), (at, event, where([found]))
 
 
+USUALLY_LEFT_OUT = {
+    "reads": (
+        make("reg.read", 0, offset=0, value=1, size=4),
+        make("gicr.read", 0, cpu=1, offset=0, value=1, size=4),
+        make("gicd.read", 0, offset=0, value=2),
+        make("mem.read", 0, cause=0, gpa=0x4700_0000, data=b"\1\2"),
+    ),
+    "msis": (
+        make("msi", 0, device_id=8, event_id=1),
+        make("msi.result", 0, cause=1, result=1),
+        make("lpi", 0, cause=1, intid=8193, cpu=1),
+        make("lpi.ack", 0, cause=0, intid=8193, cpu=1),
+    ),
+    "internals": (
+        make("table.read", 0, cause=1, table=0, index=8, base=0, valid=1, e1=3, e2=0x4060_0000),
+        make("table.write", 0, cause=1, table=2, index=1, base=0x4060_0000, valid=1, e2=8193),
+        make("table.fault", 0, cause=1, table=1, index=7, base=0),
+        make("xlat.hit", 0, cause=1, device_id=8, event_id=1),
+        make("xlat.miss", 0, cause=1, device_id=8, event_id=1),
+        make("command.done", 0, cause=1, creadr=0x40),
+    ),
+    "probes": (
+        make("probe", 0, edge=0),
+        make("lpi.live", 0, cause=0, intid=8193, target=1, flags=9, priority=160, queued=-1),
+        make("its.live", 0, cause=0, device_id=8, event_id=1, intid=8193, target=1, icid=1),
+        make("gicr.write", 0, cpu=1, offset=0, value=1, size=4, origin=2),
+    ),
+    "vcpus": (make("vcpu", 0, cpu=1, action=0), make("context", 0, its=0, cpu=1, thread=7)),
+    "notes": (
+        make("loss", 0, reason="ring"),
+        make("marker", 0, text="here"),
+        make("digest", 0, state=b"\1"),
+        make("source.gap", 0, reason="?"),
+    ),
+}
+
+
+def test_all_that_is_left_out_is_there():
+    kinds = {KINDS[event[0]].name for events in USUALLY_LEFT_OUT.values() for event in events}
+    assert kinds == LEFT | {"gicr.write"}
+
+
+@pytest.mark.parametrize(
+    ("word", "event"),
+    [(word, event) for word, events in USUALLY_LEFT_OUT.items() for event in events],
+)
+def test_what_is_left_out_is_found_exactly_there_when_it_is_asked_for(word, event):
+    events = Boot().events
+    for at in (7, len(events) - 1):
+        copy = [*events[:at], event, *events[at:]]
+        assert compare(events, copy) == []
+        (found,) = compare(events, copy, compared=word)
+        assert where([found]) == [(ONLY_B, [], [at])]
+
+
+def test_time_and_positions_are_compared_when_they_are_asked_for():
+    events = Boot().events
+    late = [(event[0], event[1] + (at == 9), *event[2:]) for at, event in enumerate(events)]
+    (found,) = compare(events, late, compared="time")
+    assert found.a[0].seq == found.b[0].seq == 9
+    nop = make("mem.write", 0, gpa=QUEUE + 0xF00, data=bytes(32))
+    assert compare([*events, nop], [*events, (*nop[:2], QUEUE + 0xF20, nop[3])]) == []
+    assert compare([*events, nop], [*events, (*nop[:2], QUEUE + 0xF20, nop[3])],
+                   compared="positions") != []  # fmt: skip
+
+
 def test_two_differences_far_apart_are_both_found_and_no_more():
     events = whole_life(shown=True)
     first, second = 5, len(events) - 3  # registers both
@@ -269,6 +350,24 @@ def test_what_is_overtaken_by_more_than_the_window_is_a_difference():
     a, b = [late, *body], [*body, late]
     assert compare(a, b, window=100) == []
     assert where(compare(a, b, window=20, most=9)) == [(ONLY_A, [0], []), (ONLY_B, [], [50])]
+
+
+def test_what_waits_is_no_more_than_the_window_whatever_comes():
+    """Two boots that have nothing in common, in many lanes."""
+    a = [make("gicr.write", 0, cpu=at % 50, offset=0, value=1, size=4) for at in range(5000)]
+    b = [make("reg.write", 0, offset=0x80, value=at) for at in range(5000)]
+    diff = Diff(items(a), items(b), window=64, most=100)
+    most = 0
+    read = diff._read
+
+    def counted(side):
+        nonlocal most
+        read(side)
+        most = max(most, diff._a.waiting + diff._b.waiting)
+
+    diff._read = counted
+    assert len(diff.run()) == 100
+    assert most < 4 * 64 + 64  # on both sides, and until the next look
 
 
 def test_nothing_crosses_a_reset():
@@ -310,7 +409,7 @@ def test_more_names_than_are_kept_end_it_and_say_so(monkeypatch, tmp_path, capsy
 names = st.tuples(st.sampled_from("xy"), st.integers(0, 6), st.integers(0, 6), st.booleans())
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(names, max_size=40))
 def test_the_renaming_is_one_to_one_whatever_is_asked_of_it(uses):
     """A slow, obvious second implementation: all pairs in force, and who holds them."""
@@ -330,6 +429,23 @@ def test_the_renaming_is_one_to_one_whatever_is_asked_of_it(uses):
             pairs = free
             pairs[space, a, b] = pairs.get((space, a, b), frozenset()) | {holder}
         assert {tuple(each) for each in renaming} == set(pairs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    EVENTS, EVENTS, st.sets(st.sampled_from(IGNORABLE)), st.sampled_from(ORDERS), st.integers(1, 9)
+)
+def test_whatever_is_compared_it_ends_and_is_the_same_as_itself(a, b, ignore, order, window):
+    def compared(one, other):
+        made = [Items(frozenset(ignore), order) for _ in range(2)]
+        sides = [
+            itertools.chain(*(each.of(seq, event) for seq, event in enumerate(events)), each.end())
+            for each, events in zip(made, (one, other), strict=True)
+        ]
+        return Diff(*sides, window=window, most=9).run()
+
+    assert compared(a, list(a)) == []
+    compared(a, b)
 
 
 # -- the command line
@@ -387,7 +503,7 @@ def test_a_range_that_cannot_be_read_is_wrong_usage(text):
         parse_part(text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.text(max_size=30) | st.from_regex(r"t@(reset:|\.\.|[0-9x-]){0,6}"))
 def test_no_range_does_anything_but_mean_something_or_not(text):
     with contextlib.suppress(UsageError, ValueError):

@@ -115,9 +115,10 @@ def test_a_reset_is_asked_of_a_vm_with_a_past_and_of_a_fresh_one_with_its_ram():
     ]  # fmt: skip
     assert [main.index(each) for each in order] == sorted(main.index(each) for each in order)
     asked = text[text.index("static void questions") : text.index("int main")]
-    # 4 answers and the reads' 3 stand in the plan with the reset and the RAM
-    assert main.count("tap_begin(7)") == 1
-    assert asked.count("answer") == 5
+    # CTLR, LPIs, a save and two parts of RAM; the reset, the last save and all RAM stand beside them
+    assert main.count("tap_begin(8)") == 1
+    assert asked.count("answer") == 6
+    assert asked.index('"at the end: SAVE_PENDING_TABLES"') > asked.index('"event 33: ')
     given = text[text.index("static void no_life") : text.index("static void questions")]
     assert "its_write" not in given
     assert "gicr_write" in given
@@ -138,9 +139,17 @@ def test_commands_stand_there_as_people_read_them():
     assert "/* ITT of device 0x0 +0x0 */\n\tram_write64(vm, 0x40600000, 0xdead" in text
 
 
+@pytest.mark.parametrize(("told", "made"), [(256, 256), (100, 64), (1 << 40, 64), (0, 64)])
+def test_a_gic_has_as_many_interrupts_as_kvm_would_make_of_it(told, made):
+    events = [make("attr.set", 0, device=1, group=3, attr=0, value=told), READ]
+    text = export(header_of(), Plot("outputs", events, range(2), range(0))).text
+    assert f"#define NR_IRQS\t\t{made}\n" in text
+
+
 def test_no_line_is_longer_than_a_kernels():
-    lines = exported(F1).text.expandtabs(8).splitlines()
-    assert max(map(len, lines)) <= 100
+    for path, how in ((F1, "reset"), (F1, "outputs"), (F3, "round-trip"), (F4, "crash")):
+        lines = exported(path, how).text.expandtabs(8).splitlines()
+        assert max(map(len, lines)) <= 100
 
 
 def test_a_queue_that_is_filled_before_it_is_named_is_a_queue():
@@ -212,6 +221,24 @@ def test_the_verb_ends_with_4_and_writes_nothing(tmp_path, capsys):
     assert cli.main(["export", str(trace), "--to", "kvm-c", "-o", str(made)]) == 4
     assert "not KVM's" in capsys.readouterr().err
     assert not made.exists()
+
+
+def test_a_cut_trace_is_not_taken_for_a_whole_life(tmp_path, capsys):
+    path = tmp_path / "cut.its.txt"
+    path.write_text(F4.read_text().replace("# cpus: 1\n", "# cpus: 1\n# first_seq: 9\n"))
+    assert cli.main(["export", str(path), "--to", "kvm-c"]) == 4
+    captured = capsys.readouterr()
+    assert "begins in the middle" in captured.err
+    assert captured.out == ""
+
+
+def test_lost_events_are_told(tmp_path, capsys):
+    path = tmp_path / "lossy.its.txt"
+    path.write_text(F1.read_text() + '. +0 loss reason="*/ full" count=3\n')
+    assert cli.main(["export", str(path), "--to", "kvm-c"]) == 0
+    captured = capsys.readouterr()
+    assert "1 places where events were lost" in captured.err
+    assert "full" not in captured.out
 
 
 def test_an_output_that_exists_is_kept(tmp_path, capsys):

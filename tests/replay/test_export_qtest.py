@@ -92,7 +92,10 @@ def test_a_clean_trace_shows_no_difference(name, tmp_path):
 
 @needs_qemu
 def test_an_msi_is_sent_by_a_device_of_qemus_own(tmp_path):
-    recorded, got = answers(exported(written(MSI, tmp_path), tmp_path))
+    script = exported(written(MSI, tmp_path), tmp_path)
+    said = "#   0x40300040 MAPTI DeviceID=0x9 EventID=0x2 pINTID=0x2000 ICID=0x0\n"
+    assert said in script.read_text()
+    recorded, got = answers(script)
     assert got == recorded == ["OK 0x0100000000000000", "OK 0x0000000000000060"]
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +17,6 @@ from tracer.events import FIRST_NOTE, FIRST_OUTPUT, KINDS, NUMBER, fields_of, ki
 from tracer.log.opening import open_trace
 from tracer.log.stream import Writer
 
-ROOT = Path(__file__).parents[2]
 TOP = (1 << 64) - 1
 
 
@@ -222,38 +219,3 @@ def test_kinds_are_told_apart_by_their_tables():
     assert not {"trace", "events", "unknown"} & set(tables)
     assert table_of(NUMBER["reg.write"]) == "reg_write"
     assert table_of(FIRST_OUTPUT - 1) == "unknown"
-
-
-def queries():
-    """Return the queries that docs/export.md shows."""
-    text = (ROOT / "docs" / "export.md").read_text()
-    return re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def boots(tmp_path_factory):
-    """A database of the capture that the page speaks of."""
-    folder = tmp_path_factory.mktemp("boots")
-    capture = ROOT / "traces" / "qemu-7.2.22-linux-6.1-two-boots.log"
-    trace, made = folder / "a.itstrace", folder / "a.db"
-    assert cli.main(["import", str(capture), "-o", str(trace)]) == 0
-    assert export(trace, "sqlite", made) == 0
-    base = sqlite3.connect(made)
-    yield base
-    base.close()
-
-
-@pytest.mark.parametrize("at", range(len(queries())))
-def test_a_query_of_the_page_runs(at, boots):
-    boots.execute(queries()[at]).fetchall()
-
-
-def test_the_pages_answers_are_these(boots):
-    rows = boots.execute(queries()[0]).fetchall()
-    assert rows[:2] == [("0x8", "INV", 8), ("0x8", "MAPTI", 7)]
-    page = (ROOT / "docs" / "export.md").read_text()
-    assert "    0x8     INV      8\n    0x8     MAPTI    7\n" in page
-    written = boots.execute(queries()[1]).fetchall()
-    assert {boot for boot, _, _ in written} == {1, 2}
-    assert all(value.startswith("0x") for _, _, value in written)
-    assert len(queries()) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, strategies as st
 
 from replay.boundary import everything, halving
 from replay.builds import of_model
@@ -55,6 +56,16 @@ def test_a_signature_is_taken_apart(text, word, kind, what):
 def test_what_is_no_signature_is_refused(text):
     with pytest.raises(UsageError, match="a signature is "):
         parse_signature(text)
+
+
+@given(st.text(max_size=200) | st.from_regex(r"(stale|crash|divergent):[\w:.]*"))
+def test_any_text_is_a_signature_or_is_refused(text):
+    try:
+        found = parse_signature(text)
+    except UsageError:
+        return
+    assert found.text == text
+    assert found.word in text
 
 
 @pytest.mark.parametrize(

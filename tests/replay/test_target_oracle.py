@@ -14,9 +14,14 @@ from replay.minimize.crash_oracle import Death, death
 from replay.minimize.oracle import Candidate
 from replay.minimize.run import minimize
 from replay.minimize.target_oracle import open_oracle, signature_on
+from replay.minimize.verdict_oracle import VerdictOracle
+from replay.profiles import find
 from replay.targets import kvm as kvm_module, kvm_wire, spec
 from replay.targets.kvm_boot import Host
+from tests.replay.test_equivalence import HEADER as SMALL_HEADER, small_life
 from tests.support.fake_kvm_host import FATAL
+from tests.support.small_its import SmallIts
+from tests.support.small_target import Forgetful, opener
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.events import make
@@ -227,3 +232,33 @@ def test_the_result_has_the_answers_of_the_target_up_to_its_death():
     kinds = [ev.kind_name(e[0]) for e in told.events]
     assert kinds.count("attr.result") == kinds.count("reg.write") + kinds.count("gicr.write")
     assert kinds[-2:] == ["save", "mem.read"]
+
+
+# -- a QEMU whose reset skips one field
+
+
+class Small:
+    """Targets that are small devices, in the place of a QEMU."""
+
+    def __init__(self, make):
+        self._open = opener(make)
+
+    def opened(self, spec, header, needs):
+        return self._open(header)
+
+    def findings(self):
+        return []
+
+
+def test_a_reset_that_skips_a_field_is_minimised_to_what_fills_it():
+    life = Candidate(SMALL_HEADER, tuple(small_life()))
+    signature, qemu = "stale:system:GICR_PROPBASER", (spec.parse("qemu"), life)
+    profile = find("qemu-7.2.22")[0]
+    oracle = VerdictOracle(
+        Small(lambda ram: Forgetful(ram, "propbaser")), *qemu, signature, profile
+    )
+    *_, least = stages(oracle)
+    assert oracle.shows([least]) == [True]
+    assert inputs(least) == ["gicr.write", "reset"]
+    with pytest.raises(UsageError, match=f"does not show {signature}"):
+        VerdictOracle(Small(SmallIts), *qemu, signature, profile)

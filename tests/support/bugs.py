@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay import kernels
+from replay import cli, kernels
 from replay.builds import rule
 from replay.commands.git_bisect import wanted
 from replay.ruling import BAD, CANNOT, Signature
@@ -108,9 +109,31 @@ def image(kernel: kernels.Kernel) -> str:
     return f"linux-{kernel.version.partition('-')[0]}"
 
 
+def exports(bug: Bug) -> dict[Path, list[str]]:
+    """Return C file -> the arguments of `itstrace` that make it."""
+    made = {f"{bug.name}.c": bug.least} | MORE.get(bug.name, {})
+    asks = ASKS.get(bug.name, ())
+    return {
+        bug.folder / name: ["export", str(trace), "--to", "kvm-c", *asks]
+        for name, trace in made.items()
+    }
+
+
+def main(names: Sequence[str]) -> None:
+    """Print the rows of the bugs that are named, or write their C files."""
+    if names == ["export"]:
+        for name in NAMES:
+            for path, words in exports(Bug(name)).items():
+                cli.main([*words, "-o", str(path), "--force"])
+        return
+    for kernel in sorted(kernels.here(), key=lambda each: _numbers(each.version)):
+        for name in names or NAMES:
+            print(f"| {image(kernel)} | {' | '.join(asked(Bug(name), kernel))} |", flush=True)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(each) for each in re.findall(r"\d+", version)]
+
+
 if __name__ == "__main__":
-    for each in sorted(
-        kernels.here(), key=lambda k: [int(n) for n in re.findall(r"\d+", k.version)]
-    ):
-        for name in sys.argv[1:] or NAMES:
-            print(f"| {image(each)} | {' | '.join(asked(Bug(name), each))} |", flush=True)
+    main(sys.argv[1:])

@@ -30,7 +30,7 @@ END: Final = "end"
 KILLED: Final = "killed"
 _TIME_BEFORE: Final = "ring_time_before_ns"  # in a segment's annotations
 _SEGMENT: Final = "{:012d}.itstrace"
-_READS: Final = frozenset(NUMBER[name] for name in ("reg.read", "gicr.read", "gicd.read"))
+READS: Final = frozenset(NUMBER[name] for name in ("reg.read", "gicr.read", "gicd.read"))
 # How much more than its share a segment may hold of outputs of one input.
 MAX_OUTPUTS_BYTES: Final = 1 << 20
 _MAX_DUMPS: Final = 100_000
@@ -162,7 +162,7 @@ class Ring:
     def _next_cut(self, events: list[Event]) -> int | None:
         """Return where a segment may begin: before what cannot be an output of an earlier input."""
         for at, event in enumerate(events):
-            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in _READS:
+            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in READS:
                 return at
         too_many = self._segments[-1].size_bytes >= self._segment_bytes + MAX_OUTPUTS_BYTES
         return 0 if too_many else None

@@ -38,18 +38,14 @@ class Source:
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer at the end."""
-        while len(self._buffer) < size and not self._ended:
-            more = self._stream.read(max(size - len(self._buffer), 65536))
-            if more:
-                self._buffer += more
-            else:
-                self._ended = True
+        self._fill(size)
         return bytes(self._buffer[:size])
 
     def skip(self, size: int) -> None:
-        """Step over bytes that were looked at."""
+        """Step over `size` bytes, fewer at the end."""
+        self._fill(size)
+        self.offset += min(size, len(self._buffer))
         del self._buffer[:size]
-        self.offset += size
 
     def go_to(self, offset: int) -> None:
         """Read on from `offset`; only where the stream is a file."""
@@ -70,3 +66,16 @@ class Source:
                 self.skip(len(self._buffer))
                 return False
             self.peek(len(self._buffer) + 65536)
+
+    def ahead(self, distance: int, size: int) -> bytes:
+        """Return `size` bytes that stand `distance` from here, fewer at the end."""
+        self._fill(distance + size)
+        return bytes(self._buffer[distance : distance + size])
+
+    def _fill(self, size: int) -> None:
+        while len(self._buffer) < size and not self._ended:
+            more = self._stream.read(max(size - len(self._buffer), 65536))
+            if more:
+                self._buffer += more
+            else:
+                self._ended = True

@@ -12,7 +12,6 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from hashlib import blake2b
 from operator import itemgetter
 from typing import BinaryIO, Final
 
@@ -26,21 +25,17 @@ from tracer.log.codec import (
     check_sizes,
     compress,
     count_events,
-    decompress,
     pack_events,
     pack_map,
     unpack_events,
     unpack_map,
 )
+from tracer.log.frames import claimed, link, look, preamble, resync
 from tracer.log.header import Header
 from tracer.log.source import Place, Problem, Source
 
 _TIME: Final = itemgetter(1)
-_PREAMBLE_AND_CHAIN: Final = fmt.PREAMBLE.pack(fmt.MAGIC, fmt.VERSION)
-
-
-def _link(chain: bytes, frame: bytes) -> bytes:
-    return blake2b(chain + frame, digest_size=fmt.CHAIN_SIZE_BYTES).digest()
+CHANGED: Final = "frames before this one were changed or taken out"
 
 
 class Writer:
@@ -84,11 +79,11 @@ class Writer:
         self._failed: WriteError | None = None
         self._refused: list[str] = []  # events left out of which nobody was told yet
         self._offset = 0
-        self._chain = _link(b"", _PREAMBLE_AND_CHAIN)
+        self._chain = link(b"", preamble())
         if checkpoint is not None:
             header = replace(header, base_digest=digest(checkpoint))
         head = self._checked_header(header)
-        self._write(_PREAMBLE_AND_CHAIN)
+        self._write(preamble())
         self._frame(fmt.HEADER, head, fmt.CODEC_NONE)
         for part in parts(checkpoint or b""):
             self._frame(fmt.CHECKPOINT, part, codec)
@@ -239,7 +234,7 @@ class Writer:
             (head, fmt.CRC.pack(zlib.crc32(head)), stored, fmt.CRC.pack(zlib.crc32(stored)))
         )
         self._write(frame)
-        self._chain = _link(self._chain, frame)
+        self._chain = link(self._chain, frame)
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -350,7 +345,7 @@ class Reader:
         if version != fmt.VERSION:
             raise DamagedTrace(self.name, 8, f"there never was a format version {version}")
         self._source.skip(fmt.PREAMBLE.size)
-        return _link(b"", raw)
+        return link(b"", raw)
 
     def _header(self) -> Header:
         start = self._source.offset
@@ -455,59 +450,25 @@ class Reader:
 
     def _next_frame(self) -> tuple[int, bytes] | Problem:
         """Return (type, raw payload) and step over the frame, or say what is wrong here."""
-        source = self._source
-        start = source.offset
-        head = source.peek(fmt.FRAME_HEAD_SIZE_BYTES)
-        if len(head) < fmt.FRAME_HEAD_SIZE_BYTES:
-            return self._short_head(start, head)
-        sync, kind, codec, flags, stored_size, raw_size, chain = fmt.FRAME.unpack_from(head)
-        if sync != fmt.SYNC or fmt.CRC.unpack_from(head, fmt.FRAME.size)[0] != zlib.crc32(
-            head[: fmt.FRAME.size]
-        ):
-            return Problem(start, "no frame begins here: its first bytes are damaged", "damaged")
-        if stored_size > fmt.MAX_FRAME_STORED_BYTES or raw_size > fmt.MAX_FRAME_RAW_BYTES:
-            return Problem(start, f"a frame of {max(stored_size, raw_size)} bytes", "damaged")
-        size = fmt.FRAME_HEAD_SIZE_BYTES + stored_size + fmt.CRC.size
-        frame = source.peek(size)
-        self._wasted += len(frame)  # until it has proved to be one
-        if len(frame) < size:
-            return Problem(start, "the last frame is cut off", "cut")
-        stored = frame[fmt.FRAME_HEAD_SIZE_BYTES : -fmt.CRC.size]
-        if fmt.CRC.unpack(frame[-fmt.CRC.size :])[0] != zlib.crc32(stored):
-            return Problem(start, "the payload of this frame is damaged", "damaged")
-        if self._anchored and chain != self.chain:
+        start = self._source.offset
+        frame = look(self._source)
+        if isinstance(frame, Problem):
+            return frame
+        if self._anchored and frame.chain != self.chain:
             # The frame itself is whole, so it is read; what stood before it is not what was
             # written before it.
-            self._problem(start, "frames before this one were changed or taken out", "damaged")
-        if flags:
-            return Problem(
-                start, f"frame flags {flags:#x} are not known to this version", "damaged"
-            )
+            self._problem(start, CHANGED, "damaged")
         try:
-            raw = decompress(stored, codec, raw_size)
+            raw = frame.unpack()
         except PayloadError as error:
             return Problem(start, str(error), "damaged")
-        source.skip(size)
-        self._wasted -= size
-        self._before = chain
-        self.chain = _link(chain, frame)
+        self._source.skip(len(frame.data))
+        self._before = frame.chain
+        self.chain = frame.next_chain
         self._anchored = True
-        self.last_good_offset = source.offset
-        self._last = (frame, raw)
-        return kind, raw
-
-    def _short_head(self, start: int, head: bytes) -> Problem:
-        if fmt.SYNC.startswith(head[: len(fmt.SYNC)]):
-            return Problem(start, "the last frame is cut off", "cut")
-        return Problem(start, "bytes that begin no frame", "damaged")
-
-    def _claimed(self) -> int:
-        """Return the size of the frame that the head here claims, or 1 for no head."""
-        head = self._source.peek(fmt.FRAME_HEAD_SIZE_BYTES)
-        if len(head) < fmt.FRAME_HEAD_SIZE_BYTES or not head.startswith(fmt.SYNC):
-            return 1
-        stored_size: int = fmt.FRAME.unpack_from(head)[4]
-        return fmt.FRAME_HEAD_SIZE_BYTES + min(stored_size, fmt.MAX_FRAME_STORED_BYTES)
+        self.last_good_offset = self._source.offset
+        self._last = (frame.data, raw)
+        return frame.kind, raw
 
     def _content(self, start: int, kind: int, raw: bytes) -> tuple[int, tuple[Event, ...]] | None:
         try:
@@ -553,17 +514,8 @@ class Reader:
 
     def _resync(self) -> bool:
         """Go on at the next frame whose head is whole; False when there is none."""
-        source = self._source
-        source.peek(1)
         # Heads may claim what others claim, too: after some reading in vain, trust their sizes.
-        tired = self._wasted > 4 * source.offset + (16 << 20)
-        source.skip(self._claimed() if tired else 1)
+        self._wasted += claimed(self._source)
+        tired = self._wasted > 4 * self._source.offset + (16 << 20)
         self._anchored = False
-        while source.find(fmt.SYNC):
-            head = source.peek(fmt.FRAME_HEAD_SIZE_BYTES)
-            if len(head) == fmt.FRAME_HEAD_SIZE_BYTES and fmt.CRC.unpack_from(head, fmt.FRAME.size)[
-                0
-            ] == zlib.crc32(head[: fmt.FRAME.size]):
-                return True
-            source.skip(1)
-        return False
+        return resync(self._source, trusting=tired)

@@ -47,6 +47,9 @@ static const struct {
 	{ 0x40000000, 0x100000000 },
 };
 
+#define GICR_CTLR	0x0000
+#define GICR_PROPBASER	0x0070
+
 /* Where nothing of the guest lies: its few instructions, and no memory at all. */
 #define CODE_GPA	0xf000000000ULL
 #define EXIT_GPA	0xf100000000ULL
@@ -81,11 +84,14 @@ static void tap_result(int good, const char *what)
 	failed += !good;
 }
 
+/* What was skipped may be what would have failed. */
 static int tap_end(void)
 {
 	printf("# Totals: pass:%u fail:%u xfail:0 xpass:0 skip:%u error:0\n",
 	       test - failed - skipped, failed, skipped);
-	return failed ? KSFT_FAIL : KSFT_PASS;
+	if (failed)
+		return KSFT_FAIL;
+	return skipped ? KSFT_SKIP : KSFT_PASS;
 }
 
 /* The host cannot run this at all. */
@@ -391,15 +397,13 @@ static void expect(const char *what, uint64_t got, uint64_t expected)
 /* What was recorded. */
 static void story(struct vm *vm)
 {
-	/* GICR_PROPBASER of vCPU 0 by the guest */
-	guest_write(vm, 0, GICR_BASE + 0x70, 8, 0x425c078f);
-	/* GICR_CTLR of vCPU 0 by the guest */
-	guest_write(vm, 0, GICR_BASE + 0x0, 4, 0x1);
-	/* CTRL_RESET */
+	guest_write(vm, 0, GICR_BASE + 0x0 + GICR_PROPBASER, 8, 0x425c078f);
+	guest_write(vm, 0, GICR_BASE + 0x0 + GICR_CTLR, 4, 0x1);
 	expect("event 2: CTRL_RESET", control(vm->its, KVM_DEV_ARM_ITS_CTRL_RESET), 0);
-	/* GICR_PROPBASER of vCPU 0 */
-	expect("event 4: GICR_PROPBASER of vCPU 0", gicr_write(vm, 0, 0x70, 0x0), 0);
-	expect("event 6: GICR_PROPBASER of vCPU 0", gicr_read(vm, 0, 0x70) & 0xffffffff, 0x425c078f);
+	expect("event 4: GICR_PROPBASER of vCPU 0", gicr_write(vm, 0, GICR_PROPBASER, 0x0),
+	       0);
+	expect("event 6: GICR_PROPBASER of vCPU 0",
+	       gicr_read(vm, 0, GICR_PROPBASER) & 0xffffffff, 0x425c078f);
 }
 
 int main(void)

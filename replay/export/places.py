@@ -1,6 +1,6 @@
 """What lies where in guest RAM, as a trace's registers and commands name it: for people to read.
 
-Counterpart: `kvm_calls`, which puts it into comments and names of tests.
+Counterparts: `kvm_calls` and `qtest_shell`, which put it into comments and names.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Registers and commands in a C file's words: names as the architecture has them.
+"""Registers and commands in words: names as the architecture has them.
 
-Counterpart: `kvm_calls`.
+Counterparts: `kvm_calls` and `qtest_shell`.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def fields(offset: int, value: int) -> str:
     shown = describe((NUMBER["reg.write"], 0, offset, value))
     _, paren, told = shown.partition("(")
     return told.rpartition(")")[0] if paren else ""
+
+
+def doublewords(data: bytes) -> list[int]:
+    """Return the four doublewords of a command."""
+    return [int.from_bytes(data[at : at + 8], "little") for at in range(0, 32, 8)]
 
 
 def command(dws: list[int]) -> str:

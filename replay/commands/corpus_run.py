@@ -1,0 +1,130 @@
+"""`itstrace corpus run`: every trace against its manifest, on the model or on real targets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from replay.commands.common import one_line, paint, print_json, progress
+from replay.corpus import (
+    Result,
+    exit_code,
+    find_traces,
+    run_trace,
+    trace_name,
+    unused_manifests,
+    without_manifest,
+    without_trace,
+)
+from replay.corpus_reports import details, github, headline, junit, markdown
+from replay.manifest import manifest_path, read_manifest
+from tracer.errors import UsageError, WriteError
+from tracer.log.opening import create_output
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("traces", nargs="+", help="traces, or folders of them")
+    parser.add_argument(
+        "--matrix", action="store_true", help="a table of traces and profiles, one word each"
+    )
+    parser.add_argument(
+        "--target", action="append",
+        help="run them on targets, as `run` does: none may show the bug that a trace is of; with "
+        "--matrix: a table of what each made of each",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="answer as one JSON document")
+    parser.add_argument("--junit", metavar="FILE", help="write a JUnit XML report")
+    parser.add_argument("--force", action="store_true", help="overwrite the report")
+    parser.add_argument(
+        "--github", action="store_true", default=bool(os.environ.get("GITHUB_ACTIONS")),
+        help="annotate failures, on standard error (default: when GITHUB_ACTIONS is set)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--summary", metavar="FILE", default=os.environ.get("GITHUB_STEP_SUMMARY"),
+        help="append a Markdown section (default: the file that GITHUB_STEP_SUMMARY names)",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a line for each expectation; the worst exit code of those that are not met."""
+    traces = find_traces(options.traces)
+    if options.matrix:
+        from replay.commands.corpus_matrix import run as run_matrix
+
+        return run_matrix(traces, options)
+    if options.junit and Path(options.junit).exists() and not options.force:
+        raise UsageError(f"{options.junit}: exists already; --force overwrites it")
+    each_of = _on_targets(traces, options.target) if options.target else map(run_trace, traces)
+    results = [each for found in progress(each_of, "traces") for each in found]
+    results += map(without_trace, unused_manifests(options.traces, traces))
+    if options.json:
+        print_json({"schema": "itstrace.corpus/1", "results": [_json(each) for each in results]})
+    else:
+        for each in results:
+            _print(each)
+        print(headline(results, len(traces)))
+    _report(results, len(traces), options)
+    return exit_code(results)
+
+
+def _on_targets(traces: list[Path], texts: list[str]) -> Iterator[list[Result]]:
+    """Yield the results of each trace, one for each target; a host is booted once for all."""
+    from replay.corpus_targets import run_on
+    from replay.targets.spec import Targets, parse
+
+    specs = [parse(text) for text in texts]
+    with Targets() as made:
+        for trace in traces:
+            path = manifest_path(trace)
+            if path.exists():
+                manifest = read_manifest(path)
+                yield [run_on(trace, manifest, spec, made) for spec in specs]
+            else:
+                yield [without_manifest(trace)]
+
+
+def _report(results: list[Result], traces: int, options: argparse.Namespace) -> None:
+    if options.junit:
+        with create_output(options.junit, force=options.force) as stream:
+            stream.write(junit(results))
+    if options.summary:
+        try:
+            with Path(options.summary).open("a", encoding="utf-8", errors="replace") as out:
+                out.write(markdown(results, traces))
+        except OSError as error:
+            raise WriteError(f"{options.summary}: {error.strerror}") from error
+    if options.github:
+        for line in github(results):
+            print(line, file=sys.stderr)
+
+
+def _json(each: Result) -> dict[str, object]:
+    return {
+        "trace": str(each.trace),
+        "variant": each.variant,
+        "expected": each.expected,
+        "got": each.got,
+        "signature": each.signature,
+        "signatures": list(each.signatures),
+        "passed": each.passed,
+        "why": list(each.why),
+        "commands": list(each.commands),
+        "skipped": each.skipped or None,
+    }
+
+
+def _print(each: Result) -> None:
+    name = f"{one_line(trace_name(each.trace)):44} {one_line(each.variant):9}"
+    if each.passed:
+        print(f"{paint('ok', 'green'):6} {name} {each.got}")
+        return
+    if each.skipped:
+        print(f"{paint('-', 'yellow'):6} {name} {one_line(each.sentence())}")
+        return
+    print(f"{paint('FAIL', 'red'):6} {name} {one_line(each.sentence())}")
+    for line in details(each):
+        print(f"       {line}")
