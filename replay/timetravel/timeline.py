@@ -138,11 +138,10 @@ class Timeline:
             UsageError: there is no such event.
         """
         course = self.course
-        if seq is None and course.complete:
-            seq = course.until
         if seq is not None and seq < self.header.first_seq - 1:
             raise UsageError(f"{self._path}: the first event is {self.header.first_seq}, not {seq}")
-        engine = self._travel(seq) if seq is not None and seq <= course.until else self._go_on(seq)
+        known = course.complete if seq is None else seq <= course.until
+        engine = self._travel(seq) if known else self._go_on(seq)
         if seq is not None and engine.seq < seq and self.reader.status != "damaged":
             raise UsageError(f"{self._path}: the last event is {engine.seq}, not {seq}")
         return engine
@@ -202,8 +201,9 @@ class Timeline:
 
     # -- getting there
 
-    def _travel(self, seq: int) -> Engine:
-        stop = self.course.stop_before(seq)
+    def _travel(self, seq: int | None) -> Engine:
+        """Replay from the stop before event `seq`, or before the end: to what the file says there."""
+        stop = self.course.stop_before(self.course.until if seq is None else seq)
         try:
             engine = self._resumed(stop)
         except (Unusable, PayloadError, OSError) as error:
