@@ -348,13 +348,25 @@ class Timeline:
         cache = Cache(self._key, self._content(), self._stamp.size_bytes, self._stamp, self.course)
         if identity.stamp_of(self._stream) != self._stamp:
             return  # it changed meanwhile, and who knows when
+        # What is read of the old file is read before the new one says where it stands.
+        for stop in self.course.stops:
+            stop.stored = self._stored(stop)
         for path in places(self._path, self._variant):
-            with suppress(OSError):
-                save(path, cache, self._stored)
+            with suppress(OSError, Unusable):
+                save(path, cache)
+                self._take_over(opened(path))
                 return
         self._tell(
             f"{self._path}: its checkpoints cannot be kept, neither beside it nor in {path.parent}"
         )
+
+    def _take_over(self, file: CacheFile) -> None:
+        """Read checkpoints from a file that was just written, and keep them in memory no longer."""
+        if self._file:
+            self._file.close()
+        self._file = file
+        for stop in self.course.stops:
+            stop.stored = None
 
     def _forget(self, error: Exception) -> None:
         """A cache proved wrong: go on without it."""

@@ -417,6 +417,25 @@ def test_what_ails_a_trace_is_told_from_a_cache_too(tmp_path):
             assert engine.seq == line.last()
 
 
+@pytest.mark.parametrize("most", [8192, 30])
+def test_a_cache_that_ends_in_the_middle_is_gone_on_with(tmp_path, monkeypatch, most):
+    path = life(tmp_path)
+    with open_at(path) as line:
+        line.state_at(1300)
+        assert not line.course.complete
+    assert len(caches(path)) == 1
+    monkeypatch.setattr(timeline_module, "MAX_STOPS", most)
+    with open_at(path) as line:
+        assert len(line.course.stops) >= 16
+        last = line.last()
+        expected = dict(states(str(path), range(0, last, 250)))
+        assert {seq: line.state_at(seq)["digest"] for seq in expected} == expected
+    with open_at(path) as line:
+        assert line.course.complete
+        assert 16 <= len(line.course.stops) < most
+        assert {seq: line.state_at(seq)["digest"] for seq in expected} == expected
+
+
 def test_a_short_trace_leaves_no_cache(tmp_path):
     path = Path(shutil.copy(SCENARIOS[0], tmp_path))
     with open_at(path) as line:
