@@ -145,11 +145,10 @@ class Timeline:
             UsageError: there is no such event.
         """
         course = self.course
-        if seq is None and course.complete:
-            seq = course.until
         if seq is not None and seq < self.header.first_seq - 1:
             raise UsageError(f"{self._path}: the first event is {self.header.first_seq}, not {seq}")
-        engine = self._travel(seq) if seq is not None and seq <= course.until else self._go_on(seq)
+        known = course.complete if seq is None else seq <= course.until
+        engine = self._travel(seq) if known else self._go_on(seq)
         if seq is not None and engine.seq < seq and self.reader.status != "damaged":
             raise UsageError(f"{self._path}: the last event is {engine.seq}, not {seq}")
         return engine
@@ -168,6 +167,16 @@ class Timeline:
         if not self.course.complete:
             self._go_on(None)
         return self.course.until
+
+    @property
+    def name(self) -> str:
+        """What messages call the trace."""
+        return self.reader.name
+
+    @property
+    def first_seq(self) -> int:
+        """The first event."""
+        return self.header.first_seq
 
     def resets(self, count: int | None = None) -> list[int]:
         """Return every reset event that can be reached, or at least the first `count`."""
@@ -209,8 +218,9 @@ class Timeline:
 
     # -- getting there
 
-    def _travel(self, seq: int) -> Engine:
-        stop = self.course.stop_before(seq)
+    def _travel(self, seq: int | None) -> Engine:
+        """Replay from the stop before event `seq`, or before the end: to what the file says there."""
+        stop = self.course.stop_before(self.course.until if seq is None else seq)
         try:
             engine = self._resumed(stop)
         except (Unusable, PayloadError, OSError) as error:
@@ -355,13 +365,25 @@ class Timeline:
         cache = Cache(self._key, self._content(), self._stamp.size_bytes, self._stamp, self.course)
         if identity.stamp_of(self._stream) != self._stamp:
             return  # it changed meanwhile, and who knows when
+        # What is read of the old file is read before the new one says where it stands.
+        for stop in self.course.stops:
+            stop.stored = self._stored(stop)
         for path in places(self._path, self._variant):
-            with suppress(OSError):
-                save(path, cache, self._stored)
+            with suppress(OSError, Unusable):
+                save(path, cache)
+                self._take_over(opened(path))
                 return
         self._tell(
             f"{self._path}: its checkpoints cannot be kept, neither beside it nor in {path.parent}"
         )
+
+    def _take_over(self, file: CacheFile) -> None:
+        """Read checkpoints from a file that was just written, and keep them in memory no longer."""
+        if self._file:
+            self._file.close()
+        self._file = file
+        for stop in self.course.stops:
+            stop.stored = None
 
     def _forget(self, error: Exception) -> None:
         """A cache proved wrong: go on without it."""
