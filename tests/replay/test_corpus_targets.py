@@ -88,3 +88,14 @@ def test_a_write_of_64_bits_says_whose_a_pending_table_is():
     read = make("mem.read", 0, cause=0, gpa=0x4052_0400, data=bytes(8))
     (step,) = recorded_steps(life, [read], {read[0]})
     assert step.cpu == 1
+
+
+def test_a_death_counts_more_than_what_differed_before_it(capsys):
+    life = SCENARIOS.parent / "bugs/F4/F4-life.itstrace"
+    code, out, err = matrix(capsys, life, "--target", "model:linux-5.10.223")
+    assert (code, out.splitlines()[2].split()) == (1, ["F4-life", "crashed"])
+    assert "crashed: event 1327: vgic_its_save_tables_v0" in err
+    assert cli.main(["check", str(life), "--profile", "linux-5.10.223", "--json"]) == 1
+    differed = json.loads(capsys.readouterr().out)["divergent"]
+    assert differed
+    assert differed[0]["seq"] < 1327
