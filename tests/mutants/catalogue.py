@@ -1307,7 +1307,7 @@ CORPUS: Final = (
           _PLUGIN + "::test_a_target_that_is_not_there_fails_and_one_of_another_family_is_skipped", "a target that is not there judges a whole corpus"),
     Fault("corpus.target.bug", "replay/corpus_targets.py", "    if ruling.word == GOOD:", "    if True:",
           _PLUGIN + "::test_on_a_target_the_bug_must_not_show", "what shows again is not told"),
-    Fault("corpus.target.death", "replay/corpus_targets.py", "            engine = Engine(ahead, ahead)  # to the end: a death counts more than what differed before it", "            engine = Engine(ahead, ahead, stop=True)",
+    Fault("corpus.target.death", "replay/corpus_targets.py", "            engine = Engine(ahead, ahead)", "            engine = Engine(ahead, ahead, stop=True)",
           "tests/replay/test_corpus_targets.py::test_a_death_counts_more_than_what_differed_before_it", "a host that dies is told as one that differs"),
     Fault("corpus.digest", "replay/corpus.py", "    if digest and stored != digest:  # the text form has none", "    if False:",
           _CORPUS + "::test_another_trace_under_the_same_manifest_fails", "another trace passes for the one that was meant"),
