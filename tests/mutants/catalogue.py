@@ -1039,6 +1039,8 @@ TARGETS: Final = (
           TEST_TARGET_ORACLE, "a death at another kind of event is taken for the same bug"),
     Fault("minimize.crash.which", "replay/minimize/crash_oracle.py", "        return [self._dies(self._targets, each) for each in candidates]", "        return [self._dies(self._targets, each) for each in (candidates[0], *candidates[:-1])]",
           TEST_TARGET_ORACLE, "a death is put down to the candidate behind the fatal one"),
+    Fault("minimize.verdict.saved", "replay/equivalence/run.py", "        other.ask([event for event in events if event[0] in _SAVES])", "        other.ask([])",
+          TEST_EQUIVALENCE, "a side that was never saved has tables of another time in its RAM"),
     Fault("minimize.verdict.tables", "replay/equivalence/run.py", '_TABLES: Final = ("GITS_BASER0", "GITS_BASER1")', "_TABLES: Final = ()",
           TEST_EQUIVALENCE, "a restore of an ITS that was given no tables counts as a round trip"),
     Fault("minimize.verdict.off", "replay/equivalence/bench.py", "        if not run.on_alike:", "        if False:",
