@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import takewhile
 from typing import Final
 
 from replay.engine import Engine
@@ -35,9 +36,12 @@ from replay.targets.ahead import Ahead, Target
 from replay.targets.qemu import Needs
 from replay.targets.spec import Spec, Targets
 from tracer.errors import UsageError
+from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import Header
 from tracer.log.opening import AnyReader, open_trace
 
+_RESET, _REG_WRITE = NUMBER["reset"], NUMBER["reg.write"]
+_CWRITER: Final = 0x88
 _QUESTIONS: Final = {name: question for question, name in NAMES.items()}
 
 
@@ -138,7 +142,8 @@ def of_answers(
     asked = _asked(wanted, kinds or KINDS[chosen.family])
     ruling = Ruling(CANNOT, (), "there was nothing to ask")
     for generated in _ways(probe=probe, places=places):
-        questions = _showing(wanted, plan(events, asked, probe=generated, places=places))
+        planned = plan(events, asked, probe=generated, places=places)
+        questions = [each for each in planned if _shows(wanted, each) and _is_fair(each, events)]
         asker = Asker(made, spec, header, events, chosen, probe=generated, strict=strict)
         ruling = _answered(asker, questions, wanted)
         if ruling.word == BAD:
@@ -170,12 +175,23 @@ def _asked(wanted: Signature, usual: Sequence[str]) -> Sequence[str]:
     return [kind]
 
 
-def _showing(wanted: Signature, questions: Sequence[Question]) -> list[Question]:
-    """Leave out what the trace has of other resets: those could not show the signature."""
-    if wanted.word not in OF_A_RESET:
-        return list(questions)
+def _shows(wanted: Signature, question: Question) -> bool:
+    """Return whether an answer could show the signature; of another reset none could."""
     kind = _QUESTIONS.get(wanted.kind, wanted.kind)
-    return [each for each in questions if kind in (each.kind, each.what)]
+    return wanted.word not in OF_A_RESET or kind in (question.kind, question.what)
+
+
+def _is_fair(question: Question, events: Sequence[Event]) -> bool:
+    """Return whether a recorded round trip means the same to a side that was never reset.
+
+    Commands do not: its queue goes on where it was, and the trace's begins anew.
+    """
+    if question.resumed is None:
+        return True
+    behind = takewhile(lambda event: event[0] != _RESET, events[question.resumed :])
+    return not any(
+        event[0] == _REG_WRITE and fields_of(event)["offset"] & ~7 == _CWRITER for event in behind
+    )
 
 
 def rule(

@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 from replay import cli
+from replay.equivalence.asking import Asker
 from replay.equivalence.bench import Bench
 from replay.equivalence.inventory import take
-from replay.equivalence.plan import RESET, Question
+from replay.equivalence.plan import RESET, ROUND, Question, plan
+from replay.equivalence.signatures import signatures
 from replay.equivalence.words import Judge
 from replay.judge import model_of
 from replay.profiles import find
 from replay.targets.model_target import ModelTarget
+from replay.targets.spec import Targets, parse
 from tests.support.clean_lives import CleanLife
 from tests.support.small_its import SmallIts
 from tests.support.small_target import Forgetful, Swapped, opener
@@ -151,6 +154,19 @@ def recorded_trip(tmp_path, capsys, *gone, on="linux-5.10.223"):
 def test_a_recorded_round_trip_is_carried_out_as_it_was_recorded(tmp_path, capsys):
     code, trip = recorded_trip(tmp_path, capsys)
     assert (code, ("devices", "carried in RAM") in words_of(trip)) == (1, True)
+
+
+@pytest.mark.parametrize("seed", [14, 15])
+def test_recorded_round_trips_of_a_clean_life_leave_both_with_the_same_tables(seed):
+    life = CleanLife(seed, steps=60)
+    spec, profile = parse("model:linux-6.1.192"), find("linux-6.1.192")[0]
+    with Targets() as targets:
+        asker = Asker(targets, spec, life.header, life.events, profile, probe=False)
+        trips = [each for each in plan(life.events, (), probe=False) if each.what == ROUND]
+        outcomes = list(map(asker.ask, trips))
+    assert trips
+    assert [signatures(each) for each in outcomes] == [[]] * len(trips)
+    assert all(each.looked.get("RAM") for each in outcomes)
 
 
 def test_an_its_that_was_given_no_tables_back_was_not_restored(tmp_path, capsys):
