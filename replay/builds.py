@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import takewhile
 from typing import Final
 
 from replay.engine import Engine
 from replay.equivalence.asking import KINDS, MAX_QUESTIONS, Asker, profile_for
-from replay.equivalence.plan import KINDS as ASKED_ABOUT, Question, plan
+from replay.equivalence.plan import KINDS as ASKED_ABOUT, Question, is_fair, plan
 from replay.equivalence.signatures import NAMES, signatures
 from replay.judge import CRASH, INVARIANT, divergences, general, judge
 from replay.lockstep import run as run_lockstep, signature
@@ -36,12 +35,9 @@ from replay.targets.ahead import Ahead, Target
 from replay.targets.qemu import Needs
 from replay.targets.spec import Spec, Targets
 from tracer.errors import UsageError
-from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import Header
 from tracer.log.opening import AnyReader, open_trace
 
-_RESET, _REG_WRITE = NUMBER["reset"], NUMBER["reg.write"]
-_CWRITER: Final = 0x88
 _QUESTIONS: Final = {name: question for question, name in NAMES.items()}
 
 
@@ -143,7 +139,7 @@ def of_answers(
     ruling = Ruling(CANNOT, (), "there was nothing to ask")
     for generated in _ways(probe=probe, places=places):
         planned = plan(events, asked, probe=generated, places=places)
-        questions = [each for each in planned if _shows(wanted, each) and _is_fair(each, events)]
+        questions = [each for each in planned if _shows(wanted, each) and is_fair(each, events)]
         asker = Asker(made, spec, header, events, chosen, probe=generated, strict=strict)
         ruling = _answered(asker, questions, wanted)
         if ruling.word == BAD:
@@ -179,19 +175,6 @@ def _shows(wanted: Signature, question: Question) -> bool:
     """Return whether an answer could show the signature; of another reset none could."""
     kind = _QUESTIONS.get(wanted.kind, wanted.kind)
     return wanted.word not in OF_A_RESET or kind in (question.kind, question.what)
-
-
-def _is_fair(question: Question, events: Sequence[Event]) -> bool:
-    """Return whether a recorded round trip means the same to a side that was never reset.
-
-    Commands do not: its queue goes on where it was, and the trace's begins anew.
-    """
-    if question.resumed is None:
-        return True
-    behind = takewhile(lambda event: event[0] != _RESET, events[question.resumed :])
-    return not any(
-        event[0] == _REG_WRITE and fields_of(event)["offset"] & ~7 == _CWRITER for event in behind
-    )
 
 
 def rule(

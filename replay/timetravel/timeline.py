@@ -180,11 +180,11 @@ class Timeline:
 
     def resets(self, count: int | None = None) -> list[int]:
         """Return every reset event that can be reached, or at least the first `count`."""
-        course, step = self.course, _STEP_EVENTS
-        while not course.complete and (count is None or len(course.resets) < count):
-            self._go_on(None if count is None else course.until + step)
+        step = _STEP_EVENTS
+        while not self.course.complete and (count is None or len(self.course.resets) < count):
+            self._go_on(None if count is None else self.course.until + step)
             step *= 2
-        return course.resets
+        return self.course.resets
 
     def watched(self, first: int, last: int | None, watch: Callable[[AnyModel], Watcher]) -> Engine:
         """Replay from the stop before event `first` to `last`, or all; return the engine that did.
@@ -193,7 +193,7 @@ class Timeline:
         """
         if last is not None:
             self.engine_at(last)
-        engine = self._resumed(self.course.stop_before(first - 1))
+        engine = self._before(first - 1)
         engine.watcher = watcher = watch(cast(AnyModel, engine.model))
         if engine.reader.checkpoint is not None:
             watcher.resumed(self.header.first_seq, overlap=engine.standing.overlap)
@@ -220,14 +220,17 @@ class Timeline:
 
     def _travel(self, seq: int | None) -> Engine:
         """Replay from the stop before event `seq`, or before the end: to what the file says there."""
-        stop = self.course.stop_before(self.course.until if seq is None else seq)
-        try:
-            engine = self._resumed(stop)
-        except (Unusable, PayloadError, OSError) as error:
-            self._forget(error)
-            return self.engine_at(seq)
+        engine = self._before(self.course.until if seq is None else seq)
         engine.run(seq)
         return engine
+
+    def _before(self, seq: int) -> Engine:
+        """Return an engine at the last stop from which event `seq` can be reached."""
+        try:
+            return self._resumed(self.course.stop_before(seq))
+        except (Unusable, PayloadError, OSError) as error:
+            self._forget(error)
+            return self._resumed(None)
 
     def _resumed(self, stop: Stop | None) -> Engine:
         """Return an engine at a stop, or at the beginning, that reads on from there."""
@@ -256,12 +259,8 @@ class Timeline:
 
     def _go_on(self, until: int | None) -> Engine:
         """Replay from the last stop to event `until`, or all, leaving stops."""
+        engine = self._before(self.course.until)
         course = self.course
-        try:
-            engine = self._resumed(course.stops[-1] if course.stops else None)
-        except (Unusable, PayloadError, OSError) as error:
-            self._forget(error)
-            return self._go_on(until)
         before = len(course.stops)
         try:
             self._leave_stops(engine, until)

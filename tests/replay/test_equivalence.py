@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from replay import cli
 from replay.equivalence.asking import Asker
 from replay.equivalence.bench import Bench
 from replay.equivalence.inventory import take
-from replay.equivalence.plan import RESET, ROUND, Question, plan
+from replay.equivalence.plan import RESET, ROUND, Question, is_fair, plan
 from replay.equivalence.signatures import signatures
 from replay.equivalence.words import Judge
 from replay.judge import model_of
@@ -29,6 +30,7 @@ from tracer import events as ev
 from tracer.events import make
 from tracer.its.commands import encode
 from tracer.log.header import Header
+from tracer.log.stream import Writer
 
 TRACES = Path(__file__).parents[2] / "traces"
 SCENARIOS = TRACES / "scenarios"
@@ -393,3 +395,30 @@ def test_a_whole_reset_is_equal_in_all_of_them():
 def test_lpi_tables_that_are_written_before_lpis_are_off_are_stale():
     stale, _ = small_verdict(Swapped)
     assert stale == {"GICR_PROPBASER[0]", "GICR_PENDBASER[0]"}
+
+
+@pytest.mark.parametrize("origin", [ev.GUEST, ev.VMM])
+def test_a_round_trip_that_goes_on_with_commands_in_a_new_queue_is_not_asked_about(
+    origin, tmp_path, capsys
+):
+    """The side that was never reset is at another place in its queue: all that follows differs."""
+    reset = make("reset", 0, how=ev.CTRL_RESET)
+    creadr = make("reg.write", 0, offset=0x90, value=0x20, origin=ev.VMM)
+    kick = make("reg.write", 0, offset=0x88, value=0x40, origin=origin)
+    save, restore = make("save", 0), make("restore", 0)
+    told = {}
+    for name, events in {
+        "commands": [save, reset, restore, kick],
+        "another life's": [save, reset, restore, reset, kick],
+        "in its queue": [save, reset, creadr, restore, kick],
+    }.items():
+        (asked,) = (each for each in plan(events, (), probe=False) if each.what == ROUND)
+        told[name] = is_fair(asked, events)
+    assert told == {"commands": False, "another life's": True, "in its queue": True}
+    path = tmp_path / "trip.itstrace"
+    header = Header(profile="linux-6.1.192", cpus=1, guest_ram="complete")
+    with path.open("wb") as out, closing(Writer(out, header, bound_ms=0)) as writer:
+        for event in [make("reset", 0, how=ev.POWER_ON), save, reset, restore, kick]:
+            writer.add(event)
+    cli.main(["verify", str(path), "--on", "model:linux-6.1.192"])
+    assert "the round trip at event 1 is not asked about" in capsys.readouterr().err

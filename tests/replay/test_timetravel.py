@@ -16,8 +16,10 @@ import pytest
 from replay import checkpoints, cli
 from replay.engine import Engine
 from replay.generator.answers import answered, generate, header_of
+from replay.held import looked
 from replay.judge import model_of
 from replay.model.effects import COMMAND
+from replay.predicate import compile_predicate
 from replay.profiles import find
 from replay.timetravel import cache_file, identity, timeline as timeline_module
 from replay.timetravel.cache_file import Unusable
@@ -572,6 +574,9 @@ def test_damaged_caches_are_told_and_made_anew(tmp_path, monkeypatch):
     (cache,) = caches(path)
     good = cache.read_bytes()
     expected = dict(states(str(path), (10, 1000, 2000)))
+    always = compile_predicate("false")
+    with open_at(path, keep=False) as line:
+        resets = line.resets()[:2]
     rng = random.Random(1)
     told = 0
     for _ in range(30):
@@ -584,6 +589,8 @@ def test_damaged_caches_are_told_and_made_anew(tmp_path, monkeypatch):
         said: list[str] = []
         with open_at(path, tell=said.append) as line:
             assert {seq: line.state_at(seq)["digest"] for seq in expected} == expected
+            assert line.resets(2)[:2] == resets
+            assert looked(line, always, line.stops()[-1], line.last()).marks
         told += bool(said)
     assert told > 10
     assert used(path)
