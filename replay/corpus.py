@@ -199,7 +199,7 @@ def profile_of(manifest: Manifest, header: Header, flags: dict[str, Any]) -> Pro
     """
     path = manifest.profile_path
     if path is not None:
-        return with_flags(find(str(path))[0], flags)
+        return with_flags(find(str(path), files=True)[0], flags)
     if manifest.profile is not None:
         return with_flags(find(manifest.profile)[0], flags)
     name = header.profile

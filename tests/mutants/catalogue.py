@@ -1123,7 +1123,7 @@ BUILDS: Final = (
           TEST_GIT_BISECT, "another finding before it hides the one that counts"),
     Fault("builds.asked.probe", "replay/builds.py", "    return (False, True) if probe else (False,)", "    return (False,)",
           TEST_GIT_BISECT, "what the generated questions would show is good"),
-    Fault("builds.asked.fair", "replay/builds.py", "    if question.resumed is None:", "    if True:",
+    Fault("builds.asked.fair", _EQUIVALENCE + "plan.py", "    return not _writes(behind, _CWRITER)", "    return True",
           TEST_GIT_BISECT, "commands behind a recorded restore are a bug of it"),
     Fault("builds.boundary.skip", "replay/boundary.py", "    return search.rulings[at].word != CANNOT", "    return True",
           TEST_RULING, "a build that cannot be judged ends a search"),
