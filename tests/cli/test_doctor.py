@@ -257,3 +257,24 @@ def test_the_text_form_and_folders(tmp_path, capsys):
     assert "c.its.txt: newer" in out
     assert "notes" not in out
     assert cli.main(["doctor", str(tmp_path / "c.its.txt")]) == 4
+
+
+def test_scrub_takes_the_names_of_the_house_out(tmp_path, capsys):
+    path, output = tmp_path / "t.itstrace", tmp_path / "o.itstrace"
+    header = small_header(
+        command_line=["qemu", "-drive", "file=/home/ann/secret.img"], host="build-7",
+        annotations={"note": "ann's machine", "gicd": "0x8000000", "ring": "end"},
+        extra={"site": "secret"},
+    )  # fmt: skip
+    path.write_bytes(build(header=header))
+    assert cli.main(["scrub", str(path), "-o", str(output), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["removed"] == ["command_line", "host", "note", "site"]
+    assert answer["texts_left"] == 1
+    data = output.read_bytes()
+    assert not any(name in data for name in (b"secret", b"/ann", b"build-7"))
+    outcome = read(data)
+    assert outcome.events == read(GOOD).events
+    assert outcome.header.annotations == {"gicd": "0x8000000", "ring": "end"}
+    path.write_bytes(holed())
+    assert cli.main(["scrub", str(path), "-o", str(output), "--force"]) == 3

@@ -136,6 +136,7 @@ COMMANDS = {
     ],
     "doctor": [["FILE"], ["FILE", "--json"], ["FOLDER"]],
     "recover": [["FILE", "-o", "OUT"], ["FILE", "-o", "OUT", "--json"]],
+    "scrub": [["FILE", "-o", "OUT"]],
     "migrate": [["FILE", "-o", "OUT"]],
     "cut": [["FILE", "--range", "..9", "-o", "OUT"], ["FILE", "--reset", "2", "-o", "OUT"]],
     "merge": [["FILE", "OTHER", "-o", "OUT"], ["FILE", "FILE", "-o", "OUT"]],
