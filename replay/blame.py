@@ -45,9 +45,9 @@ class Blamer:
     """Watches a replay together with a verifier, and keeps the history of what is asked for."""
 
     def __init__(
-        self, model: Verifiable, verifier: Verifier, target: Target, at: int | str | None
+        self, model: Verifiable, verifier: Verifier, target: Target, at: int | None
     ) -> None:
-        """`at`: after this event; `reset:N` right behind that reset event; None at the end.
+        """`at`: after this event; None at the end.
 
         The verifier's writers must be a History.
         """
@@ -56,9 +56,7 @@ class Blamer:
         self.verifier = verifier
         self.history = verifier.writers
         self.target = target
-        self._seq = at if isinstance(at, int) else None
-        self._reset = int(at.partition(":")[2]) if isinstance(at, str) else None
-        self._resets = 0  # reset events so far
+        self._seq = at
         self.blame: Blame | None = None
         self.names: list[str] = []  # all that could have been asked for
         self._mapped: dict[str, Any] = model.mapped()
@@ -105,10 +103,6 @@ class Blamer:
             self.history.saved(Act(seq, event), keys)
         if event[0] == _RESTORE:
             self._restored(seq, done)
-        self._resets += event[0] == _RESET
-        if self._reset is not None and self._resets > self._reset:
-            self._reset = None
-            self.freeze(seq)
 
     def output(self, seq: int, event: Event, expected: int | None) -> None:
         """Hand on; a CPU that takes an LPI has written whether it is pending."""
@@ -232,12 +226,8 @@ class Blamer:
         """Return the answer, with what the verdicts say of the resets before it.
 
         Raises:
-            UsageError: the place or the component is not in this trace.
+            UsageError: there is no such component in this trace.
         """
-        if self._reset is not None:
-            raise UsageError(
-                f"{name}: has {self._resets} resets: reset:{self._reset} is none of them"
-            )
         if self.blame is None:
             self.freeze(seq)
         blame = self.blame

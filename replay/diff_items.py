@@ -39,9 +39,10 @@ LEFT_OUT: Final = {
     "probes": "what only our own probes asked, and their listings",
     "vcpus": "when vCPUs run, and which thread does what",
     "notes": "markers, digests and losses",
+    "ram": "what was written to guest RAM, which many recorders do not see",
 }
 IGNORABLE: Final = (*NAMES, *LEFT_OUT)
-DEFAULT: Final = frozenset(("addresses", "lpis", *LEFT_OUT))
+DEFAULT: Final = frozenset(("addresses", "lpis", *LEFT_OUT)) - {"ram"}
 # Values below these are no names: address 0 is no table, an INTID below 8192 no LPI.
 _FIRST: Final = {"addresses": 1, "lpis": 8192}
 # Commands that bind names, and fields of theirs that are held until the device, or event, is gone.
@@ -57,6 +58,7 @@ _KINDS_LEFT_OUT: Final = {
     "probes": ("probe", "lpi.live", "its.live"),
     "vcpus": ("vcpu", "context"),
     "notes": ("loss", "marker", "digest", "source.gap"),
+    "ram": ("mem.write", "ram"),
 }  # fmt: skip
 # Field of a command, a table entry or an event -> the name space of its value.
 _SPACES: Final = {

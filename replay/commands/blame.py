@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
 from replay.blame import Blamer
 from replay.blame_text import came_back, lines
@@ -21,11 +21,15 @@ from replay.decode import describe
 from replay.engine import Engine
 from replay.history import Act, History
 from replay.one_its import OneIts
+from replay.timetravel.moments import resolve
 from replay.verify import Verifier
 from tracer.errors import UsageError
+from tracer.events import NUMBER
 from tracer.its.commands import decode
 from tracer.log.header import IN_PROCESS
 from tracer.log.opening import open_trace
+
+_RESET: Final = NUMBER["reset"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,29 +38,50 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("component", nargs="+", help=f"what is asked for: {FORMS}")
     parser.add_argument(
         "--at",
-        metavar="WHERE",
-        type=_where,
-        help="as of event SEQ, or behind reset:N (default: -1, the end)",
+        metavar="MOMENT",
+        help="as of event SEQ, -1 for the last, reset:0 for the first reset",
     )
     parser.add_argument("--strict", choices=("bits",), help="as verify has it")
 
 
-def _where(text: str) -> int | str | None:
-    number = text.removeprefix("reset:")
-    try:
-        value = int(number, 0)
-    except ValueError:
-        value = -2
-    if number != text and value >= 0:
-        return f"reset:{value}"
-    if number == text and value >= -1:
-        return None if value == -1 else value
-    raise argparse.ArgumentTypeError(f"{text!r:.40} must be an event, reset:N, or -1 for the end")
+class _Events:
+    """The events of a trace as far as moments need them: read once, not replayed."""
+
+    def __init__(self, path: str) -> None:
+        if path == "-":
+            raise UsageError("--at reset:N and -N need a file: standard input is read once")
+        self._resets: list[int] = []
+        with open_trace(path) as reader:
+            self.name, self.first_seq = reader.name, reader.header.first_seq
+            self._last = self.first_seq - 1
+            for first_seq, events in reader:
+                if reader.status == "damaged":
+                    break
+                self._last = first_seq + len(events) - 1
+                self._resets += [
+                    seq for seq, event in enumerate(events, first_seq) if event[0] == _RESET
+                ]
+
+    def last(self) -> int:
+        """Return the last event."""
+        return self._last
+
+    def resets(self, count: int | None = None) -> list[int]:
+        """Return every reset event."""
+        return self._resets
+
+
+def _at(options: argparse.Namespace) -> int | None:
+    """Return the event as of which is asked, None for the last."""
+    if options.at is None or options.at.isdecimal():
+        return None if options.at is None else int(options.at)
+    return resolve(options.at, _Events(options.trace))
 
 
 def run(options: argparse.Namespace) -> int:
     """Print who wrote the component; 2 for one that there never was."""
     target = parse_target(" ".join(options.component))
+    at = _at(options)
     with open_trace(options.trace) as reader:
         header = reader.header
         model = make_model(header, options)
@@ -66,12 +91,12 @@ def run(options: argparse.Namespace) -> int:
             under_test=header.source == IN_PROCESS,
             writers=History(),
         )
-        blamer = Blamer(model, verifier, target, options.at)
+        blamer = Blamer(model, verifier, target, at)
         engine = Engine(OneIts(reader, target.its), model, blamer)
         engine.run()
-        if isinstance(options.at, int) and not header.first_seq - 1 <= options.at <= engine.seq:
+        if at is not None and not header.first_seq - 1 <= at <= engine.seq:
             raise UsageError(
-                f"{reader.name}: the events are {header.first_seq} to {engine.seq}, not {options.at}"
+                f"{reader.name}: the events are {header.first_seq} to {engine.seq}, not {at}"
             )
         blame = blamer.finish(engine.seq, reader.name)
         if options.json:

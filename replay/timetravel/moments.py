@@ -7,15 +7,32 @@ after the reset event 2 as `info` lists them, counting from 0, `reset:-1` after 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from replay.timetravel.timeline import Timeline
 from tracer.errors import UsageError
 
 _MOMENT: Final = re.compile(r"(reset:)?(-?)([0-9]{1,19}|0x[0-9a-f]{1,16})", re.IGNORECASE)
 
 
-def resolve(text: str, timeline: Timeline) -> int:
+class Events(Protocol):
+    """What moments are named in: a trace of which it is known where it ends and has resets."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def first_seq(self) -> int:
+        """The first event."""
+
+    def last(self) -> int:
+        """Return the last event."""
+
+    def resets(self, count: int | None = None) -> list[int]:
+        """Return every reset event, or at least the first `count`."""
+
+
+def resolve(text: str, timeline: Events) -> int:
     """Return the sequence number that a moment names.
 
     Raises:
@@ -33,22 +50,22 @@ def resolve(text: str, timeline: Timeline) -> int:
     if not backwards:
         return number
     seq = timeline.last() + 1 - number
-    if not number or seq < timeline.header.first_seq:
-        count = timeline.last() + 1 - timeline.header.first_seq
-        raise UsageError(f"{timeline.reader.name}: has {count} events: -{number} is none of them")
+    if not number or seq < timeline.first_seq:
+        count = timeline.last() + 1 - timeline.first_seq
+        raise UsageError(f"{timeline.name}: has {count} events: -{number} is none of them")
     return seq
 
 
-def _of_reset(number: int, timeline: Timeline) -> int:
+def _of_reset(number: int, timeline: Events) -> int:
     resets = timeline.resets(number + 1 if number >= 0 else None)
     if not -len(resets) <= number < len(resets):
         raise UsageError(
-            f"{timeline.reader.name}: has {len(resets)} resets: reset:{number} is none of them"
+            f"{timeline.name}: has {len(resets)} resets: reset:{number} is none of them"
         )
     return resets[number]
 
 
-def resolve_pair(text: str, timeline: Timeline) -> tuple[int, int]:
+def resolve_pair(text: str, timeline: Events) -> tuple[int, int]:
     """Return the two sequence numbers that `A..B` names; UsageError when it does not."""
     first, dots, second = text.partition("..")
     if not dots:

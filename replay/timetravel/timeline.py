@@ -169,6 +169,16 @@ class Timeline:
             self._go_on(None)
         return self.course.until
 
+    @property
+    def name(self) -> str:
+        """What messages call the trace."""
+        return self.reader.name
+
+    @property
+    def first_seq(self) -> int:
+        """The first event."""
+        return self.header.first_seq
+
     def resets(self, count: int | None = None) -> list[int]:
         """Return every reset event that can be reached, or at least the first `count`."""
         course, step = self.course, _STEP_EVENTS
