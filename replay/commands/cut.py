@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the N-th reset that verify judges, with the life before it and what shows of it",
     )  # fmt: skip
     which.add_argument(
-        "--by", choices=("reset",), help=f"all of it, a file a reset; the output has {PLACE} in it"
+        "--by", choices=("reset",), help="all of it, a file a reset; the output has %%n in it"
     )
     which.add_argument("--vm", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-o", "--output", required=True, help="the new trace")

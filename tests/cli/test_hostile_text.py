@@ -235,4 +235,4 @@ def test_text_is_shown_and_not_thrown_away(tmp_path, capsys):
     path.write_bytes(FILES["replayable"])
     assert cli.main(["show", str(path)]) == 0
     assert "owned" in capsys.readouterr().out
-    assert common.clean("\x1b[2J\u202e") == "\\x1b[2J\\x202e"
+    assert common.clean("\x1b[2J\u202e\n") == "\\x1b[2J\\x202e\\x0a"
