@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     """Say what state each file is in; the worst one's exit code."""
     paths = [path for each in options.trace for path in _files(each)]
     codes = set()
-    for path in progress(paths, "files"):
+    for path in paths:
         answer = diagnose(path)
         codes.add(_CODES[answer["state"]])
         if options.json:
@@ -86,7 +86,7 @@ def diagnose(path: str) -> dict[str, Any]:
         start = cast(io.BufferedReader, stream).peek(11)[:11]
         if path.endswith(SUFFIX) or start == b"# itstrace:":
             return _of_text(stream, path)
-        return answer_of(survey(stream, path))
+        return answer_of(survey(stream, path, lambda steps: progress(steps, clean(path))))
 
 
 def _of_text(stream: BinaryIO, path: str) -> dict[str, Any]:

@@ -278,3 +278,18 @@ def test_scrub_takes_the_names_of_the_house_out(tmp_path, capsys):
     assert outcome.header.annotations == {"gicd": "0x8000000", "ring": "end"}
     path.write_bytes(holed())
     assert cli.main(["scrub", str(path), "-o", str(output), "--force"]) == 3
+
+
+@pytest.mark.parametrize("at", [3, 60])  # in the head of the last event frame, and in its payload
+def test_what_may_have_stood_at_the_end_is_missing(tmp_path, capsys, at):
+    path, output = tmp_path / "t.itstrace", tmp_path / "o.itstrace"
+    data = bytearray(GOOD[: FRAMES[4].start])
+    data[FRAMES[3].start + at] ^= 1
+    path.write_bytes(data)
+    assert cli.main(["doctor", str(path), "--json"]) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["state"], answer["holes"][0]["first"]) == ("damaged", 18)
+    assert answer["holes"][0]["last"] is None
+    assert cli.main(["recover", str(path), "-o", str(output)]) == 3
+    assert "events from 18 on, nobody knows how many" in capsys.readouterr().out
+    assert read(output.read_bytes()).events[-1][1][0] == 128

@@ -1271,7 +1271,7 @@ FILES: Final = (
     Fault("files.survey.order", "tracer/log/survey.py", "key=lambda each: (each.first_seq, each.start)", "key=lambda each: each.start",
           TEST_DAMAGE + "::test_a_large_trace_with_random_damage", "what was moved is thrown away"),
     Fault("files.survey.tail", "tracer/log/survey.py", "        elif self._tail_lost and counts is None:", "        elif False:",
-          TEST_DAMAGE + "::test_a_large_trace_with_random_damage", "a lost tail is not told"),
+          TEST_DOCTOR + "::test_what_may_have_stood_at_the_end_is_missing", "a lost tail is not told"),
     Fault("files.survey.another", "tracer/log/survey.py", '        self._damaged(start - fmt.PREAMBLE.size, "another trace begins here")', "        return True",
           TEST_DOCTOR + "::test_a_trace_put_behind_another_is_not_mixed_into_it", "another trace's events fill the holes"),
     Fault("files.splice.cause", "tracer/log/splice.py", "        if at >= 0 and cause < self.islands[at].next_seq:", "        if at >= 0:",

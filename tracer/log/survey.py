@@ -8,7 +8,7 @@ finds frames that were moved, and those of a file whose first bytes are gone. Co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
@@ -150,9 +150,17 @@ def choose(pieces: list[Piece], next_seq: int) -> tuple[list[Piece], list[Piece]
     return chosen, others
 
 
-def survey(stream: BinaryIO, name: str) -> Survey:
-    """Return what there is in a file, which `stream` reads from its start."""
-    return _Scan(stream, name).run()
+def survey(
+    stream: BinaryIO, name: str, watch: Callable[[Iterable[int]], Iterable[int]] = iter
+) -> Survey:
+    """Return what there is in a file, which `stream` reads from its start.
+
+    `watch` wraps the offsets that are come to, for whoever shows how far it is.
+    """
+    scan = _Scan(stream, name)
+    for _ in watch(scan.steps()):
+        pass
+    return scan.found
 
 
 def _versions() -> range:
@@ -174,15 +182,15 @@ class _Scan:
         self._complete = False  # whether no event frame can stand behind the last one
         self._tail_lost = False  # whether one may have stood there
 
-    def run(self) -> Survey:
+    def steps(self) -> Iterator[int]:
+        """Take the file in, frame by frame."""
         if self._preamble():
             while self._source.peek(1) and self._step():
-                pass
+                yield self._source.offset
             self._finish()
         while rest := len(self._source.peek(1 << 16)):
             self._source.skip(rest)
         self.found.size_bytes = self._source.offset
-        return self.found
 
     def _damaged(self, start: int, what: str, *, end: int | None = None) -> None:
         self.found.damage_count += 1
