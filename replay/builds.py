@@ -13,7 +13,7 @@ from typing import Final
 
 from replay.engine import Engine
 from replay.equivalence.asking import KINDS, MAX_QUESTIONS, Asker, profile_for
-from replay.equivalence.plan import KINDS as ASKED_ABOUT, Question, plan
+from replay.equivalence.plan import KINDS as ASKED_ABOUT, Question, is_fair, plan
 from replay.equivalence.signatures import NAMES, signatures
 from replay.judge import CRASH, INVARIANT, divergences, general, judge
 from replay.lockstep import run as run_lockstep, signature
@@ -138,7 +138,8 @@ def of_answers(
     asked = _asked(wanted, kinds or KINDS[chosen.family])
     ruling = Ruling(CANNOT, (), "there was nothing to ask")
     for generated in _ways(probe=probe, places=places):
-        questions = _showing(wanted, plan(events, asked, probe=generated, places=places))
+        planned = plan(events, asked, probe=generated, places=places)
+        questions = [each for each in planned if _shows(wanted, each) and is_fair(each, events)]
         asker = Asker(made, spec, header, events, chosen, probe=generated, strict=strict)
         ruling = _answered(asker, questions, wanted)
         if ruling.word == BAD:
@@ -170,12 +171,10 @@ def _asked(wanted: Signature, usual: Sequence[str]) -> Sequence[str]:
     return [kind]
 
 
-def _showing(wanted: Signature, questions: Sequence[Question]) -> list[Question]:
-    """Leave out what the trace has of other resets: those could not show the signature."""
-    if wanted.word not in OF_A_RESET:
-        return list(questions)
+def _shows(wanted: Signature, question: Question) -> bool:
+    """Return whether an answer could show the signature; of another reset none could."""
     kind = _QUESTIONS.get(wanted.kind, wanted.kind)
-    return [each for each in questions if kind in (each.kind, each.what)]
+    return wanted.word not in OF_A_RESET or kind in (question.kind, question.what)
 
 
 def rule(

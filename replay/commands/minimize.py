@@ -7,6 +7,7 @@ On the model in this process, or with `--target` on a real implementation, which
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import re
 from collections.abc import Iterator
@@ -81,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {options.jobs}")
     original = _read(options.trace)
+    gc.freeze()  # the trace is there to the end: it need not be looked through again and again
     with _opened(original, options) as session:
         journal = _journal(options, session, outputs[0])
         try:

@@ -11,11 +11,18 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, print_json, progress
+from replay.commands.common import (
+    EXIT_CANNOT_JUDGE,
+    EXIT_FINDING,
+    EXIT_LOST,
+    print_json,
+    progress,
+    say,
+)
 from replay.commands.git_bisect import conclude, wanted
 from replay.commands.verify_on_text import as_json, print_outcome, print_target
 from replay.equivalence.asking import KINDS, MAX_QUESTIONS, Asker, profile_for
-from replay.equivalence.plan import plan
+from replay.equivalence.plan import is_fair, plan
 from replay.equivalence.run import Outcome
 from replay.targets.spec import Spec, Targets, parse
 from tracer.errors import UsageError
@@ -38,7 +45,14 @@ def run(options: argparse.Namespace) -> int:
         header.cpus = options.cpus
     profile = profile_for(spec, header, options.profile)
     kinds = options.kind or KINDS[profile.family]
-    questions = plan(events, kinds, probe=options.probe, places=options.at or ())
+    planned = plan(events, kinds, probe=options.probe, places=options.at or ())
+    questions = [each for each in planned if is_fair(each, events)]
+    for each in planned:
+        if each not in questions:
+            say(
+                f"{options.trace}: the round trip at event {each.at} is not asked about: commands "
+                "follow it, and GITS_CREADR was not given back; --probe asks other questions"
+            )
     with Targets() as targets:
         asker = Asker(
             targets, spec, header, events, profile,

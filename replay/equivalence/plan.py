@@ -5,18 +5,21 @@ Counterpart: `replay.equivalence.bench`, which asks it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from tracer import events as ev
-from tracer.events import NUMBER, Event
+from tracer.events import NUMBER, Event, fields_of
 
 RESET: Final = "reset"
 ROUND: Final = "round trip"
 PENDING: Final = "pending tables"
 KINDS: Final = (*ev.RESET_KINDS[1:], ROUND, PENDING)
 _RESET, _REG_WRITE = NUMBER["reset"], NUMBER["reg.write"]
+_CWRITER: Final = 0x88
+_CREADR: Final = 0x90
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,22 @@ def _question(kind: str, at: int) -> Question:
     return Question(kind, at)
 
 
+def is_fair(question: Question, events: Sequence[Event]) -> bool:
+    """Return whether a recorded round trip means the same to a side that was never reset.
+
+    Commands behind it do only if the VMM gave GITS_CREADR back: without, the trace's queue begins
+    anew, and the other side's goes on where it was.
+    """
+    if question.resumed is None or _writes(events[question.at : question.resumed], _CREADR):
+        return True
+    behind = takewhile(lambda event: event[0] != _RESET, events[question.resumed :])
+    return not _writes(behind, _CWRITER)
+
+
+def _writes(events: Iterable[Event], offset: int) -> bool:
+    return any(event[0] == _REG_WRITE and event[2] & ~7 == offset for event in events)
+
+
 def _recorded_trips(events: Sequence[Event]) -> list[Question]:
     """Return the round trips of a life: a save, a reset and a restore behind it."""
     found = []
@@ -85,7 +104,7 @@ def _recorded_trips(events: Sequence[Event]) -> list[Question]:
 def _enables(events: Sequence[Event]) -> int:
     """Return how many events behind a restore belong to it: up to where a VMM writes GITS_CTLR."""
     for at, event in enumerate(events):
-        if event[0] == _REG_WRITE and event[5] == ev.VMM:
+        if event[0] == _REG_WRITE and fields_of(event)["origin"] == ev.VMM:
             return at + 1 if event[2] == 0 else 0
         if event[0] < ev.FIRST_OUTPUT:
             return 0

@@ -31,7 +31,8 @@ MAX_ORIGINS: Final = 8  # differences of a question whose writer is looked for
 _RESET, _PROBE = NUMBER["reset"], NUMBER["probe"]
 _TABLES: Final = ("GITS_BASER0", "GITS_BASER1")
 _REG_WRITE: Final = NUMBER["reg.write"]
-_TRIP: Final = (NUMBER["save"], NUMBER["save_pending"], NUMBER["restore"])
+_SAVES: Final = (NUMBER["save"], NUMBER["save_pending"])
+_TRIP: Final = (*_SAVES, NUMBER["restore"])
 _ALONE: Final = (NUMBER["save"], NUMBER["restore"], _RESET)  # what a host may die of
 
 
@@ -164,8 +165,12 @@ class Run:
         return not errno
 
     def as_recorded(self, side: Side, other: Side, events: Sequence[Event]) -> bool:
-        """Save, reset and restore an instance as it was recorded; return whether it was restored."""
+        """Save, reset and restore an instance as it was recorded; return whether it was restored.
+
+        The other one is saved, too, or its tables in RAM would be of another time.
+        """
         self.chapter = "save"
+        other.ask([event for event in events if event[0] in _SAVES])
         first = len(side.tape)
         side.live(events)
         failed = [

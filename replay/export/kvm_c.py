@@ -36,6 +36,7 @@ DEFAULT_WAY: Final = None  # as the manifest and the events suggest
 MAX_EVENTS: Final = 20_000  # that a compiler takes, and nobody reads
 MAX_SLOTS: Final = 31  # of selftest/head.c, but for the guest's code
 _ATTR_SET: Final = NUMBER["attr.set"]
+_SAVES: Final = (NUMBER["save"], NUMBER["save_pending"])
 _NR_IRQS: Final = 3
 _INTERRUPTS: Final = range(64, 1025, 32)  # that KVM takes; of others it makes the default
 _LICENCE: Final = "// SPDX-License-Identifier: GPL-2.0 OR MIT"
@@ -200,10 +201,12 @@ def _round_trip(story: Story) -> str:
     assert question.resumed is not None
     story.life("life", "The life of both VMs.", _numbered(plot, plot.life))
     trip = _numbered(plot, range(question.at, question.resumed))
+    saves = [(at, each) for at, each in trip if each[0] in _SAVES]
+    story.must_work("save", "Saved, too, or tables in RAM would be of another time.", saves)
     story.must_work("round_trip", "Saved, reset and restored.", trip)
     story.asked("questions", "The questions.", _numbered(plot, plot.questions))
     steps = [
-        "new_vm(&kept);", "life(&kept);", "",
+        "new_vm(&kept);", "life(&kept);", "save(&kept);", "",
         "new_vm(&restored);", "life(&restored);", "round_trip(&restored);", "",
         "questions(&kept);", "questions(&restored);",
     ]  # fmt: skip

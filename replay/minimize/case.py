@@ -7,7 +7,7 @@ family has otherwise. Counterpart: `replay.minimize.model_oracle`, which holds c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,7 +16,7 @@ from replay.judge import DIVERGENT, WORDS, judge, model_of, with_flags
 from replay.minimize.model_oracle import ANSWERS, INPUTS, RECORDED, Case, Frames, ModelOracle, Run
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import lift, lower
-from replay.model.effects import HostCrash
+from replay.model.effects import Effect, HostCrash
 from replay.profiles import FLAGS, Profile
 from replay.verdict import STALE
 from tracer import events as ev
@@ -71,6 +71,8 @@ def open_case(original: Candidate, profile: Profile, told: Told) -> Opened:
     for way in _ways(original, case, told):
         oracle = ModelOracle(way)
         candidate = _prepared(original, way)
+        if way.answering in told.others and oracle.take_recorded(candidate, original):
+            return Opened(way, oracle, candidate, beside)
         run = oracle.take(candidate)
         if run is not None and (_as_recorded(run, original) or _fits(original, way, told)):
             return _with_cure(Opened(way, oracle, candidate, beside), told)
@@ -177,25 +179,31 @@ def _likely(head: Candidate, case: Case, told: Told) -> Iterator[Profile]:
     if len(head.events) > MAX_GUESSED:
         return
     guessed = [each for each in others if each not in told.others]
-    partings = [_parting(head, case.profile, each) for each in guessed]
+    own = list(_done(head, case.profile))
+    partings = [_parting(own, _done(head, each)) for each in guessed]
     for at in sorted(range(len(guessed)), key=lambda each: -partings[each]):
-        if partings[at] <= len(head.events):
+        if partings[at] < len(own):
             yield guessed[at]
 
 
-def _parting(candidate: Candidate, one: Profile, other: Profile) -> int:
-    """Return the first event of which two behaviours make something else.
+def _done(candidate: Candidate, profile: Profile) -> Iterator[tuple[Effect, ...] | None]:
+    """Yield what a behaviour makes of each event, None for nothing; at last, what it leaves."""
+    model = model_of(candidate.header, profile)
+    for event in candidate.events:
+        if event[0] >= ev.FIRST_OUTPUT:
+            yield None
+            continue
+        try:
+            yield tuple(model.apply(event, ()))
+        except HostCrash as crash:
+            yield ((0, crash.function),)
+            return
+    yield ((0, model.components()),)
 
-    One more than there are events if the state that they leave is the same, too.
-    """
-    models = [model_of(candidate.header, each) for each in (one, other)]
-    for at, event in enumerate(candidate.events):
-        if event[0] < ev.FIRST_OUTPUT:
-            try:
-                first, second = (list(model.apply(event, ())) for model in models)
-            except HostCrash:
-                return at
-            if first != second:
-                return at
-    one_left, other_left = (model.components() for model in models)
-    return len(candidate.events) + (one_left == other_left)
+
+def _parting(own: Sequence[object], other: Iterator[object]) -> int:
+    """Return the first place at which two behaviours part; one behind the last if nowhere."""
+    for at, (one, two) in enumerate(zip(own, other, strict=False)):
+        if one != two:
+            return at
+    return len(own)

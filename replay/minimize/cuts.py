@@ -7,12 +7,14 @@ Counterpart: `replay.minimize.search`, which tries them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from replay.minimize import speaks
 from replay.minimize.items import COMMAND, KICK, Item
+from replay.minimize.oracle import Candidate
 from replay.minimize.script import QUESTIONS, Script
 from tracer.events import FIRST_NOTE, NUMBER
 
@@ -79,6 +81,19 @@ def ends(script: Script) -> Iterator[Cut]:
     sizes |= {_SHORTEST_END << step for step in range(count.bit_length())}
     for size in sorted(each for each in sizes if each < count):
         yield frozenset(range(count - size))
+
+
+def boots_up_to(candidate: Candidate, places: Iterable[int]) -> list[Candidate]:
+    """Return the boots that have one of these events in them, each up to the first; shortest first.
+
+    A boot begins with a reset, or where the trace does.
+    """
+    starts = [0, *(at for at, event in enumerate(candidate.events) if event[0] == _RESET)]
+    ends: dict[int, int] = {}
+    for place in places:
+        ends.setdefault(starts[bisect_right(starts, place) - 1], place + 1)
+    order = sorted(ends, key=lambda start: ends[start] - start)
+    return [candidate._replace(events=candidate.events[at : ends[at]]) for at in order]
 
 
 def by_thing(what: str) -> Callable[[Script], list[Cut]]:

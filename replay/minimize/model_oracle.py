@@ -28,6 +28,7 @@ from replay.judge import (
     signatures_of,
 )
 from replay.minimize.agreement import agree
+from replay.minimize.cuts import boots_up_to
 from replay.minimize.oracle import Candidate
 from replay.minimize.script import QUESTIONS
 from replay.minimize.speaks import Thing, things
@@ -45,6 +46,7 @@ ANSWERS: Final = "answers"  # a model gives them anew
 RECORDED: Final = "recorded"  # those of the original, which nobody can ask again
 _PROBE: Final = NUMBER["probe"]
 _FRAME_EVENTS: Final = 256
+_TRIED_BOOTS: Final = 4
 _EXACT: Final = ("msi.result", "attr.result")  # their numbers are no identifiers
 
 
@@ -135,7 +137,27 @@ class ModelOracle:
 
     def take(self, original: Candidate) -> Run | None:
         """Note what the original shows; None when it does not show the signature."""
-        run = self._run(original, self.case.profile, self.case.answering, every=True)
+        return self._taken(original, self._run_all(original, original.events, answered=False))
+
+    def take_recorded(self, original: Candidate, recorded: Candidate) -> bool:
+        """Do the same by the answers that were recorded; return whether the model gives them, too.
+
+        That it does is tried on the shortest boot that shows the signature, not on the whole.
+        """
+        asked = sum(not _is_answer(event) for event in recorded.events)
+        if self._word != DIVERGENT or asked != len(original.events):
+            return False
+        if self._taken(original, self._run_all(original, recorded.events, answered=True)) is None:
+            return False
+        boots = boots_up_to(original, self.places(original))
+        return any(self._shows(boot) for boot in boots[:_TRIED_BOOTS])
+
+    def _run_all(self, original: Candidate, events: tuple[Event, ...], *, answered: bool) -> Run:
+        answering = None if answered else self.case.answering
+        candidate = original._replace(events=events)
+        return self._run(candidate, self.case.profile, answering, every=True)
+
+    def _taken(self, original: Candidate, run: Run) -> Run | None:
         seen = self._find(run)
         self._original = seen
         self._places = (original, self._all_places(run))

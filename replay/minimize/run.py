@@ -19,10 +19,8 @@ from replay.minimize.rewrites import MACHINE, REWRITES, machine
 from replay.minimize.script import Script, lift, lower
 from replay.minimize.search import Count, OutOfTime, Search, remaining
 from tracer.errors import UsageError
-from tracer.events import NUMBER
 
 MAX_BOOTS: Final = 16  # that are tried alone
-_RESET: Final = NUMBER["reset"]
 MAX_PAIRS: Final = 40  # items of a script of which every two are tried together
 
 Told = Callable[[str, Script, Count], None]
@@ -108,14 +106,10 @@ def _begin(search: Search, candidate: Candidate, oracle: Oracle) -> None:
 def _in_one_boot(search: Search, candidate: Candidate, oracle: Oracle, before: int) -> bool:
     """Begin with one boot alone, up to a place that shows the signature; the shortest one first."""
     places = getattr(oracle, "places", None)
-    starts = [0, *(at for at, event in enumerate(candidate.events) if event[0] == _RESET)]
-    windows: dict[int, int] = {}  # start -> the first place behind it
-    for place in () if places is None else places(candidate):
-        windows.setdefault(max(start for start in starts if start <= place), place)
     search.begin("other boots")
-    for start in sorted(windows, key=lambda each: windows[each] - each)[:MAX_BOOTS]:
-        events = candidate.events[start : windows[start] + 1]
-        search.try_from(lift(candidate._replace(events=events), outputs=True))
+    found = [] if places is None else cuts.boots_up_to(candidate, places(candidate))
+    for boot in found[:MAX_BOOTS]:
+        search.try_from(lift(boot, outputs=True))
         if search.shows(search.best):
             search.count.by_pass["other boots"] = before - len(search.best.items)
             return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from hmac import compare_digest
@@ -133,15 +133,15 @@ def _sealed(secret: bytes, data: bytes) -> bytes:
     return blake2b(data, digest_size=DIGEST_BYTES, key=secret).digest()
 
 
-def save(path: Path, cache: Cache, stored: Callable[[Stop], bytes]) -> None:
-    """Write a cache in one step; `stored` gives the checkpoint of a stop.
+def save(path: Path, cache: Cache) -> None:
+    """Write a cache in one step; all its stops are in memory.
 
     Raises:
         OSError: it cannot be written there.
     """
     at, secret = 0, identity.secret()
-    for stop in cache.course.stops:
-        data = stored(stop)
+    blobs = [stop.stored or b"" for stop in cache.course.stops]
+    for stop, data in zip(cache.course.stops, blobs, strict=True):
         stop.at, stop.stored_bytes, stop.seal = at, len(data), _sealed(secret, data)
         at += len(data)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def save(path: Path, cache: Cache, stored: Callable[[Stop], bytes]) -> None:
             index = msgpack.packb(values, use_bin_type=True)
             stream.write(_HEAD.pack(_MAGIC, len(index), _sealed(secret, index)))
             stream.write(index)
-            stream.writelines(map(stored, cache.course.stops))
+            stream.writelines(blobs)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

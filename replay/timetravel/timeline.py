@@ -145,11 +145,10 @@ class Timeline:
             UsageError: there is no such event.
         """
         course = self.course
-        if seq is None and course.complete:
-            seq = course.until
         if seq is not None and seq < self.header.first_seq - 1:
             raise UsageError(f"{self._path}: the first event is {self.header.first_seq}, not {seq}")
-        engine = self._travel(seq) if seq is not None and seq <= course.until else self._go_on(seq)
+        known = course.complete if seq is None else seq <= course.until
+        engine = self._travel(seq) if known else self._go_on(seq)
         if seq is not None and engine.seq < seq and self.reader.status != "damaged":
             raise UsageError(f"{self._path}: the last event is {engine.seq}, not {seq}")
         return engine
@@ -181,11 +180,11 @@ class Timeline:
 
     def resets(self, count: int | None = None) -> list[int]:
         """Return every reset event that can be reached, or at least the first `count`."""
-        course, step = self.course, _STEP_EVENTS
-        while not course.complete and (count is None or len(course.resets) < count):
-            self._go_on(None if count is None else course.until + step)
+        step = _STEP_EVENTS
+        while not self.course.complete and (count is None or len(self.course.resets) < count):
+            self._go_on(None if count is None else self.course.until + step)
             step *= 2
-        return course.resets
+        return self.course.resets
 
     def watched(self, first: int, last: int | None, watch: Callable[[AnyModel], Watcher]) -> Engine:
         """Replay from the stop before event `first` to `last`, or all; return the engine that did.
@@ -194,7 +193,7 @@ class Timeline:
         """
         if last is not None:
             self.engine_at(last)
-        engine = self._resumed(self.course.stop_before(first - 1))
+        engine = self._before(first - 1)
         engine.watcher = watcher = watch(cast(AnyModel, engine.model))
         if engine.reader.checkpoint is not None:
             watcher.resumed(self.header.first_seq, overlap=engine.standing.overlap)
@@ -219,15 +218,19 @@ class Timeline:
 
     # -- getting there
 
-    def _travel(self, seq: int) -> Engine:
-        stop = self.course.stop_before(seq)
-        try:
-            engine = self._resumed(stop)
-        except (Unusable, PayloadError, OSError) as error:
-            self._forget(error)
-            return self.engine_at(seq)
+    def _travel(self, seq: int | None) -> Engine:
+        """Replay from the stop before event `seq`, or before the end: to what the file says there."""
+        engine = self._before(self.course.until if seq is None else seq)
         engine.run(seq)
         return engine
+
+    def _before(self, seq: int) -> Engine:
+        """Return an engine at the last stop from which event `seq` can be reached."""
+        try:
+            return self._resumed(self.course.stop_before(seq))
+        except (Unusable, PayloadError, OSError) as error:
+            self._forget(error)
+            return self._resumed(None)
 
     def _resumed(self, stop: Stop | None) -> Engine:
         """Return an engine at a stop, or at the beginning, that reads on from there."""
@@ -256,12 +259,8 @@ class Timeline:
 
     def _go_on(self, until: int | None) -> Engine:
         """Replay from the last stop to event `until`, or all, leaving stops."""
+        engine = self._before(self.course.until)
         course = self.course
-        try:
-            engine = self._resumed(course.stops[-1] if course.stops else None)
-        except (Unusable, PayloadError, OSError) as error:
-            self._forget(error)
-            return self._go_on(until)
         before = len(course.stops)
         try:
             self._leave_stops(engine, until)
@@ -365,13 +364,25 @@ class Timeline:
         cache = Cache(self._key, self._content(), self._stamp.size_bytes, self._stamp, self.course)
         if identity.stamp_of(self._stream) != self._stamp:
             return  # it changed meanwhile, and who knows when
+        # What is read of the old file is read before the new one says where it stands.
+        for stop in self.course.stops:
+            stop.stored = self._stored(stop)
         for path in places(self._path, self._variant):
-            with suppress(OSError):
-                save(path, cache, self._stored)
+            with suppress(OSError, Unusable):
+                save(path, cache)
+                self._take_over(opened(path))
                 return
         self._tell(
             f"{self._path}: its checkpoints cannot be kept, neither beside it nor in {path.parent}"
         )
+
+    def _take_over(self, file: CacheFile) -> None:
+        """Read checkpoints from a file that was just written, and keep them in memory no longer."""
+        if self._file:
+            self._file.close()
+        self._file = file
+        for stop in self.course.stops:
+            stop.stored = None
 
     def _forget(self, error: Exception) -> None:
         """A cache proved wrong: go on without it."""

@@ -10,6 +10,7 @@ CPU time of either side, which tells more on a machine that does other things as
 from __future__ import annotations
 
 import argparse
+import gc
 import resource
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def main() -> None:
     for at, (path, variant) in enumerate(chosen):
         name = name_of(path, variant)
         planted = plant(path, variant, events=options.events)
+        gc.freeze()  # as the verb does once it has read a trace
         began, cpu_began = time.perf_counter(), time.process_time()
         opened = open_case(planted.large, planted.profile, planted.told)
         result = minimize(opened.candidate, opened.oracle)

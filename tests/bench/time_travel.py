@@ -68,6 +68,9 @@ KINDS = {
 }
 
 
+BEYOND = ("kvm-1000-devices",)  # larger than what a state's cost is promised for; by name only
+
+
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:
     """Return CPU seconds and what came of it."""
     start = process_time()
@@ -144,7 +147,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--places", type=int, default=1000)
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), help=", ".join(KINDS))
+    usual = [name for name in KINDS if name not in BEYOND]
+    parser.add_argument("kinds", nargs="*", default=usual, help=", ".join(KINDS))
     options = parser.parse_args()
     good = True
     with tempfile.TemporaryDirectory() as folder:

@@ -24,6 +24,8 @@ F3 = str(SCENARIOS / "S06-K17-F3-mapd-unmap-leaves-its-entry.its.txt")
 F4 = str(SCENARIOS / "S09-K23-F4-save-after-mapc-unmap.its.txt")
 LEAST_F1 = str(ROOT / "traces/bugs/F1/F1-least.its.txt")
 LEAST_F3 = str(ROOT / "traces/bugs/F3/F3-least.its.txt")
+K20 = str(SCENARIOS / "S08-K20-unmapped-collection-restored.its.txt")
+F3_SHOWN = "stale:restore:device"
 QUIET = str(SCENARIOS / "F1-cured-by-lpis-off.its.txt")  # its manifest has no signature
 BUGGY = "mapd_unmap_clears_dte=false"
 DIES = "save_zeroes_ite_without_collection=false"
@@ -112,6 +114,9 @@ TABLE = [
     (["check", "{distracted}", "--profile", "linux-6.1.176", *CRASH], 1),
     (["run", F4, "--target", "model:linux-6.1.192", "--target", "model:linux-6.1.176"], 1),
     (["run", F4, "--target", "model:linux-6.1.192", "--target", "model:linux-7.2.13"], 0),
+    # commands behind a recorded restore mean another thing to a side that was never reset
+    (["verify", K20, "--on", "model:linux-6.1.192", "--probe", "--signature", F3_SHOWN], 0),
+    (["verify", K20, "--on", "model:linux-6.1.192", "--signature", F3_SHOWN], 125),
     (["run", F4, "--target", "model", "--target", "model", "--signature", "complaint:x"], 125),
     (["verify", F3, "--on", "kvm:/nowhere/Image", "--probe"], 125),
     # a target that is asked about itself: here a model, without and with generated questions

@@ -109,6 +109,16 @@ def test_the_ends_are_the_last_boots_and_the_last_few_items():
     assert all(cut == frozenset(range(len(cut))) for cut in cuts.ends(long))
 
 
+def test_boots_are_cut_out_up_to_what_shows_the_signature_shortest_first():
+    reset = make("reset", 0, how=0)
+    story = Candidate(Header(), (*[msi(1)] * 5, reset, *[msi(2)] * 3, reset, *[msi(3)] * 9))
+    found = cuts.boots_up_to(story, [4, 7, 8, 15])
+    assert [each.events for each in found] == [
+        (reset, msi(2), msi(2)), (msi(1),) * 5, (reset, *[msi(3)] * 6),
+    ]  # fmt: skip
+    assert cuts.boots_up_to(story, []) == []
+
+
 def test_strangers_name_nothing_that_the_signature_hangs_together_with():
     strict, *looser = cuts.unconcerned(LIFE, [(speaks.EVENT, (8, 1))])
     assert strict == {7}

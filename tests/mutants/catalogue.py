@@ -34,6 +34,12 @@ TEST_BLAME: Final = "tests/replay/test_blame.py"
 TEST_DIFF: Final = "tests/replay/test_diff.py"
 TEST_GENERATOR: Final = "tests/replay/test_generator.py"
 TEST_RULING: Final = "tests/replay/test_ruling.py"
+TEST_MINIMIZE_ORACLE: Final = "tests/minimize/test_model_oracle.py"
+TEST_MINIMIZE_SEARCH: Final = "tests/minimize/test_search.py"
+TEST_MINIMIZE_QUEUE: Final = "tests/minimize/test_queue.py"
+TEST_MINIMIZE_JOURNAL: Final = "tests/minimize/test_journal.py"
+TEST_MINIMIZE_REWRITES: Final = "tests/minimize/test_rewrites.py"
+TEST_MINIMIZE_CREW: Final = "tests/minimize/test_crew.py"
 TEST_TRAVEL: Final = "tests/replay/test_timetravel.py"
 TEST_PREDICATE: Final = "tests/replay/test_predicate.py"
 TEST_BISECT: Final = "tests/replay/test_bisect.py"
@@ -979,7 +985,7 @@ TEST_FLIGHT: Final = "tests/replay/test_flight.py"
 RINGS: Final = (
     Fault("ring.segment.time", _RING, '        if self._next_seq != self._segments[-1].first_seq:', '        if True:',
           TEST_RING, "a dump's first event keeps a time from an event that is gone"),
-    Fault("ring.segment.cut", _RING, '            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in _READS:', '            if True:',
+    Fault("ring.segment.cut", _RING, '            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in READS:', '            if True:',
           TEST_FLIGHT, "an input is cut from its outputs"),
     Fault("ring.segment.order", _RING, '        checkpoint = self._along.checkpoint(self._next_seq) if self._along else None', '        checkpoint = None',
           TEST_RING, "segments have no state"),
@@ -1033,6 +1039,8 @@ TARGETS: Final = (
           TEST_TARGET_ORACLE, "a death at another kind of event is taken for the same bug"),
     Fault("minimize.crash.which", "replay/minimize/crash_oracle.py", "        return [self._dies(self._targets, each) for each in candidates]", "        return [self._dies(self._targets, each) for each in (candidates[0], *candidates[:-1])]",
           TEST_TARGET_ORACLE, "a death is put down to the candidate behind the fatal one"),
+    Fault("minimize.verdict.saved", "replay/equivalence/run.py", "        other.ask([event for event in events if event[0] in _SAVES])", "        other.ask([])",
+          TEST_EQUIVALENCE, "a side that was never saved has tables of another time in its RAM"),
     Fault("minimize.verdict.tables", "replay/equivalence/run.py", '_TABLES: Final = ("GITS_BASER0", "GITS_BASER1")', "_TABLES: Final = ()",
           TEST_EQUIVALENCE, "a restore of an ITS that was given no tables counts as a round trip"),
     Fault("minimize.verdict.off", "replay/equivalence/bench.py", "        if not run.on_alike:", "        if False:",
@@ -1115,6 +1123,8 @@ BUILDS: Final = (
           TEST_GIT_BISECT, "another finding before it hides the one that counts"),
     Fault("builds.asked.probe", "replay/builds.py", "    return (False, True) if probe else (False,)", "    return (False,)",
           TEST_GIT_BISECT, "what the generated questions would show is good"),
+    Fault("builds.asked.fair", "replay/builds.py", "    if question.resumed is None:", "    if True:",
+          TEST_GIT_BISECT, "commands behind a recorded restore are a bug of it"),
     Fault("builds.boundary.skip", "replay/boundary.py", "    return search.rulings[at].word != CANNOT", "    return True",
           TEST_RULING, "a build that cannot be judged ends a search"),
     Fault("builds.boundary.middle", "replay/boundary.py", "        if search.rulings[middle].word == search.rulings[low].word:", "        if search.rulings[middle].word != search.rulings[low].word:",
@@ -1255,6 +1265,30 @@ EXPORT: Final = (
     Fault("export.sqlite.last", _EXPORT + "sqlite.py", "    for statement in views():", "    for statement in views()[:1]:",
           TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "a database without its views"),
 )
+
+_MIN: Final = "replay/minimize/"
+MINIMIZE: Final = (
+    Fault("minimize.oracle.mark", _MIN + "model_oracle.py", "if seen is None or seen.mark != original.mark or not seen.found <= original.found:", "if seen is None or not seen.found <= original.found:",
+          TEST_MINIMIZE_ORACLE + "::test_another_result_is_another_bug", "a bug of the same name and another making is kept"),
+    Fault("minimize.oracle.beside", _MIN + "model_oracle.py", "if seen is None or seen.mark != original.mark or not seen.found <= original.found:", "if seen is None or seen.mark != original.mark:",
+          TEST_MINIMIZE_ORACLE + "::test_a_finding_beside_it_that_the_original_had_not_is_refused", "another bug comes in beside it"),
+    Fault("minimize.oracle.cure", _MIN + "model_oracle.py", "        if self._outlives_cure(candidate):", "        if False:",
+          TEST_MINIMIZE_ORACLE + "::test_what_the_cure_does_not_cure_is_another_bug", "what the fix does not cure is taken for the bug"),
+    Fault("minimize.case.recorded", _MIN + "case.py", '    if header.guest_ram == "complete" and header.starts == POWER_ON:', "    if True:",
+          TEST_MINIMIZE_ORACLE + "::test_what_nobody_can_answer_again_stays_as_recorded", "answers are made anew from RAM that nobody saw"),
+    Fault("minimize.search.first", _MIN + "search.py", "            batch = batch[at + 1 :]", "            batch = []",
+          TEST_MINIMIZE_SEARCH + "::test_how_many_are_asked_at_once_changes_nothing", "the result depends on how many are asked at once"),
+    Fault("minimize.search.smaller", _MIN + "search.py", "        return cost(script) < self._cost", "        return True",
+          TEST_MINIMIZE_SEARCH + "::test_a_script_is_only_replaced_by_a_smaller_one", "a search that has no end"),
+    Fault("minimize.queue.dense", _MIN + "queue.py", "                cursor.step()", "                pass",
+          TEST_MINIMIZE_QUEUE + "::test_commands_are_what_cwriter_passes", "commands are laid onto each other"),
+    Fault("minimize.journal.torn", _MIN + "journal.py", "    if len(line) != _LINE_CHARACTERS or line[-3:] not in (\" 0\\n\", \" 1\\n\"):", "    if len(line) < 34:",
+          TEST_MINIMIZE_JOURNAL + "::test_a_journal_cut_at_any_byte_has_the_answers_before_it", "a torn line is an answer"),
+    Fault("minimize.renumber.lpi", _MIN + "renumber.py", "            return (*event[:2], base + numbers[intid] - FIRST_LPI, *event[3:])", "            return event",
+          TEST_MINIMIZE_REWRITES + "::test_an_lpi_takes_its_configuration_along", "an LPI without its configuration"),
+    Fault("minimize.crew.lost", _MIN + "crew.py", "_MAX_LOST: Final = 2", "_MAX_LOST: Final = 1",
+          TEST_MINIMIZE_CREW + "::test_a_lost_worker_costs_its_candidate_a_second_one", "a lost worker changes the result"),
+)
 # fmt: on
 
 
@@ -1305,5 +1339,6 @@ FAULTS: Final = (
     *DIFF,
     *EXPORT,
     *TRAVEL,
+    *MINIMIZE,
     *FILES,
 )

@@ -140,6 +140,14 @@ def test_an_assumption_that_proves_wrong_is_told_and_every_event_looked_at(tmp_p
     assert wrong >= 1
 
 
+@pytest.mark.parametrize(
+    ("held", "wrong"), [((2, *range(11, 21)), 2), (range(11, 15), 16), (range(11, 21), None)]
+)
+def test_an_assumption_is_tried_on_either_side(held, wrong):
+    """Between stops 10 and 11 it begins to hold; there are 20, and the end."""
+    assert bisect._refuted(lambda at: at in held, 10, 11, 20) == wrong
+
+
 def test_what_changes_is_not_monotone(tmp_path):
     with open_at(F1) as line, pytest.raises(UsageError, match="`changes` holds at single events"):
         bisect.by_predicate(line, compile_predicate("devices[0].valid changes"), monotone=True)

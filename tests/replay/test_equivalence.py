@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from replay import cli
+from replay.equivalence.asking import Asker
 from replay.equivalence.bench import Bench
 from replay.equivalence.inventory import take
-from replay.equivalence.plan import RESET, Question
+from replay.equivalence.plan import RESET, ROUND, Question, is_fair, plan
+from replay.equivalence.signatures import signatures
 from replay.equivalence.words import Judge
 from replay.judge import model_of
 from replay.profiles import find
 from replay.targets.model_target import ModelTarget
+from replay.targets.spec import Targets, parse
 from tests.support.clean_lives import CleanLife
 from tests.support.small_its import SmallIts
 from tests.support.small_target import Forgetful, Swapped, opener
@@ -26,6 +30,7 @@ from tracer import events as ev
 from tracer.events import make
 from tracer.its.commands import encode
 from tracer.log.header import Header
+from tracer.log.stream import Writer
 
 TRACES = Path(__file__).parents[2] / "traces"
 SCENARIOS = TRACES / "scenarios"
@@ -151,6 +156,19 @@ def recorded_trip(tmp_path, capsys, *gone, on="linux-5.10.223"):
 def test_a_recorded_round_trip_is_carried_out_as_it_was_recorded(tmp_path, capsys):
     code, trip = recorded_trip(tmp_path, capsys)
     assert (code, ("devices", "carried in RAM") in words_of(trip)) == (1, True)
+
+
+@pytest.mark.parametrize("seed", [14, 15])
+def test_recorded_round_trips_of_a_clean_life_leave_both_with_the_same_tables(seed):
+    life = CleanLife(seed, steps=60)
+    spec, profile = parse("model:linux-6.1.192"), find("linux-6.1.192")[0]
+    with Targets() as targets:
+        asker = Asker(targets, spec, life.header, life.events, profile, probe=False)
+        trips = [each for each in plan(life.events, (), probe=False) if each.what == ROUND]
+        outcomes = list(map(asker.ask, trips))
+    assert trips
+    assert [signatures(each) for each in outcomes] == [[]] * len(trips)
+    assert all(each.looked.get("RAM") for each in outcomes)
 
 
 def test_an_its_that_was_given_no_tables_back_was_not_restored(tmp_path, capsys):
@@ -377,3 +395,30 @@ def test_a_whole_reset_is_equal_in_all_of_them():
 def test_lpi_tables_that_are_written_before_lpis_are_off_are_stale():
     stale, _ = small_verdict(Swapped)
     assert stale == {"GICR_PROPBASER[0]", "GICR_PENDBASER[0]"}
+
+
+@pytest.mark.parametrize("origin", [ev.GUEST, ev.VMM])
+def test_a_round_trip_that_goes_on_with_commands_in_a_new_queue_is_not_asked_about(
+    origin, tmp_path, capsys
+):
+    """The side that was never reset is at another place in its queue: all that follows differs."""
+    reset = make("reset", 0, how=ev.CTRL_RESET)
+    creadr = make("reg.write", 0, offset=0x90, value=0x20, origin=ev.VMM)
+    kick = make("reg.write", 0, offset=0x88, value=0x40, origin=origin)
+    save, restore = make("save", 0), make("restore", 0)
+    told = {}
+    for name, events in {
+        "commands": [save, reset, restore, kick],
+        "another life's": [save, reset, restore, reset, kick],
+        "in its queue": [save, reset, creadr, restore, kick],
+    }.items():
+        (asked,) = (each for each in plan(events, (), probe=False) if each.what == ROUND)
+        told[name] = is_fair(asked, events)
+    assert told == {"commands": False, "another life's": True, "in its queue": True}
+    path = tmp_path / "trip.itstrace"
+    header = Header(profile="linux-6.1.192", cpus=1, guest_ram="complete")
+    with path.open("wb") as out, closing(Writer(out, header, bound_ms=0)) as writer:
+        for event in [make("reset", 0, how=ev.POWER_ON), save, reset, restore, kick]:
+            writer.add(event)
+    cli.main(["verify", str(path), "--on", "model:linux-6.1.192"])
+    assert "the round trip at event 1 is not asked about" in capsys.readouterr().err

@@ -16,8 +16,10 @@ import pytest
 from replay import checkpoints, cli
 from replay.engine import Engine
 from replay.generator.answers import answered, generate, header_of
+from replay.held import looked
 from replay.judge import model_of
 from replay.model.effects import COMMAND
+from replay.predicate import compile_predicate
 from replay.profiles import find
 from replay.timetravel import cache_file, identity, timeline as timeline_module
 from replay.timetravel.cache_file import Unusable
@@ -128,13 +130,18 @@ def joined(tmp_path) -> Path:
 
 def lossy(tmp_path) -> Path:
     """A real VM's life of which events were lost: registers are unknown from there on."""
-    with open_trace(str(captured(tmp_path, TWO_BOOTS))) as reader:
+    with open_trace(str(stream(tmp_path))) as reader:
         header = reader.header
         events = [event for _, block in reader for event in block]
     events.insert(300, make("loss", 0, reason="test", count=3))
-    return written(
-        tmp_path / "lossy.itstrace", header, events[:300] + events[300:], bound_events=50
-    )
+    return written(tmp_path / "lossy.itstrace", header, events, bound_events=50)
+
+
+def cut_anywhere(tmp_path) -> Path:
+    """A real QEMU's life in frames that part inputs from their outputs."""
+    with open_trace(str(captured(tmp_path, TWO_BOOTS))) as reader:
+        events = [event for _, block in reader for event in block]
+        return written(tmp_path / "cut.itstrace", reader.header, events, bound_events=13)
 
 
 def captured(tmp_path, name) -> Path:
@@ -166,7 +173,7 @@ TRACES_OF = {
     "xen": xen,
     "joined": joined,
     "lossy": lossy,
-    "two-boots": lambda tmp_path: captured(tmp_path, TWO_BOOTS),
+    "two-boots": cut_anywhere,
     "text": in_text,
 }
 
@@ -178,12 +185,12 @@ def test_states_equal_those_of_one_replay_from_the_beginning(tmp_path, monkeypat
         first, last = line.header.first_seq, line.last()
         assert len(line.course.stops) >= 3
         rng = random.Random(name)
-        places = [rng.randint(first, last) for _ in range(25)]
-        ends = [stop.seq + off for stop in line.course.stops[:8] for off in (-2, -1, 0, 1)]
+        places = [rng.randint(first, last) for _ in range(12)]
+        ends = [stop.seq + off for stop in line.course.stops[:4] for off in (-2, -1, 0, 1)]
         expected = dict(
             states(str(path), places + [each for each in ends if first <= each <= last])
         )
-        assert len(expected) > 25
+        assert len(expected) > 12
         for place in rng.sample(list(expected), len(expected)):
             assert line.state_at(place)["digest"] == expected[place], place
 
@@ -401,6 +408,36 @@ def test_a_cache_is_used_and_may_be_deleted(tmp_path, monkeypatch):
     assert not used(path, keep=False)
 
 
+def test_what_ails_a_trace_is_told_from_a_cache_too(tmp_path):
+    path = life(tmp_path)
+    path.write_bytes(path.read_bytes()[:-200])
+    for stops in (False, True):
+        with open_at(path) as line:
+            assert bool(line.course.stops) == stops
+            engine = line.engine_at()
+            assert line.reader.status == "cut"
+            assert engine.seq == line.last()
+
+
+@pytest.mark.parametrize("most", [8192, 30])
+def test_a_cache_that_ends_in_the_middle_is_gone_on_with(tmp_path, monkeypatch, most):
+    path = life(tmp_path)
+    with open_at(path) as line:
+        line.state_at(1300)
+        assert not line.course.complete
+    assert len(caches(path)) == 1
+    monkeypatch.setattr(timeline_module, "MAX_STOPS", most)
+    with open_at(path) as line:
+        assert len(line.course.stops) >= 16
+        last = line.last()
+        expected = dict(states(str(path), range(0, last, 250)))
+        assert {seq: line.state_at(seq)["digest"] for seq in expected} == expected
+    with open_at(path) as line:
+        assert line.course.complete
+        assert 16 <= len(line.course.stops) < most
+        assert {seq: line.state_at(seq)["digest"] for seq in expected} == expected
+
+
 def test_a_short_trace_leaves_no_cache(tmp_path):
     path = Path(shutil.copy(SCENARIOS[0], tmp_path))
     with open_at(path) as line:
@@ -448,8 +485,8 @@ def test_a_changed_trace_uses_no_old_cache(tmp_path, monkeypatch, touched):
         old = line.state_at(2000)["digest"]
     profile = find("linux-6.1.192")[0]
     other = written(
-        tmp_path / "other.itstrace", header_of(3, profile, 2500),
-        list(generate(4, profile, 2500)),
+        tmp_path / "other.itstrace", header_of(3, profile, 1500),
+        list(generate(4, profile, 2000)),
     )  # fmt: skip
     data = other.read_bytes()[: before.st_size].ljust(before.st_size, b"\0")
     with path.open("r+b") as out:
@@ -537,6 +574,9 @@ def test_damaged_caches_are_told_and_made_anew(tmp_path, monkeypatch):
     (cache,) = caches(path)
     good = cache.read_bytes()
     expected = dict(states(str(path), (10, 1000, 2000)))
+    always = compile_predicate("false")
+    with open_at(path, keep=False) as line:
+        resets = line.resets()[:2]
     rng = random.Random(1)
     told = 0
     for _ in range(30):
@@ -549,6 +589,8 @@ def test_damaged_caches_are_told_and_made_anew(tmp_path, monkeypatch):
         said: list[str] = []
         with open_at(path, tell=said.append) as line:
             assert {seq: line.state_at(seq)["digest"] for seq in expected} == expected
+            assert line.resets(2)[:2] == resets
+            assert looked(line, always, line.stops()[-1], line.last()).marks
         told += bool(said)
     assert told > 10
     assert used(path)
