@@ -7,6 +7,7 @@ import json
 import struct
 from dataclasses import replace
 
+import msgpack
 import pytest
 
 from replay import cli
@@ -293,3 +294,16 @@ def test_what_may_have_stood_at_the_end_is_missing(tmp_path, capsys, at):
     assert cli.main(["recover", str(path), "-o", str(output)]) == 3
     assert "events from 18 on, nobody knows how many" in capsys.readouterr().out
     assert read(output.read_bytes()).events[-1][1][0] == 128
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "code"), [({"format": 9}, "newer", 4), ({"format": 1}, "damaged", 3)]
+)
+def test_a_state_that_no_replay_can_take_is_told(tmp_path, capsys, state, word, code):
+    out = io.BytesIO()
+    writer = Writer(out, small_header(), checkpoint=msgpack.packb(state), bound_ms=0)
+    writer.close()
+    path = tmp_path / "t.itstrace"
+    path.write_bytes(out.getvalue())
+    assert cli.main(["doctor", str(path)]) == cli.main(["check", str(path)]) == code
+    assert f": {word}" in capsys.readouterr().out

@@ -15,8 +15,9 @@ from random import Random
 import pytest
 
 from tests.support.naive_frames import scan
-from tests.support.traces import GOLDEN, read, small_header, split
+from tests.support.traces import GOLDEN, read, small_events, small_header, split
 from tracer.events import KINDS, make
+from tracer.log import format as fmt
 from tracer.log.splice import is_as_written, recover
 from tracer.log.stream import Writer
 from tracer.log.survey import survey
@@ -24,6 +25,23 @@ from tracer.log.survey import survey
 ALL = bool(os.environ.get("ITSTRACE_DAMAGE"))
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.itstrace"))
 DATA = {name: (GOLDEN / f"{name}.itstrace").read_bytes() for name in NAMES}
+
+
+def with_state():
+    """Return a part of a trace, which begins with a state in three frames, and goes on elsewhere."""
+    out = io.BytesIO()
+    state = Random(3).randbytes(700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fmt, "CHECKPOINT_PART_BYTES", 256)
+        header = small_header(first_seq=5)
+        writer = Writer(out, header, bound_events=6, bound_ms=0, checkpoint=state)
+    for event in small_events()[5:]:
+        writer.add(event)
+    writer.close(goes_on=True)
+    return out.getvalue()
+
+
+DATA["with a state"] = with_state()
 CAUSED = {kind for kind, cls in KINDS.items() if cls.fields and cls.fields[0].name == "cause"}
 LOSS = 128
 UNREAD = ("not a trace", "newer")
@@ -115,7 +133,7 @@ def check_holes(found, told, readable, good):
     assert len(told) == len(found.holes) + missing
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DATA)
 def test_every_prefix(name):
     data = DATA[name]
     ends = {frame.end for frame in split(data)}
@@ -133,7 +151,7 @@ def test_every_prefix(name):
             )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DATA)
 def test_every_bit_flip(name):
     data = DATA[name]
     for bit in range(8 * len(data)) if ALL else range(len(name), 8 * len(data), 83):

@@ -173,10 +173,9 @@ def _header(found: Survey) -> Header:
         uuid=derived_uuid(found.header.uuid, "recovered"),
         parent_uuid=parent or found.header.parent_uuid,
         annotations=found.header.annotations | _NOTE,
-        base_digest=None,
     )
     if found.checkpoint_lost:
-        header.starts = RUNNING
+        header.base_digest, header.starts = None, RUNNING
     return header
 
 

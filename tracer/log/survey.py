@@ -331,15 +331,21 @@ class _Scan:
             found.damage_count += not found.damage_count
         self._place(sorted(self._pieces, key=lambda piece: piece.first_seq))
         self._tail()
-        whole = self._assembly.is_complete and not self._assembly_failed
-        named = found.header.base_digest if found.header else None
-        if whole and not self._assembly.is_empty and named in (None, self._assembly.digest):
-            found.checkpoint = self._assembly.data
-        found.checkpoint_lost = named is not None and found.checkpoint is None
-        if found.checkpoint_lost and found.cut_at is None:
-            self._damaged(0, "the state at the beginning is not the one that the header names")
         if not self._ended and not found.damage_count and found.cut_at is None:
             found.cut_at = self._source.offset
+        self._state(found.header.base_digest if found.header else None)
+
+    def _state(self, named: str | None) -> None:
+        """Take the state at the beginning; a header may name one that is kept elsewhere."""
+        found, assembly = self.found, self._assembly
+        is_whole = assembly.is_complete and not (assembly.is_empty or self._assembly_failed)
+        if is_whole and named in (None, assembly.digest):
+            found.checkpoint = assembly.data
+        elif named is not None:
+            seen = not assembly.is_empty or self._assembly_failed
+            found.checkpoint_lost = seen or bool(found.damage_count)
+            if seen and (found.cut_at is None or found.pieces):
+                self._damaged(0, "the state at the beginning is not the one that the header names")
 
     def _place(self, pieces: list[Piece]) -> None:
         """Choose the pieces that have each event once, and note what is between them."""
