@@ -234,7 +234,7 @@ def merge(parts: Sequence[Part], out: BinaryIO, name: str) -> tuple[Splice, list
         for piece in part.found.pieces
     ]
     next_seq = header.first_seq
-    for piece in choose(pieces, next_seq)[0]:
+    for piece in choose(pieces, next_seq):
         begins = piece.first_seq + piece.skip
         if begins > next_seq:
             missing.append(f"events {next_seq} to {begins - 1} are in no file that can be read")
