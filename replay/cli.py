@@ -33,7 +33,7 @@ VERBS: Final = {
     "scrub": ("scrub", "a trace without command lines, host names and notes"),
     "cut": ("cut", "a part of a trace, by reset or range, as a trace that replays as before"),
     "merge": ("merge", "put the parts of one recording together again"),
-    "corpus": ("corpus", "run traces against what their manifests say they show"),
+    "corpus": ("corpus", "traces as tests: run them against their manifests, list, add, count"),
     "fingerprint": ("fingerprint", "short lives that tell an image's behaviour flags"),
     "kernels": ("kernels", "fetch arm64 kernels to run traces on, or list those that are here"),
     "generate": ("generate", "a seeded life of a VM as a trace"),

@@ -31,7 +31,7 @@ from tracer.log.opening import open_trace
 FINDING: Final = 1
 LOST: Final = 3
 CANNOT_JUDGE: Final = 4
-_WORST_FIRST: Final = (2, LOST, FINDING, CANNOT_JUDGE)
+_WORST_FIRST: Final = (UsageError.exit_code, LOST, FINDING, CANNOT_JUDGE)
 OF_VERIFY: Final = (CRASH, STALE, SUSPECTED)
 
 
@@ -116,16 +116,22 @@ def without_manifest(trace: Path) -> Result:
     )  # fmt: skip
 
 
-def run_trace(trace: Path) -> list[Result]:
-    """Run a trace under every expectation of its manifest.
-
-    Raises:
-        UsageError: the manifest is none.
-    """
+def manifest_of(trace: Path) -> Manifest | Result:
+    """Return a trace's manifest, or the failure that it is to have none or a wrong one."""
     path = manifest_path(trace)
     if not path.exists():
-        return [without_manifest(trace)]
-    manifest = read_manifest(path)
+        return without_manifest(trace)
+    try:
+        return read_manifest(path)
+    except UsageError as error:
+        return Result(trace, "manifest", "a manifest", str(error), None, code=error.exit_code)
+
+
+def run_trace(trace: Path) -> list[Result]:
+    """Run a trace under every expectation of its manifest."""
+    manifest = manifest_of(trace)
+    if isinstance(manifest, Result):
+        return [manifest]
     return [run_expectation(trace, manifest, each) for each in manifest.expectations]
 
 
@@ -193,7 +199,7 @@ def profile_of(manifest: Manifest, header: Header, flags: dict[str, Any]) -> Pro
     """
     path = manifest.profile_path
     if path is not None:
-        return with_flags(find(str(path))[0], flags)
+        return with_flags(find(str(path), files=True)[0], flags)
     if manifest.profile is not None:
         return with_flags(find(manifest.profile)[0], flags)
     name = header.profile

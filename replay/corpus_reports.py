@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
-from replay.commands.common import clean, one_line
+from replay.commands.common import clean
 from replay.corpus import LOST, Result, exit_code
 
 MAX_SHOWN: Final = 50  # failures: a job's page takes a megabyte, and GitHub shows ten annotations
@@ -33,8 +33,8 @@ def headline(results: Sequence[Result], traces: int) -> str:
 
 def details(result: Result) -> Iterator[str]:
     """Yield why, and what shows more, a line each."""
-    yield from map(one_line, result.why)
-    yield from (f"more: {one_line(command)}" for command in result.commands)
+    yield from map(clean, result.why)
+    yield from (f"more: {clean(command)}" for command in result.commands)
 
 
 # -- JUnit XML
@@ -79,10 +79,10 @@ def github(results: Sequence[Result]) -> Iterator[str]:
     failed = [each for each in results if not each.passed and not each.skipped]
     for each in failed[:MAX_SHOWN]:
         title = f"{Path(each.trace).name} [{each.variant}]"
-        message = "\n".join([one_line(each.sentence()), *details(each)])
+        message = "\n".join([clean(each.sentence()), *details(each)])
         yield (
-            f"::error file={_escaped(one_line(str(each.trace)), _PROPERTY)},line=1,"
-            f"title={_escaped(one_line(title), _PROPERTY)}::{_escaped(message, _ANNOTATION)}"
+            f"::error file={_escaped(clean(str(each.trace)), _PROPERTY)},line=1,"
+            f"title={_escaped(clean(title), _PROPERTY)}::{_escaped(message, _ANNOTATION)}"
         )
 
 
@@ -110,7 +110,7 @@ def markdown(results: Sequence[Result], traces: int) -> str:
         lines += ["", f"and {len(failed) - MAX_SHOWN} more"]
     for each in failed[:MAX_SHOWN]:
         text = html.escape("\n".join(details(each)))
-        name = html.escape(one_line(f"{each.trace} [{each.variant}]"))
+        name = html.escape(clean(f"{each.trace} [{each.variant}]"))
         if text:
             lines += ["", f"<details><summary>{name}</summary>", "", f"<pre>{text}</pre>", ""]
             lines.append("</details>")
@@ -123,4 +123,4 @@ def markdown(results: Sequence[Result], traces: int) -> str:
 
 def _cell(text: str) -> str:
     """Return a text of which Markdown, HTML included, reads nothing as markup."""
-    return _MARKDOWN.sub(r"\\\1", one_line(text).replace("\t", " "))
+    return _MARKDOWN.sub(r"\\\1", clean(text).replace("\t", " "))

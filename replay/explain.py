@@ -7,12 +7,13 @@ is not met.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from replay.blame import Blamer
 from replay.blame_text import lines as blame_lines
-from replay.commands.common import one_line
+from replay.commands.common import clean
 from replay.components import Target, name_of_key
 from replay.decode import describe
 from replay.engine import Engine
@@ -29,6 +30,7 @@ from tracer.log.opening import open_trace
 SHOWN: Final = 3  # resets with a finding, divergences, broken invariants, keys of a list
 SHOWN_COMPONENTS: Final = 6  # of one reset
 SHOWN_HEADLINES: Final = 10
+SHOWN_BYTES: Final = 16
 BLAMED: Final = 2  # components with their whole history; each costs a replay
 MAX_LINE_CHARS: Final = 400
 
@@ -47,7 +49,7 @@ class Explainer:
 
     def lines(self) -> list[str]:
         """Return what was found, worst first, clean and of bounded length."""
-        return [one_line(each)[:MAX_LINE_CHARS] for each in self._told()]
+        return [clean(each)[:MAX_LINE_CHARS] for each in self._told()]
 
     def _told(self) -> Iterator[str]:
         engine, verifier = self._found.engine, self._found.verifier
@@ -58,8 +60,8 @@ class Explainer:
             yield from self._trip(trip)
         for each in engine.tally.divergences[:SHOWN]:
             yield (
-                f"event {each.seq}: {each.kind}: {each.field}: expected {_short(each.expected)}, "
-                f"got {_short(each.got)}"
+                f"event {each.seq}: {each.kind}: {each.field}: recorded {_short(each.got)}, "
+                f"{self._profile.name} answers {_short(each.expected)}"
             )
         for seq, name in engine.violated[:SHOWN]:
             yield f"event {seq}: the state breaks the invariant {name}"
@@ -83,7 +85,9 @@ class Explainer:
             yield f"and {len(resets) - SHOWN_HEADLINES} more resets"
 
     def _findings(self, verdict: ResetVerdict) -> Iterator[str]:
-        found = [e for e in verdict.components if e.status(strict=verdict.strict) in FINDINGS]
+        words = verdict.statuses()
+        found = [each for each in verdict.components if words[each.name] in FINDINGS]
+        found.sort(key=lambda each: FINDINGS.index(words[each.name]))
         for each in found[:SHOWN_COMPONENTS]:
             yield from self._component(each, verdict)
         if len(found) > SHOWN_COMPONENTS:
@@ -103,17 +107,17 @@ class Explainer:
         yield from (f"    {line}" for line in self._history(each, verdict.seq))
 
     def _history(self, each: Component, at: int) -> Iterator[str]:
+        yield from self._written(_target(each), at, each.blame)
+
+    def _written(self, target: Target | None, at: int, blame: int | None) -> Iterator[str]:
         """Yield who wrote it: its whole history for the first few, else the event alone."""
-        if self._blamed < BLAMED and (target := _target(each)) is not None:
+        if self._blamed < BLAMED and target is not None:
             self._blamed += 1
-            try:
+            with suppress(UsageError):  # there is no such thing: the event is all that is known
                 yield from self._blame(target, at)
-            except UsageError:
-                pass  # the model has no such thing now: the event is all that is known
-            else:
                 return
-        if each.blame is not None:
-            yield f"written by {self._event(each.blame)}"
+        if blame is not None:
+            yield f"written by {self._event(blame)}"
 
     def _blame(self, target: Target, at: int) -> Iterator[str]:
         with open_trace(str(self._trace)) as reader:
@@ -142,8 +146,15 @@ class Explainer:
                 yield f"  expected  {_short(dict.fromkeys(keys), name)} {words}"
         if trip.witness is not None:
             yield f"  shown by  event {trip.witness}"
-        if trip.blame is not None:
-            yield f"  written by {self._event(trip.blame)}"
+        yield from (f"  {line}" for line in self._history_of_trip(trip))
+
+    def _history_of_trip(self, trip: RoundTrip) -> Iterator[str]:
+        """Yield who wrote the first key that came back or was lost."""
+        found = next(
+            (item for item in (*trip.came_back.items(), *trip.lost.items()) if item[1]), None
+        )
+        target = Target(found[0], found[1][0]) if found else None
+        yield from self._written(target, trip.seq, trip.blame)
 
     def _event(self, wanted: int) -> str:
         """Return an event in words; it is read again, as nobody kept it."""
@@ -177,4 +188,6 @@ def _short(value: Any, component: str = "") -> str:
         return ", ".join(names) + more if names else "none"
     if value is None:
         return "unknown"
+    if isinstance(value, bytes):
+        return value[:SHOWN_BYTES].hex() + ("..." if len(value) > SHOWN_BYTES else "")
     return hex(value) if isinstance(value, int) else str(value)

@@ -99,7 +99,9 @@ def judge_file(path: str, *, profile: str | None = None, strict: bool = False) -
         if name is None:
             raise UsageError(f"{path}: the trace does not say what wrote it: give a profile")
         flags = {} if profile else {key: value[0] for key, value in header.flags.items()}
-        return judge(reader, with_flags(find(name)[0], flags), strict=strict)
+        return judge(
+            reader, with_flags(find(name, files=profile is not None)[0], flags), strict=strict
+        )
 
 
 def _word(verifier: Verifier, engine: Engine) -> str:

@@ -67,13 +67,15 @@ PROFILES: Final = {
 _NAME: Final = re.compile(r"([a-z]+)-([0-9]+(?:\.[0-9]+)*)(-[a-z0-9]+)?")
 
 
-def find(name: str) -> tuple[Profile, str | None]:
-    """Return the profile called `name`, of a file NAME.toml, or the nearest lower one with a sentence that says so.
+def find(name: str, *, files: bool = False) -> tuple[Profile, str | None]:
+    """Return the profile called `name`, or the nearest lower one with a sentence that says so.
+
+    `files`: it may be of a file, NAME.toml; not for names that a trace brings along.
 
     Raises:
         UsageError: nothing of that family is known.
     """
-    if name.endswith(".toml"):
+    if files and name.endswith(".toml"):
         from replay.profile_file import read_profile
 
         return read_profile(name), None

@@ -7,14 +7,14 @@ Imported only when there is a trace. Counterparts: `replay.pytest_plugin`, which
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from replay.corpus import Result, run_expectation, without_manifest, without_trace
-from replay.manifest import Manifest, looks_like_manifest, manifest_path, read_manifest
+from replay.corpus import Result, manifest_of, run_expectation, without_trace
+from replay.manifest import Manifest, looks_like_manifest
 from replay.pytest_plugin import MARKER
 from tracer.errors import TracerError, UsageError
 
@@ -53,9 +53,9 @@ class TraceItem(pytest.Item):
         """Return what a person needs, and no traceback of ours, unless it is our bug."""
         error = excinfo.value
         if isinstance(error, Unmet):
-            return shortened("\n".join(report(error.result)), self.path, self.config)
+            return shortened(report(error.result), self.path, self.config)
         if isinstance(error, TracerError):
-            return shortened(str(error), self.path, self.config)
+            return shortened([str(error)], self.path, self.config)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
@@ -68,15 +68,9 @@ class TraceFile(pytest.File):
 
     def collect(self) -> Iterator[TraceItem]:
         """Yield an item for each expectation, or for each target that was asked for."""
-        path = manifest_path(self.path)
-        if not path.exists():
-            yield self._item("manifest", lambda: without_manifest(self.path))
-            return
-        try:
-            manifest = read_manifest(path)
-        except UsageError as error:
-            wrong = Result(self.path, "manifest", "a manifest", str(error), None)
-            yield self._item("manifest", lambda: wrong)
+        manifest = manifest_of(self.path)
+        if isinstance(manifest, Result):
+            yield self._item("manifest", lambda: manifest)
             return
         texts = self.config.getoption("--its-target")
         yield from self._on_targets(manifest, texts) if texts else self._on_model(manifest)
@@ -117,15 +111,15 @@ def report(result: Result) -> Iterator[str]:
     yield from (f"  more: {command}" for command in result.commands)
 
 
-def shortened(text: str, path: Path, config: pytest.Config) -> str:
-    """Return a text with the paths as seen from where pytest was started; no control characters."""
+def shortened(lines: Iterable[str], path: Path, config: pytest.Config) -> str:
+    """Return lines as a text, with paths as seen from where pytest was started, and each one clean."""
     from replay.commands.common import clean
 
     folder = os.path.relpath(path.parent, config.invocation_params.dir)
-    if folder.startswith(os.pardir):
-        return clean(text)
     prefix = "" if folder == os.curdir else folder + os.sep
-    return clean(text.replace(str(path.parent) + os.sep, prefix))
+    if folder.startswith(os.pardir):
+        prefix = str(path.parent) + os.sep
+    return "\n".join(clean(each).replace(str(path.parent) + os.sep, prefix) for each in lines)
 
 
 def _specs(texts: list[str]) -> Iterator[tuple[str, Spec]]:

@@ -17,7 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.commands.common import one_line
+from replay.commands.common import clean
 from replay.corpus import OF_VERIFY, Result, run_expectation
 from replay.corpus_add import add
 from replay.decode import describe
@@ -103,6 +103,9 @@ class Recordings:
         return problems + (list(self._left_over(self._kept)) if self._kept else [])
 
     def _concluded(self, trace: Path) -> Iterator[str]:
+        if not trace.exists():
+            yield from self._without_file(trace)
+            return
         if self._wanted.verify and str(trace) not in self._judged:
             result = _verified(trace, self._wanted)
             if result is not None:
@@ -117,6 +120,13 @@ class Recordings:
             yield f"{kept}: no recording of this test is kept: run it once with --its-record=new"
         else:
             yield from self._compared(trace, kept)
+
+    def _without_file(self, trace: Path) -> Iterator[str]:
+        if self._kept or self._wanted.verify:
+            yield (
+                f"{trace}: was not written; a ring writes files of its own: judge those in the test, "
+                f"and say @pytest.mark.{MARKER}(verify=False)"
+            )
 
     def _keep(self, trace: Path, kept: Path) -> Iterator[str]:
         """Put a recording into the folder, with a manifest of what it shows now."""
@@ -161,7 +171,7 @@ class Recordings:
             yield f"{path}: this test does not record it any more: remove it and its manifest"
 
     def _told(self, result: Result) -> str:
-        return shortened("\n".join(report(result)), result.trace, self._node.config)
+        return shortened(report(result), result.trace, self._node.config)
 
 
 def _stem(name: str) -> str:
@@ -217,7 +227,7 @@ def _who_changed(old: Event | None, new: Event | None) -> str:
 
 
 def _told(event: Event | None) -> str:
-    return "the end" if event is None else one_line(" ".join(describe(event).split()))
+    return "the end" if event is None else clean(" ".join(describe(event).split()))
 
 
 def _events(reader: Any) -> Iterator[Event]:

@@ -153,8 +153,8 @@ class Verifier:
         if event[0] in _LEAVES_LISTS:
             return
         self._left = None
-        if done and not self._hand_over.used:
-            self._hand_over.ran(done)
+        if done:
+            self._used(done)
         before, self._lists = self._lists, self.model.structures()
         self._trips.after_input(seq, event, done, outputs, (before, self._lists))
         changed = self.writers.changed(seq, before, self._lists) if before != self._lists else []
@@ -173,6 +173,13 @@ class Verifier:
             self._written(seq, event)
         elif event[0] == _GICR_WRITE:
             self._redistributor_written(seq, event)
+
+    def _used(self, done: list[Effect]) -> None:
+        """Commands that ran, by whomever, are no part of a reset: the ITS is in use again."""
+        if not self._hand_over.used:
+            self._hand_over.ran(done)
+        if any(each[0] == effects.COMMAND for each in done):
+            self._pause.ran()
 
     def output(self, seq: int, event: Event, expected: int | None) -> None:
         """Take a register read as evidence."""

@@ -98,16 +98,12 @@ def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
 
 
 def clean(text: str) -> str:
-    """Return `text` as one line with control characters made visible: a guest may have chosen it."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    """Return `text` as one line with control characters made visible: a guest may have chosen it.
 
-
-def one_line(text: str) -> str:
-    """Return `text` clean, on one line and in characters that any output takes.
-
-    So no part of it begins a line of its own, and no name of a file that is no UTF-8 stops us.
+    And in characters that any output takes: the name of a file may be no UTF-8.
     """
-    return clean(text).replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
+    shown = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 def paint(text: str, colour: str) -> str:

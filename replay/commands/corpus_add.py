@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from replay.commands.common import one_line, print_json
+from replay.commands.common import clean, print_json
 from replay.corpus import run_trace
 from replay.corpus_add import add
 from tracer.errors import UsageError
@@ -47,5 +47,5 @@ def run(options: argparse.Namespace) -> int:
         print_json({"schema": "itstrace.corpus_add/1"} | found)
     else:
         shown = f" ({result.signature})" if result.signature else ""
-        print(f"{one_line(str(path))}: expects {result.expected}{shown}")
+        print(f"{clean(str(path))}: expects {result.expected}{shown}")
     return 0

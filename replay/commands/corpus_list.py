@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from replay.commands.common import one_line, print_json
+from replay.commands.common import clean, print_json
 from replay.corpus import find_traces, trace_name, unused_manifests
 from replay.manifest import Manifest, manifest_path, read_manifest
 
@@ -27,12 +27,12 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for row in rows:
         words = ", ".join(f"{each['variant']}: {each['expect']}" for each in row["expectations"])
-        name = one_line(trace_name(Path(row["trace"])))
+        name = clean(trace_name(Path(row["trace"])))
         print(f"{name:44} {row['profile'] or '-':16} {words or 'no manifest'}")
         if row["reason"]:
-            print(f"    {one_line(row['reason'])}")
+            print(f"    {clean(row['reason'])}")
     for path in unused:
-        print(f"{one_line(path)}: a manifest without a trace")
+        print(f"{clean(path)}: a manifest without a trace")
     return 0
 
 

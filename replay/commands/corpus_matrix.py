@@ -11,7 +11,6 @@ from replay.commands.common import (
     EXIT_CANNOT_JUDGE,
     EXIT_FINDING,
     clean,
-    one_line,
     paint,
     print_json,
     progress,
@@ -56,7 +55,7 @@ def _on_targets(traces: list[Path], options: argparse.Namespace) -> int:
             print(f"{at}: {clean(spec.text)}")
         print(" " * width, *(f"{at:>10}" for at in range(1, len(specs) + 1)))
         for trace, row in rows:
-            print(f"{one_line(trace_name(trace)):{width}}", *(f"{each.word:>10}" for each in row))
+            print(f"{clean(trace_name(trace)):{width}}", *(f"{each.word:>10}" for each in row))
             for spec, each in zip(specs, row, strict=True):
                 if each.why:
                     say(f"{trace_name(trace)}: {spec.text}: {each.word}: {each.why}")
@@ -104,7 +103,7 @@ def _print_matrix(
         print(" " * width, *(f"{short:>11}" for short in shorts))
         for trace, row in rows.items():
             cells = [_cell(row[name]) for name in names]
-            print(f"{one_line(trace):{width}}", *(f"{cell:>11}" for cell in cells))
+            print(f"{clean(trace):{width}}", *(f"{cell:>11}" for cell in cells))
 
 
 def _cell(cell: Cell) -> str:

@@ -8,19 +8,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from replay.commands.common import one_line, paint, print_json, progress
+from replay.commands.common import clean, paint, print_json, progress
 from replay.corpus import (
     Result,
     exit_code,
     find_traces,
+    manifest_of,
     run_trace,
     trace_name,
     unused_manifests,
-    without_manifest,
     without_trace,
 )
 from replay.corpus_reports import details, github, headline, junit, markdown
-from replay.manifest import manifest_path, read_manifest
 from tracer.errors import UsageError, WriteError
 from tracer.log.opening import create_output
 
@@ -79,12 +78,11 @@ def _on_targets(traces: list[Path], texts: list[str]) -> Iterator[list[Result]]:
     specs = [parse(text) for text in texts]
     with Targets() as made:
         for trace in traces:
-            path = manifest_path(trace)
-            if path.exists():
-                manifest = read_manifest(path)
-                yield [run_on(trace, manifest, spec, made) for spec in specs]
+            manifest = manifest_of(trace)
+            if isinstance(manifest, Result):
+                yield [manifest]
             else:
-                yield [without_manifest(trace)]
+                yield [run_on(trace, manifest, spec, made) for spec in specs]
 
 
 def _report(results: list[Result], traces: int, options: argparse.Namespace) -> None:
@@ -118,13 +116,13 @@ def _json(each: Result) -> dict[str, object]:
 
 
 def _print(each: Result) -> None:
-    name = f"{one_line(trace_name(each.trace)):44} {one_line(each.variant):9}"
+    name = f"{clean(trace_name(each.trace)):44} {clean(each.variant):9}"
     if each.passed:
         print(f"{paint('ok', 'green'):6} {name} {each.got}")
         return
     if each.skipped:
-        print(f"{paint('-', 'yellow'):6} {name} {one_line(each.sentence())}")
+        print(f"{paint('-', 'yellow'):6} {name} {clean(each.sentence())}")
         return
-    print(f"{paint('FAIL', 'red'):6} {name} {one_line(each.sentence())}")
+    print(f"{paint('FAIL', 'red'):6} {name} {clean(each.sentence())}")
     for line in details(each):
         print(f"       {line}")

@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from typing import Any
 
-from replay.commands.common import one_line, print_json
+from replay.commands.common import clean, print_json
 from replay.corpus import find_traces, unused_manifests
 from replay.manifest import manifest_path, read_manifest
 
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(count, Counter):
             print(name)
             for what, number in count.most_common():
-                print(f"  {one_line(what):48} {number:>8,}")
+                print(f"  {clean(what):48} {number:>8,}")
         else:
             print(f"{name.replace('_', ' '):50} {count:>8,}")
     return 0

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if options.target:
         _measure(options)
     elif options.vectors:
-        profile = find(options.profile)[0] if options.profile else None
+        profile = find(options.profile, files=True)[0] if options.profile else None
         print("\n".join(vectors(profile)))
     elif options.answers:
         _told(options)

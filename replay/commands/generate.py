@@ -45,7 +45,7 @@ def family_of(name: str) -> Profile:
     Raises:
         UsageError: its family has no generator.
     """
-    profile, note = find(name)
+    profile, note = find(name, files=True)
     if profile.family not in ("kvm", "qemu") or profile.name.endswith("-gicv4"):
         raise UsageError(f"lives are generated for linux-* and qemu-* profiles, not {name}")
     if note:

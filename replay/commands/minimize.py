@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
@@ -24,7 +24,9 @@ from replay.commands.common import EXIT_CANNOT_JUDGE
 from replay.commands.generate import write_life
 from replay.commands.minimize_text import Progress, print_result, result_json
 from replay.commands.replaying import add_replay_options, make_model
+from replay.corpus import profile_of
 from replay.judge import judge, with_flags
+from replay.kernels import kernel_at
 from replay.manifest import manifest_path, read_manifest
 from replay.minimize.case import Opened, Told, open_case
 from replay.minimize.crew import Crew
@@ -89,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
             result, confirmed = _minimized(session, options, journal)
         finally:
             journal.close()
-        header, toml = _result(session, result, original.header, options.trace)
+        header, toml = _result(session, result, _of_target(original.header, options), options.trace)
         least = _answered(session, result.candidate)
         answer = result_json(original, session, result, journal, confirmed)
     write_life(options.output, header, list(least.events), force=options.force)
@@ -141,7 +143,7 @@ def _behaviour(original: Candidate, options: argparse.Namespace) -> tuple[Profil
         told = (recorder,) if recorder and differs else ()
         return own, Told(options.signature, told, bool(options.strict))
     stored = read_manifest(path)
-    base = find(stored.profile or own.name)[0] if not options.profile else own
+    base = own if options.profile else profile_of(stored, header, {})
     behaviours = [(with_flags(base, each.flags), each) for each in stored.expectations]
     chosen, signature = own, options.signature
     if not options.flag and not options.profile:
@@ -201,6 +203,22 @@ def _on_target(original: Candidate, options: argparse.Namespace) -> Iterator[Ses
     with open_oracle(options.target, asked, signature, options.profile) as oracle:
         named = tuple(map(_name_of, options.target))
         yield Session(oracle, oracle.first, None, named, bool(options.strict))
+
+
+def _of_target(header: Header, options: argparse.Namespace) -> Header:
+    """Return the header as of the kernel that answers; of any other target it stays as it is."""
+    kind, _, rest = options.target[0].partition(":") if options.target else ("", "", "")
+    if kind != "kvm" or not rest or len(options.target) > 1:
+        return header
+    version = kernel_at(Path(rest)).version.partition("-")[0]
+    try:
+        profile = find(f"linux-{version}")[0]
+    except UsageError:
+        return header  # an image that does not say its version
+    return replace(
+        header,
+        implementation="linux-kvm", implementation_version=version, profile=profile.name, flags={},
+    )  # fmt: skip
 
 
 def _name_of(target: str) -> str:

@@ -53,7 +53,7 @@ def make_profile(header: Header, options: argparse.Namespace) -> Profile:
     name = options.profile or header.profile
     if name is None:
         raise UsageError("the trace does not say what wrote it: give --profile")
-    profile, note = find(name)
+    profile, note = find(name, files=bool(options.profile))
     if note:
         say(f"itstrace: {note}")
     if options.cpus is not None:

@@ -41,7 +41,7 @@ def profile_for(spec: Spec, header: Header, given: str | None) -> Profile:
     name = given or of_model or header.profile
     if name is None and spec.kind == "model":
         raise UsageError("the trace does not say what wrote it: give --profile")
-    found = find(name)[0] if name else None
+    found = find(name, files=bool(given or of_model))[0] if name else None
     if found is None or spec.kind not in ("model", found.family):
         return find(_NEAREST[spec.kind])[0]
     flags = {} if given or of_model else {key: value[0] for key, value in header.flags.items()}

@@ -38,7 +38,8 @@ def recorded_steps(
 def _follow(event: Event, tables: dict[int, int]) -> None:
     if event[0] != _GICR_WRITE or not _PENDBASER <= event[3] < _PENDBASER + 8:
         return
-    cpu, offset, value, size = event[2:6]
+    cpu, offset, value = event[2:5]
+    size = event[5] if len(event) > 5 else 8
     shift = 8 * (offset - _PENDBASER)
     mask = (1 << 8 * size) - 1 << shift
     tables[cpu] = tables.get(cpu, 0) & ~mask | value << shift & mask

@@ -64,6 +64,8 @@ def header_of(least: Candidate, original: Header, profile: Profile | None, outpu
         first_seq=0,
         base_digest=None,
         clock="none",
+        implementation=original.implementation,
+        implementation_version=original.implementation_version,
         profile=profile.name if profile else None,
         flags=flags,
         command_line=None,

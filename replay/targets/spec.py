@@ -131,4 +131,4 @@ def _model(spec: Spec, header: Header) -> Inspectable:
     if name is None:
         raise UsageError("the trace does not say what wrote it: give --target model:PROFILE")
     flags = {} if spec.rest else {key: value[0] for key, value in header.flags.items()}
-    return ModelTarget(model_of(header, with_flags(find(name)[0], flags)))
+    return ModelTarget(model_of(header, with_flags(find(name, files=bool(spec.rest))[0], flags)))

@@ -394,3 +394,17 @@ def test_operational_messages_are_json_lines_when_asked_for(tmp_path):
         assert len(lines) == count
         assert [each["event"] for each in lines] == ["import begins", "import ends"][:count]
         assert all(each["source"] == "qemu-log" for each in lines)
+
+
+@pytest.mark.parametrize("verb", ["verify", "check", "state", "minimize"])
+def test_whoever_sent_a_trace_names_no_file_of_ours(tmp_path, capsys, verb):
+    """A profile may be a file for who asks, not for what is asked about."""
+    profile = tmp_path / "image.toml"
+    profile.write_text('name = "linux-6.1.192"\nnearest = "linux-6.1.192"\n[flags]\n')
+    trace = tmp_path / "sent.its.txt"
+    trace.write_text(f'# itstrace: 1\n# profile: "{profile}"\n# cpus: 1\n0 +0 reset how=power_on\n')
+    more = ["-o", str(tmp_path / "o.its.txt")] if verb == "minimize" else []
+    assert cli.main([verb, str(trace), *more]) == 2
+    assert "profile must be one of" in capsys.readouterr().err
+    if verb != "minimize":  # which looks for a fault first
+        assert cli.main([verb, str(trace), "--profile", str(profile)]) == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import tomllib
+from contextlib import suppress
+from random import Random
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +16,7 @@ from replay.corpus import Result, exit_code, run_trace
 from replay.corpus_reports import MAX_SHOWN, github, junit, markdown
 from replay.manifest import read_manifest
 from tests.support.scenarios import SCENARIOS
+from tracer.errors import UsageError
 from tracer.events import make
 from tracer.log.opening import open_trace
 from tracer.log.stream import Writer
@@ -283,3 +286,22 @@ def test_a_trace_of_a_newer_itstrace_cannot_be_judged(folder):
     (result,) = run_trace(trace)
     assert (result.passed, result.got, result.code) == (False, "newer", 4)
     assert "update itstrace" in result.why[0]
+
+
+def test_whatever_a_manifest_holds_it_is_read_or_wrong_usage(folder):
+    whole = (SCENARIOS / "S06-K17-F3-mapd-unmap-leaves-its-entry.toml").read_bytes()
+    dice = Random(7)
+    read = 0
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(dice.randrange(1, 4)):
+            at = dice.randrange(len(data))
+            data[at : at + dice.randrange(3)] = dice.choice(
+                [b"", b'"', b"[", b"\x00", b"\xff", b"{}", b"="]
+            )
+        (folder / "life.toml").write_bytes(data)
+        with suppress(UsageError):
+            read += bool(read_manifest(folder / "life.toml").expectations)
+        (result, *_) = run_trace(folder / "life.its.txt")
+        assert isinstance(result.passed, bool)
+    assert 0 < read < 200

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
 from replay import cli
+from replay.commands import minimize as verb
 from replay.commands.minimize import _name_of
+from replay.kernels import Kernel
 from replay.minimize.crash_oracle import CrashOracle
 from replay.minimize.journal import Journal
+from tracer.log.header import Header
 
 SCENARIOS = Path(__file__).parents[2] / "traces/scenarios"
 TRIP = "S06-K17-F3-as-5.10-answered"
@@ -31,6 +35,23 @@ def minimize(capsys, path, target, *words):
     code = cli.main(["minimize", str(path), "--target", target, "-o", str(least), "--json", *words])
     captured = capsys.readouterr()
     return code, json.loads(captured.out) if captured.out else captured.err, least
+
+
+@pytest.mark.parametrize(
+    ("says", "targets", "version", "profile"),
+    [
+        ("6.1.176-1", ["kvm:Image"], "6.1.176", "linux-6.1.176"),
+        ("6.1.180-1", ["kvm:Image"], "6.1.180", "linux-6.1.176"),  # the nearest lower one
+        ("unknown", ["kvm:Image"], "6.1.192", "linux-6.1.192"),
+        ("6.1.176-1", ["kvm:Image", "kvm:Image"], "6.1.192", "linux-6.1.192"),
+        ("6.1.176-1", ["model:linux-5.10.223"], "6.1.192", "linux-6.1.192"),
+    ],
+)
+def test_a_result_is_of_the_kernel_that_answered(monkeypatch, says, targets, version, profile):
+    monkeypatch.setattr(verb, "kernel_at", lambda path: Kernel(path, says, ""))
+    life = Header(implementation_version="6.1.192", profile="linux-6.1.192")
+    header = verb._of_target(life, argparse.Namespace(target=targets))
+    assert (header.implementation_version, header.profile) == (version, profile)
 
 
 def test_what_a_trace_shows_need_not_be_said(capsys, tmp_path):

@@ -1123,7 +1123,7 @@ BUILDS: Final = (
           TEST_GIT_BISECT, "another finding before it hides the one that counts"),
     Fault("builds.asked.probe", "replay/builds.py", "    return (False, True) if probe else (False,)", "    return (False,)",
           TEST_GIT_BISECT, "what the generated questions would show is good"),
-    Fault("builds.asked.fair", "replay/builds.py", "    if question.resumed is None:", "    if True:",
+    Fault("builds.asked.fair", _EQUIVALENCE + "plan.py", "    return not _writes(behind, _CWRITER)", "    return True",
           TEST_GIT_BISECT, "commands behind a recorded restore are a bug of it"),
     Fault("builds.boundary.skip", "replay/boundary.py", "    return search.rulings[at].word != CANNOT", "    return True",
           TEST_RULING, "a build that cannot be judged ends a search"),
@@ -1324,6 +1324,39 @@ FILES: Final = (
 # fmt: on
 
 
+_PLUGIN: Final = "tests/replay/test_pytest_corpus.py"
+_RECORDED: Final = "tests/replay/test_pytest_recordings.py"
+_CORPUS: Final = "tests/cli/test_corpus.py"
+# fmt: off
+CORPUS: Final = (
+    Fault("corpus.manifest.folder", "replay/manifest.py", "    if not (folder / name).resolve().is_relative_to(folder):", "    if False:",
+          _PLUGIN + "::test_a_manifest_names_no_file_outside_its_folder", "a manifest reads any file"),
+    Fault("corpus.header.file", "replay/corpus.py", '    if name is None or name.endswith(".toml"):  # whoever sent a trace names no file of ours', "    if name is None:",
+          _PLUGIN + "::test_a_header_names_no_file_at_all", "whoever sent a trace reads any file"),
+    Fault("corpus.unused", "replay/pytest_plugin.py", "            return _EXPECTS.search(stream.read(_MAX_MANIFEST_BYTES)) is not None", "            return False",
+          _PLUGIN + "::test_a_trace_without_a_manifest_and_a_manifest_without_a_trace_fail", "a trace that was removed is missed by nobody"),
+    Fault("corpus.target.missing", "replay/corpus_targets.py", "    if missing:", "    if False:",
+          _PLUGIN + "::test_a_target_that_is_not_there_fails_and_one_of_another_family_is_skipped", "a target that is not there judges a whole corpus"),
+    Fault("corpus.target.bug", "replay/corpus_targets.py", "    if ruling.word == GOOD:", "    if True:",
+          _PLUGIN + "::test_on_a_target_the_bug_must_not_show", "what shows again is not told"),
+    Fault("corpus.target.death", "replay/corpus_targets.py", "            engine = Engine(ahead, ahead)", "            engine = Engine(ahead, ahead, stop=True)",
+          "tests/replay/test_corpus_targets.py::test_a_death_counts_more_than_what_differed_before_it", "a host that dies is told as one that differs"),
+    Fault("corpus.digest", "replay/corpus.py", "    if digest and stored != digest:  # the text form has none", "    if False:",
+          _CORPUS + "::test_another_trace_under_the_same_manifest_fails", "another trace passes for the one that was meant"),
+    Fault("corpus.add.nothing", "replay/corpus_add.py", "    if found.word == NOTHING and not force:", "    if False:",
+          _CORPUS + "::test_a_trace_that_shows_nothing_is_refused", "a test that cannot fail"),
+    Fault("corpus.report.annotation", "replay/corpus_reports.py", '_ANNOTATION: Final = {"%": "%25", "\\r": "%0D", "\\n": "%0A"}', '_ANNOTATION: Final = {"%": "%25", "\\r": "%0D"}',
+          _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest commands the CI"),
+    Fault("corpus.report.markdown", "replay/corpus_reports.py", '    return _MARKDOWN.sub(r"\\\\\\1", clean(text).replace("\\t", " "))', "    return clean(text)",
+          _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest writes HTML into the job's page"),
+    Fault("corpus.record.answers", "replay/pytest_recordings.py", "            yield from _first_difference(kept, trace)", "            pass",
+          _RECORDED + "::test_a_device_that_answers_otherwise_than_what_is_kept_fails_until_it_is_recorded_anew", "an answer that no contract speaks of changes unseen"),
+    Fault("corpus.record.end", "replay/pytest_plugin.py", "        problems = recordings.conclude()", "        problems = []",
+          _RECORDED + "::test_a_reset_that_leaves_something_fails_the_test", "a recording is verified by nobody"),
+)
+# fmt: on
+
+
 FAULTS: Final = (
     *KVM,
     *QEMU,
@@ -1339,6 +1372,7 @@ FAULTS: Final = (
     *DIFF,
     *EXPORT,
     *TRAVEL,
+    *CORPUS,
     *MINIMIZE,
     *FILES,
 )

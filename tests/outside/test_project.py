@@ -79,6 +79,18 @@ def test_a_device_fails_as_it_regresses(project, path):
     assert "1 passed" in call(kept + "none", project, path)
 
 
+def test_help_imports_the_plugin_and_nothing_else_of_ours(project, path):
+    (project / "probe.py").write_text(
+        "import pytest, sys\n"
+        "pytest.main(['--help'])\n"
+        "ours = ('replay', 'tracer', 'structlog', 'msgpack', 'rich')\n"
+        "print('loaded', [each for each in sorted(sys.modules) if each.split('.')[0] in ours])\n"
+    )
+    out = call("python probe.py", project, path)
+    assert "--its-target" in out
+    assert out.splitlines()[-1] == "loaded ['replay', 'replay.pytest_plugin']"
+
+
 # -- docs/ci.md
 
 

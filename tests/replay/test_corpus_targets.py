@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from replay import cli
+from replay.equivalence.recorded import recorded_steps
+from tracer.events import make
 
 SCENARIOS = Path(__file__).parents[2] / "traces/scenarios"
 F1, K4, S14 = (
@@ -79,3 +81,21 @@ def test_a_target_that_is_not_there_is_no_corpus_that_passes(capsys):
     out = capsys.readouterr().out
     assert "got no target" in out
     assert "/nowhere/qemu: there is no such program" in out
+
+
+def test_a_write_of_64_bits_says_whose_a_pending_table_is():
+    life = [make("gicr.write", 0, cpu=1, offset=0x78, value=0x4052_0000)]  # size 8 is left out
+    read = make("mem.read", 0, cause=0, gpa=0x4052_0400, data=bytes(8))
+    (step,) = recorded_steps(life, [read], {read[0]})
+    assert step.cpu == 1
+
+
+def test_a_death_counts_more_than_what_differed_before_it(capsys):
+    life = SCENARIOS.parent / "bugs/F4/F4-life.itstrace"
+    code, out, err = matrix(capsys, life, "--target", "model:linux-5.10.223")
+    assert (code, out.splitlines()[2].split()) == (1, ["F4-life", "crashed"])
+    assert "crashed: event 1327: vgic_its_save_tables_v0" in err
+    assert cli.main(["check", str(life), "--profile", "linux-5.10.223", "--json"]) == 1
+    differed = json.loads(capsys.readouterr().out)["divergent"]
+    assert differed
+    assert differed[0]["seq"] < 1327

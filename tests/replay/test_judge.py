@@ -69,9 +69,9 @@ def test_a_manifest_that_says_something_else_is_wrong_usage(corpus, capsys, text
         read_manifest(corpus / "life.toml")
     assert "life.toml: " in str(error.value)
     assert why in str(error.value)
-    code, _, err = run(capsys)
+    code, out, _ = run(capsys)
     assert code == 2
-    assert why in err
+    assert why in out
 
 
 @pytest.mark.parametrize(

@@ -182,3 +182,20 @@ def test_a_propbaser_that_one_cpu_wrote_is_blamed_on_it_for_all() -> None:
     reset = verifier(one, RESET, QEMU_PUT, get_old()).resets[-1]
     blame = {each.name: each.blame for each in reset.components if "PROPBASER" in each.name}
     assert blame == {"GICR_PROPBASER[0]": 0, "GICR_PROPBASER[1]": 0}
+
+
+def test_a_vmm_that_maps_again_is_past_its_reset() -> None:
+    """Lives of `generate` act as the VMM throughout: their next boot is no part of the reset."""
+    boot = [
+        "reg.write offset=0x100 value=0x8000000040100000 origin=vmm", OK,
+        "reg.write offset=0x108 value=0x8000000040200000 origin=vmm", OK,
+        "reg.write offset=0x80 value=0x8000000040300000 origin=vmm", OK,
+        "reg.write offset=0x0 value=0x1 origin=vmm", OK,
+        "mem.write gpa=0x40300000 data=MAPD(device_id=0x8,size=0x3,itt_addr=0x40600000,v=0x1)",
+        "reg.write offset=0x88 value=0x20 origin=vmm",
+        "command cause=1 queue_offset=0x0 dw0=0x800000008 dw1=0x3 dw2=0x8000000040600000 dw3=0x0",
+        "attr.result cause=2 errno=0",
+    ]  # fmt: skip
+    reset = verifier(guest(), RESET, boot, FIXED_PUT).resets[-1]
+    assert reset.unit == "its"
+    assert reset.statuses()["devices"] != "suspected"

@@ -175,12 +175,12 @@ def test_a_file_that_is_no_profile_is_refused(tmp_path, text, said):
     path = tmp_path / "p.toml"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UsageError, match=said.replace("[", r"\[")):
-        find(str(path))
+        find(str(path), files=True)
 
 
 def test_a_file_that_is_not_there_is_said():
     with pytest.raises(UsageError, match="No such file"):
-        find("/nowhere/p.toml")
+        find("/nowhere/p.toml", files=True)
 
 
 def test_a_models_flags_need_no_measuring(capsys):

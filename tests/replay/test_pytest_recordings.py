@@ -196,3 +196,13 @@ def test_a_kept_trace_without_its_manifest_is_no_test(project):
 def test_a_folder_must_be_given(project):
     result = project.runpytest_inprocess("-p", "replay.pytest_plugin", "--its-record=new")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_a_ring_is_for_the_test_to_judge(project):
+    ring = TEST.replace('profile="qemu', 'ring_bytes=1 << 20, profile="qemu')
+    project.makepyfile(test_life=ring)
+    assert "a ring writes files of its own" in run(project, failed=1)
+    project.makepyfile(
+        test_life=ring.replace("def test_", "@pytest.mark.its(verify=False)\ndef test_")
+    )
+    run(project, passed=1)
