@@ -30,6 +30,7 @@ VERBS: Final = {
     "doctor": ("doctor", "which state a file is in, where it is damaged, and what to do"),
     "recover": ("recover", "write what of a damaged or cut file can be saved"),
     "migrate": ("migrate", "a trace of an older format version as one of this version"),
+    "scrub": ("scrub", "a trace without command lines, host names and notes"),
     "cut": ("cut", "a part of a trace, by reset or range, as a trace that replays as before"),
     "merge": ("merge", "put the parts of one recording together again"),
     "corpus": ("corpus", "traces as tests: run them against their manifests, list, add, count"),

@@ -11,6 +11,7 @@ import io
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from replay.checkpoints import NewerCheckpoint, load
 from replay.commands.common import (
     EXIT_CANNOT_JUDGE,
     EXIT_LOST,
@@ -21,6 +22,7 @@ from replay.commands.common import (
 )
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace, UsageError
 from tracer.log import format as fmt
+from tracer.log.codec import PayloadError
 from tracer.log.opening import open_input
 from tracer.log.survey import CLEAN, CUT, DAMAGED, LOSSY, NEWER, NO_TRACE, Survey, survey
 from tracer.log.text import SUFFIX, TextReader
@@ -47,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     """Say what state each file is in; the worst one's exit code."""
     paths = [path for each in options.trace for path in _files(each)]
     codes = set()
-    for path in progress(paths, "files"):
+    for path in paths:
         answer = diagnose(path)
         codes.add(_CODES[answer["state"]])
         if options.json:
@@ -86,7 +88,23 @@ def diagnose(path: str) -> dict[str, Any]:
         start = cast(io.BufferedReader, stream).peek(11)[:11]
         if path.endswith(SUFFIX) or start == b"# itstrace:":
             return _of_text(stream, path)
-        return answer_of(survey(stream, path))
+        found = survey(stream, path, lambda steps: progress(steps, clean(path)))
+    return answer_of(found) | _of_state(found)
+
+
+def _of_state(found: Survey) -> dict[str, Any]:
+    """Return what is otherwise in the answer where the state at the beginning cannot be used."""
+    if found.checkpoint is None or found.state in (DAMAGED, NEWER, NO_TRACE):
+        return {}
+    try:
+        load(found.checkpoint)
+    except NewerCheckpoint:
+        return {"state": NEWER, "do": _what_to_do(found, NEWER)}
+    except PayloadError as error:
+        what = f"the state at the beginning: {error}"
+        damage = [{"start": None, "end": None, "what": what}]
+        return {"state": DAMAGED, "damage": damage, "do": [_COPY_AGAIN]}
+    return {}
 
 
 def _of_text(stream: BinaryIO, path: str) -> dict[str, Any]:

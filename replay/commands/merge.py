@@ -20,7 +20,6 @@ from tracer.log.opening import create_output
 from tracer.log.splice import Part, lineage, merge
 from tracer.log.survey import survey
 
-MAX_FILES = 100_000
 # Keys that differ between the parts of a recording.
 _OF_A_PART = ("uuid", "parent_uuid", "first_seq", "base_digest", "starts", "annotations")
 

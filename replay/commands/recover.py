@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from replay.commands.common import EXIT_LOST, clean, print_json
+from replay.commands.common import EXIT_LOST, clean, print_json, progress
 from replay.commands.doctor import answer_of
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace, UsageError
 from tracer.log import format as fmt
@@ -39,10 +39,10 @@ def run(options: argparse.Namespace) -> int:
     with stream:
         if Path(output).exists() and Path(output).samefile(name):
             raise UsageError(f"{output}: is the damaged file itself, which stays as it is")
-        found = survey(stream, name)
+        found = survey(stream, name, lambda steps: progress(steps, "frames"))
         _refuse(found)
         with create_output(output, force=options.force) as out:
-            splice = recover(stream, found, out, output)
+            splice = recover(stream, found, out, output, lambda them: progress(them, "saved"))
     verify_written(output, splice)
     answer = _answer(found, splice, output)
     if options.json:

@@ -7,6 +7,7 @@ import json
 import struct
 from dataclasses import replace
 
+import msgpack
 import pytest
 
 from replay import cli
@@ -257,3 +258,52 @@ def test_the_text_form_and_folders(tmp_path, capsys):
     assert "c.its.txt: newer" in out
     assert "notes" not in out
     assert cli.main(["doctor", str(tmp_path / "c.its.txt")]) == 4
+
+
+def test_scrub_takes_the_names_of_the_house_out(tmp_path, capsys):
+    path, output = tmp_path / "t.itstrace", tmp_path / "o.itstrace"
+    header = small_header(
+        command_line=["qemu", "-drive", "file=/home/ann/secret.img"], host="build-7",
+        annotations={"note": "ann's machine", "gicd": "0x8000000", "ring": "end"},
+        extra={"site": "secret"},
+    )  # fmt: skip
+    path.write_bytes(build(header=header))
+    assert cli.main(["scrub", str(path), "-o", str(output), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["removed"] == ["command_line", "host", "note", "site"]
+    assert answer["texts_left"] == 1
+    data = output.read_bytes()
+    assert not any(name in data for name in (b"secret", b"/ann", b"build-7"))
+    outcome = read(data)
+    assert outcome.events == read(GOOD).events
+    assert outcome.header.annotations == {"gicd": "0x8000000", "ring": "end"}
+    path.write_bytes(holed())
+    assert cli.main(["scrub", str(path), "-o", str(output), "--force"]) == 3
+
+
+@pytest.mark.parametrize("at", [3, 60])  # in the head of the last event frame, and in its payload
+def test_what_may_have_stood_at_the_end_is_missing(tmp_path, capsys, at):
+    path, output = tmp_path / "t.itstrace", tmp_path / "o.itstrace"
+    data = bytearray(GOOD[: FRAMES[4].start])
+    data[FRAMES[3].start + at] ^= 1
+    path.write_bytes(data)
+    assert cli.main(["doctor", str(path), "--json"]) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["state"], answer["holes"][0]["first"]) == ("damaged", 18)
+    assert answer["holes"][0]["last"] is None
+    assert cli.main(["recover", str(path), "-o", str(output)]) == 3
+    assert "events from 18 on, nobody knows how many" in capsys.readouterr().out
+    assert read(output.read_bytes()).events[-1][1][0] == 128
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "code"), [({"format": 9}, "newer", 4), ({"format": 1}, "damaged", 3)]
+)
+def test_a_state_that_no_replay_can_take_is_told(tmp_path, capsys, state, word, code):
+    out = io.BytesIO()
+    writer = Writer(out, small_header(), checkpoint=msgpack.packb(state), bound_ms=0)
+    writer.close()
+    path = tmp_path / "t.itstrace"
+    path.write_bytes(out.getvalue())
+    assert cli.main(["doctor", str(path)]) == cli.main(["check", str(path)]) == code
+    assert f": {word}" in capsys.readouterr().out

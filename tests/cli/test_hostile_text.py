@@ -11,11 +11,13 @@ import os
 import re
 import socket
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from replay import cli
 from replay.commands import common
+from tests.support.captures import TRACES
 from tests.support.traces import (
     EVENTS,
     Frame,
@@ -27,6 +29,7 @@ from tests.support.traces import (
     split,
 )
 from tracer.events import make
+from tracer.log.opening import open_trace
 from tracer.log.stream import Reader
 from tracer.log.text import write_text
 
@@ -63,6 +66,21 @@ def hostile_trace(**changes):
     return build(hostile_events(), small_header(**HEADER | changes))
 
 
+# What would be code in a C file, and in a line of a shell.
+CODE = "*/ evil(); /* \\\n evil() `evil` $(evil) '; evil; ' \" ; evil ; ??/ %s" + TEXT
+
+
+def on_kvm():
+    """Return a life of a kernel's ITS with notes that would be code in what is made of it."""
+    with open_trace(str(TRACES / "scenarios" / "F1-lpi-outlives-ctrl-reset.its.txt")) as reader:
+        header = replace(reader.header, **HEADER)
+        header.uuid = CODE
+        header.annotations = {"note": CODE, "typer": CODE, "GITS_TYPER": CODE}
+        events = [event for _, block in reader for event in block]
+    notes = [make("marker", 0, text=CODE), make("source.gap", 0, reason=CODE)]
+    return build([*events[:-1], *notes, events[-1]], header)
+
+
 def text_form(data):
     reader = Reader(io.BytesIO(data))
     out = io.StringIO()
@@ -83,6 +101,7 @@ def unknown_input():
 
 FILES = {
     "replayable": hostile_trace(),
+    "on KVM": on_kvm(),
     "text": text_form(hostile_trace()),
     "damaged": damaged(hostile_trace()),
     "no profile": hostile_trace(profile=None),
@@ -117,6 +136,7 @@ COMMANDS = {
     ],
     "doctor": [["FILE"], ["FILE", "--json"], ["FOLDER"]],
     "recover": [["FILE", "-o", "OUT"], ["FILE", "-o", "OUT", "--json"]],
+    "scrub": [["FILE", "-o", "OUT"]],
     "migrate": [["FILE", "-o", "OUT"]],
     "cut": [["FILE", "--range", "..9", "-o", "OUT"], ["FILE", "--reset", "2", "-o", "OUT"]],
     "merge": [["FILE", "OTHER", "-o", "OUT"], ["FILE", "FILE", "-o", "OUT"]],
@@ -200,9 +220,19 @@ def test_no_raw_control_character_reaches_the_terminal(
     assert all(each.parent in (folder, tmp_path) for each in after - before)
 
 
+@pytest.mark.parametrize("form", ["kvm-c", "qtest"])
+@pytest.mark.parametrize("kind", ["on KVM", "replayable"])
+def test_foreign_text_is_no_code(tmp_path, capsys, form, kind):
+    path = tmp_path / "t.itstrace"
+    path.write_bytes(FILES[kind])
+    code = cli.main(["export", str(path), "--to", form])
+    assert (code == 0) == ((form == "kvm-c") == (kind == "on KVM"))
+    assert "evil" not in capsys.readouterr().out
+
+
 def test_text_is_shown_and_not_thrown_away(tmp_path, capsys):
     path = tmp_path / "t.itstrace"
     path.write_bytes(FILES["replayable"])
     assert cli.main(["show", str(path)]) == 0
     assert "owned" in capsys.readouterr().out
-    assert common.clean("\x1b[2J\u202e") == "\\x1b[2J\\x202e"
+    assert common.clean("\x1b[2J\u202e\n") == "\\x1b[2J\\x202e\\x0a"

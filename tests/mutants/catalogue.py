@@ -985,7 +985,7 @@ TEST_FLIGHT: Final = "tests/replay/test_flight.py"
 RINGS: Final = (
     Fault("ring.segment.time", _RING, '        if self._next_seq != self._segments[-1].first_seq:', '        if True:',
           TEST_RING, "a dump's first event keeps a time from an event that is gone"),
-    Fault("ring.segment.cut", _RING, '            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in _READS:', '            if True:',
+    Fault("ring.segment.cut", _RING, '            if not FIRST_OUTPUT <= event[0] < FIRST_NOTE or event[0] in READS:', '            if True:',
           TEST_FLIGHT, "an input is cut from its outputs"),
     Fault("ring.segment.order", _RING, '        checkpoint = self._along.checkpoint(self._next_seq) if self._along else None', '        checkpoint = None',
           TEST_RING, "segments have no state"),
@@ -1292,6 +1292,38 @@ MINIMIZE: Final = (
 # fmt: on
 
 
+TEST_DOCTOR: Final = "tests/cli/test_doctor.py"
+TEST_DAMAGE: Final = "tests/log/test_damage.py"
+TEST_CUT: Final = "tests/cli/test_cut.py"
+TEST_HOSTILE_TEXT: Final = "tests/cli/test_hostile_text.py"
+# fmt: off
+FILES: Final = (
+    Fault("files.frames.inside", "tracer/log/frames.py", "    source.skip(size if trusting or is_head(behind) else 1)", "    source.skip(size if trusting else 1)",
+          TEST_DOCTOR + "::test_a_frame_in_a_damaged_payload_is_the_guests", "a guest's RAM is searched for frames"),
+    Fault("files.survey.version", "tracer/log/survey.py", "        if version is None and found.version:", "        if found.version:",
+          TEST_DOCTOR + "::test_a_flipped_version_is_damage_and_not_a_newer_trace", "a flipped bit makes a file newer"),
+    Fault("files.survey.order", "tracer/log/survey.py", "key=lambda each: (each.first_seq, each.start)", "key=lambda each: each.start",
+          TEST_DAMAGE + "::test_a_large_trace_with_random_damage", "what was moved is thrown away"),
+    Fault("files.survey.tail", "tracer/log/survey.py", "        elif self._tail_lost and counts is None:", "        elif False:",
+          TEST_DOCTOR + "::test_what_may_have_stood_at_the_end_is_missing", "a lost tail is not told"),
+    Fault("files.survey.another", "tracer/log/survey.py", '        self._damaged(start - fmt.PREAMBLE.size, "another trace begins here")', "        return True",
+          TEST_DOCTOR + "::test_a_trace_put_behind_another_is_not_mixed_into_it", "another trace's events fill the holes"),
+    Fault("files.splice.cause", "tracer/log/splice.py", "        if at >= 0 and cause < self.islands[at].next_seq:", "        if at >= 0:",
+          TEST_DAMAGE + "::test_a_large_trace_with_random_damage", "an output is given to an input that is not its own"),
+    Fault("files.splice.time", "tracer/log/splice.py", "        if before_ns != self.time_ns and events:", "        if False:",
+          TEST_CUT + "::test_the_middle_is_missing_wrong", "the times of a part begin at zero"),
+    Fault("files.recover.again", "replay/commands/recover.py", "        if not is_as_written(again, splice, output):", "        if False:",
+          TEST_DOCTOR + "::test_recover_reads_again_what_it_wrote", "what was saved is not read again"),
+    Fault("files.cut.state", "replay/cutting.py", "            return state, time_ns, _chained(rest, blocks)", "            return None, time_ns, _chained(rest, blocks)",
+          TEST_CUT + "::test_without_its_state_a_part_says_something_else", "a part begins without its state"),
+    Fault("files.cut.place", "replay/cutting.py", "(not FIRST_OUTPUT <= kind < FIRST_NOTE or kind in READS)", "True",
+          TEST_CUT + "::test_a_part_begins_and_ends_where_no_input_is_torn_from_its_outputs", "an input is torn from its outputs"),
+    Fault("files.text.newline", "replay/commands/common.py", "[\\x00-\\x08\\x0a-\\x1f", "[\\x00-\\x08\\x0b-\\x1f",
+          TEST_HOSTILE_TEXT + "::test_text_is_shown_and_not_thrown_away", "a guest writes lines into a CI log"),
+)
+# fmt: on
+
+
 _PLUGIN: Final = "tests/replay/test_pytest_corpus.py"
 _RECORDED: Final = "tests/replay/test_pytest_recordings.py"
 _CORPUS: Final = "tests/cli/test_corpus.py"
@@ -1342,4 +1374,5 @@ FAULTS: Final = (
     *TRAVEL,
     *CORPUS,
     *MINIMIZE,
+    *FILES,
 )

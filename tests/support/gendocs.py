@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from replay.profiles import FLAGS, PROFILES
@@ -46,11 +47,34 @@ def profile_list() -> str:
     return "\n".join(f"| {p.name} | {p.family} | {p.basis} |" for p in PROFILES.values())
 
 
+_LIMIT = re.compile(r"^(_?[A-Z0-9_]*MAX[A-Z0-9_]*)(?:: Final)? = [^#\n]*(?:  # (.*))?$", re.M)
+
+
+def limits() -> str:
+    """Return every limit of the code: what it is called, its value, where it stands, and of what."""
+    lines = ["| limit | value | in | |", "|---|---|---|---|"]
+    root = DOCS.parent
+    for path in sorted([*root.glob("tracer/**/*.py"), *root.glob("replay/**/*.py")]):
+        name = ".".join(path.relative_to(root).with_suffix("").parts)
+        for limit, what in _LIMIT.findall(path.read_text()):
+            value = getattr(import_module(name), limit)
+            lines.append(f"| `{limit.lstrip('_')}` | {_amount(limit, value)} | {name} | {what} |")
+    return "\n".join(lines)
+
+
+def _amount(name, value):
+    for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if "BYTES" in name and value >= 1 << bits and value % (1 << bits) == 0:
+            return f"{value >> bits} {unit}"
+    return f"{value:,}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "kvm flags": lambda: flag_table("kvm"),
     "qemu flags": lambda: flag_table("qemu"),
     "kvm subjects": lambda: subjects("kvm"),
     "qemu subjects": lambda: subjects("qemu"),
+    "limits": limits,
     "profiles": lambda: "| profile | family | basis |\n|---|---|---|\n" + profile_list(),
 }
 

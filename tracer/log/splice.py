@@ -9,7 +9,7 @@ what of a damaged file can be saved, and for files that follow each other. Count
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -131,8 +131,16 @@ def derived_uuid(parent: str, what: str) -> str:
     return str(UUID(bytes=blake2b(f"{parent} {what}".encode(), digest_size=16).digest()))
 
 
-def recover(stream: BinaryIO, found: Survey, out: BinaryIO, name: str) -> Splice:
+def recover(
+    stream: BinaryIO,
+    found: Survey,
+    out: BinaryIO,
+    name: str,
+    watch: Callable[[Iterable[Piece]], Iterable[Piece]] = iter,
+) -> Splice:
     """Write what of a file can be read to `out`, with a `loss` for each hole.
+
+    `watch` wraps the pieces, as that of `survey` does offsets.
 
     Raises:
         TraceError: the file is another than when it was looked at.
@@ -144,7 +152,7 @@ def recover(stream: BinaryIO, found: Survey, out: BinaryIO, name: str) -> Splice
         splice.lost(reason, None)
     holes = {hole.first_seq: hole for hole in found.holes}
     next_seq = found.first_seq
-    for piece in found.pieces:
+    for piece in watch(found.pieces):
         if hole := holes.pop(next_seq, None):
             splice.lost(_reason(hole), hole.count)
         splice.add_piece(piece, read_piece(stream, piece, found))
@@ -165,10 +173,9 @@ def _header(found: Survey) -> Header:
         uuid=derived_uuid(found.header.uuid, "recovered"),
         parent_uuid=parent or found.header.parent_uuid,
         annotations=found.header.annotations | _NOTE,
-        base_digest=None,
     )
     if found.checkpoint_lost:
-        header.starts = RUNNING
+        header.base_digest, header.starts = None, RUNNING
     return header
 
 
@@ -227,7 +234,7 @@ def merge(parts: Sequence[Part], out: BinaryIO, name: str) -> tuple[Splice, list
         for piece in part.found.pieces
     ]
     next_seq = header.first_seq
-    for piece in choose(pieces, next_seq)[0]:
+    for piece in choose(pieces, next_seq):
         begins = piece.first_seq + piece.skip
         if begins > next_seq:
             missing.append(f"events {next_seq} to {begins - 1} are in no file that can be read")

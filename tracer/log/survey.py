@@ -8,7 +8,7 @@ finds frames that were moved, and those of a file whose first bytes are gone. Co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
@@ -137,22 +137,27 @@ class Survey:
                 self.unknown_inputs[name] = self.unknown_inputs.get(name, 0) + 1
 
 
-def choose(pieces: list[Piece], next_seq: int) -> tuple[list[Piece], list[Piece]]:
-    """Return the pieces that have each event from `next_seq` on once, in order; and the others."""
+def choose(pieces: list[Piece], next_seq: int) -> list[Piece]:
+    """Return the pieces that have each event from `next_seq` on once, in order."""
     chosen: list[Piece] = []
-    others: list[Piece] = []
     for piece in sorted(pieces, key=lambda each: (each.first_seq, each.start)):
-        if piece.next_seq <= next_seq:
-            others.append(piece)
-            continue
-        chosen.append(replace(piece, skip=max(next_seq - piece.first_seq, 0)))
-        next_seq = piece.next_seq
-    return chosen, others
+        if piece.next_seq > next_seq:
+            chosen.append(replace(piece, skip=max(next_seq - piece.first_seq, 0)))
+            next_seq = piece.next_seq
+    return chosen
 
 
-def survey(stream: BinaryIO, name: str) -> Survey:
-    """Return what there is in a file, which `stream` reads from its start."""
-    return _Scan(stream, name).run()
+def survey(
+    stream: BinaryIO, name: str, watch: Callable[[Iterable[int]], Iterable[int]] = iter
+) -> Survey:
+    """Return what there is in a file, which `stream` reads from its start.
+
+    `watch` wraps the offsets that are come to, for whoever shows how far it is.
+    """
+    scan = _Scan(stream, name)
+    for _ in watch(scan.steps()):
+        pass
+    return scan.found
 
 
 def _versions() -> range:
@@ -164,6 +169,8 @@ class _Scan:
         self.found = Survey(name)
         self._source = Source(stream)
         self._chain: bytes | None = None  # None right after damage
+        self._linked = False  # whether the last whole frame follows the one before it
+        self._next_seq: int | None = None  # of the event that would come next
         self._steps: tuple[Step, ...] = ()
         self._assembly = Assembly()
         self._assembly_failed = False
@@ -174,15 +181,15 @@ class _Scan:
         self._complete = False  # whether no event frame can stand behind the last one
         self._tail_lost = False  # whether one may have stood there
 
-    def run(self) -> Survey:
+    def steps(self) -> Iterator[int]:
+        """Take the file in, frame by frame."""
         if self._preamble():
             while self._source.peek(1) and self._step():
-                pass
+                yield self._source.offset
             self._finish()
         while rest := len(self._source.peek(1 << 16)):
             self._source.skip(rest)
         self.found.size_bytes = self._source.offset
-        return self.found
 
     def _damaged(self, start: int, what: str, *, end: int | None = None) -> None:
         self.found.damage_count += 1
@@ -236,7 +243,10 @@ class _Scan:
         if isinstance(frame, Problem):
             return self._no_frame(frame)
         found.is_trace = True
-        if self._chain is not None and frame.chain != self._chain:
+        if self._ended:
+            self._damaged(start, "frames after the end frame")
+        self._linked = frame.chain == self._chain
+        if self._chain is not None and not self._linked:
             self._damaged(start, CHANGED)
         source.skip(len(frame.data))
         self._chain = frame.next_chain
@@ -278,8 +288,13 @@ class _Scan:
     def _header(self, start: int, raw: bytes) -> bool:
         """Take the header; False for one of another trace, which stands behind ours."""
         if self._header_raw is None:
-            self.found.header = Header.from_map(header_now(unpack_map(raw), self._steps))
+            values = unpack_map(raw)
+            if values.get("version", fmt.VERSION) != (self.found.version or fmt.VERSION):
+                raise PayloadError("header and preamble name different versions")
+            self.found.header = Header.from_map(header_now(values, self._steps))
             self._header_raw = raw
+            if self._next_seq is None:
+                self._next_seq = self.found.header.first_seq
             return True
         if raw == self._header_raw:
             return True  # the chain has told that it comes again
@@ -294,7 +309,18 @@ class _Scan:
         end, next_seq = self._source.offset, first_seq + len(events)
         self._pieces.append(Piece(start, end, first_seq, next_seq, 0, sum(map(_TIME, events))))
         self._tail_lost = False
+        self._in_order(start, first_seq)
+        self._next_seq = next_seq
         found.note(events)
+
+    def _in_order(self, start: int, first_seq: int) -> None:
+        """Tell of events that come again, and of such as are missing though no byte is."""
+        if self._next_seq is None or first_seq == self._next_seq:
+            return
+        if first_seq < self._next_seq:
+            self._damaged(start, f"event {first_seq} comes a second time")
+        elif self._linked:
+            self._damaged(start, f"events {self._next_seq} to {first_seq - 1} are missing")
 
     def _index(self, raw: bytes) -> None:
         match unpack_map(raw).get("frames"):
@@ -323,15 +349,21 @@ class _Scan:
             found.damage_count += not found.damage_count
         self._place(sorted(self._pieces, key=lambda piece: piece.first_seq))
         self._tail()
-        whole = self._assembly.is_complete and not self._assembly_failed
-        named = found.header.base_digest if found.header else None
-        if whole and not self._assembly.is_empty and named in (None, self._assembly.digest):
-            found.checkpoint = self._assembly.data
-        found.checkpoint_lost = named is not None and found.checkpoint is None
-        if found.checkpoint_lost and found.cut_at is None:
-            self._damaged(0, "the state at the beginning is not the one that the header names")
         if not self._ended and not found.damage_count and found.cut_at is None:
             found.cut_at = self._source.offset
+        self._state(found.header.base_digest if found.header else None)
+
+    def _state(self, named: str | None) -> None:
+        """Take the state at the beginning; a header may name one that is kept elsewhere."""
+        found, assembly = self.found, self._assembly
+        is_whole = assembly.is_complete and not (assembly.is_empty or self._assembly_failed)
+        if is_whole and named in (None, assembly.digest):
+            found.checkpoint = assembly.data
+        elif named is not None:
+            seen = not assembly.is_empty or self._assembly_failed
+            found.checkpoint_lost = seen or bool(found.damage_count)
+            if seen and (found.cut_at is None or found.pieces):
+                self._damaged(0, "the state at the beginning is not the one that the header names")
 
     def _place(self, pieces: list[Piece]) -> None:
         """Choose the pieces that have each event once, and note what is between them."""
@@ -339,10 +371,7 @@ class _Scan:
         first_seq = pieces[0].first_seq if pieces else 0
         if found.header is not None:
             first_seq = found.header.first_seq
-        found.pieces, again = choose(pieces, first_seq)
-        for piece in again:
-            what = f"event {piece.first_seq} comes a second time"
-            self._damaged(piece.start, what, end=piece.end)
+        found.pieces = choose(pieces, first_seq)
         next_seq, time_ns, before = first_seq, 0, None
         for at, piece in enumerate(found.pieces):
             begins = piece.first_seq + piece.skip
@@ -357,8 +386,6 @@ class _Scan:
         in_order = start is not None and start <= end
         place = (start, end) if in_order else (None, None)
         self.found.holes.append(Hole(first_seq, count, *place))
-        if not self.found.damage_count:  # frames were taken out, and the chain made anew
-            self._damaged(end, f"events from {first_seq} on are missing", end=end)
 
     def _tail(self) -> None:
         """Note what was lost behind the last piece."""
@@ -370,5 +397,5 @@ class _Scan:
             self._hole(next_seq, counts - next_seq, start, self._source.offset)
         elif self._tail_lost and counts is None:
             self._hole(next_seq, None, start, self._source.offset)
-        elif counts is not None and counts < next_seq:
+        if self._ended and counts != next_seq and not self.found.damage_count:
             self._damaged(self._source.offset, f"the end counts {brief(counts)} events")
