@@ -362,7 +362,8 @@ class Reader:
             raise DamagedTrace(self.name, start, "the first frame must be a header")
         try:
             values = unpack_map(raw)
-            if values.get("version", fmt.VERSION) != self.version:
+            named = values.get("version", self.version)
+            if type(named) is int and 0 <= named != self.version:
                 raise PayloadError("header and preamble name different versions")
             header = Header.from_map(header_now(values, self._steps))
         except (PayloadError, LookupError, TypeError) as error:
