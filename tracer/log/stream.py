@@ -362,9 +362,9 @@ class Reader:
             raise DamagedTrace(self.name, start, "the first frame must be a header")
         try:
             values = unpack_map(raw)
+            header = Header.from_map(header_now(values, self._steps))
             if values.get("version", fmt.VERSION) != self.version:
                 raise PayloadError("header and preamble name different versions")
-            header = Header.from_map(header_now(values, self._steps))
         except (PayloadError, LookupError, TypeError) as error:
             raise DamagedTrace(self.name, start, str(error)) from error
         self.next_seq = header.first_seq
