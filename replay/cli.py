@@ -80,10 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception:  # noqa: BLE001 (Python would exit with 1, which is a bad build)
         import traceback
 
-        from replay.commands.common import say
-
-        for line in traceback.format_exc().splitlines():
-            say(line)
+        for line in traceback.format_exc().splitlines():  # by hand: an import may have failed
+            print("".join(c if c.isprintable() else ascii(c) for c in line), file=sys.stderr)
         return EXIT_SKIP
     return code if isinstance(code, Ruled) or code == EXIT_INTERRUPTED else EXIT_SKIP
 
