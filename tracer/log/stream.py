@@ -362,10 +362,9 @@ class Reader:
             raise DamagedTrace(self.name, start, "the first frame must be a header")
         try:
             values = unpack_map(raw)
-            named = values.get("version", self.version)
-            if type(named) is int and 0 <= named != self.version:
-                raise PayloadError("header and preamble name different versions")
             header = Header.from_map(header_now(values, self._steps))
+            if values.get("version", fmt.VERSION) != self.version:
+                raise PayloadError("header and preamble name different versions")
         except (PayloadError, LookupError, TypeError) as error:
             raise DamagedTrace(self.name, start, str(error)) from error
         self.next_seq = header.first_seq

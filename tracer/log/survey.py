@@ -289,9 +289,10 @@ class _Scan:
         """Take the header; False for one of another trace, which stands behind ours."""
         if self._header_raw is None:
             values = unpack_map(raw)
+            header = Header.from_map(header_now(values, self._steps))
             if values.get("version", fmt.VERSION) != (self.found.version or fmt.VERSION):
                 raise PayloadError("header and preamble name different versions")
-            self.found.header = Header.from_map(header_now(values, self._steps))
+            self.found.header = header
             self._header_raw = raw
             if self._next_seq is None:
                 self._next_seq = self.found.header.first_seq
