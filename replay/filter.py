@@ -25,7 +25,7 @@ _WORDS: Final = {"&&": "and", "||": "or", "!": "not"}
 _MAX_TOKENS: Final = 1000
 _MAX_DEPTH: Final = 100  # `not` and ( may open no later than this
 
-_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "==": lambda a, b: bool(a == b),
     "!=": lambda a, b: bool(a != b),
     "<": lambda a, b: bool(a < b),
@@ -111,7 +111,7 @@ class _Parser:
             if self._next() != ")":
                 raise UsageError("filter: a ) is missing")
             return inside
-        if self._peek() in _COMPARE:
+        if self._peek() in COMPARE:
             return self._comparison(token)
         word = token.strip('"')
         return lambda shown: word in (
@@ -121,11 +121,11 @@ class _Parser:
     def _comparison(self, name: str) -> Predicate:
         if name not in self._names:
             raise UsageError(f"filter: no event has a field called {name!r:.40}")
-        compare, wanted = _COMPARE[self._next()], _value(self._next())
+        compare, wanted = COMPARE[self._next()], _value(self._next())
 
         def passes(shown: dict[str, Any]) -> bool:
             value = shown.get(name)
-            if value is None or (compare is not _COMPARE["~"] and type(value) is not type(wanted)):
+            if value is None or (compare is not COMPARE["~"] and type(value) is not type(wanted)):
                 return False
             return compare(value, wanted)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, NoReturn
 
+from replay.filter import COMPARE
 from replay.glimpse import ABSENT, family_of
 from replay.judge import AnyModel
 from tracer.errors import UsageError
@@ -34,14 +35,7 @@ _TOKEN: Final = re.compile(
 _WORDS: Final = {"&&": "and", "||": "or", "!": "not"}
 _STATES: Final = ("set", "clear", "maybe")  # of a pending bit
 _TRUTHS: Final = {"true": True, "false": False}
-_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "==": lambda a, b: bool(a == b),
-    "!=": lambda a, b: bool(a != b),
-    "<": lambda a, b: bool(a < b),
-    "<=": lambda a, b: bool(a <= b),
-    ">": lambda a, b: bool(a > b),
-    ">=": lambda a, b: bool(a >= b),
-}
+_COMPARE: Final = {each: COMPARE[each] for each in ("==", "!=", "<", "<=", ">", ">=")}
 _EQUALITY: Final = ("==", "!=")
 
 # Part of the state -> how many keys lead to an entry, and the names that an entry has.
