@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -14,6 +14,10 @@ $(VENV)/core: requirements.txt pyproject.toml
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-dev.txt
+	touch $@
+
+$(VENV)/fuzz: requirements-fuzz.txt $(VENV)/core
+	$(PIP) install --require-hashes -r requirements-fuzz.txt
 	touch $@
 
 demo: $(VENV)/core
@@ -36,6 +40,14 @@ test-qemu: $(VENV)/dev
 # A minute of random registers and commands from a guest, under record.
 fuzz-qemu: $(VENV)/dev
 	ITSTRACE_FUZZ_SECONDS=60 $(BIN)/python -m pytest tests/real/test_fuzz_guest.py
+
+# Coverage-guided fuzzing of every reader (tests/fuzz), ten minutes in all; what breaks one is kept for CI.
+fuzz: $(VENV)/fuzz
+	$(BIN)/python -m tests.fuzz.run --seconds 55
+
+# Half an hour for each of the readers of files that somebody sends; goes on from what it found before.
+fuzz-long: $(VENV)/fuzz
+	$(BIN)/python -m tests.fuzz.run --seconds 1800 --target trace text qemu_log ftrace manifest
 
 # What recording costs beside QEMU's own trace, in boots of a Linux guest; wants a quiet machine.
 bench-qemu: $(VENV)/dev
