@@ -43,7 +43,7 @@ fuzz-qemu: $(VENV)/dev
 
 # Coverage-guided fuzzing of every reader (tests/fuzz), ten minutes in all; what breaks one is kept for CI.
 fuzz: $(VENV)/fuzz
-	$(BIN)/python -m tests.fuzz.run --seconds 55
+	$(BIN)/python -m tests.fuzz.run --seconds 45
 
 # Half an hour for each of the readers of files that somebody sends; goes on from what it found before.
 fuzz-long: $(VENV)/fuzz

@@ -40,6 +40,8 @@ from tracer.log.survey import survey
 from tracer.log.text import TextReader, write_text
 from tracer.sources.lines import LineReader
 from tracer.sources.qemu_log import QemuLog, header as qemu_header
+from tracer.sources.qemu_vmstate import registers
+from tracer.sources.vectors import Life
 
 BEHIND_BYTES = 1 << 20  # of the checkpoints of the seed of `states`
 PROFILES = ("qemu-7.2.22", "linux-6.1.192", "xen-4.20")
@@ -93,6 +95,19 @@ def ftrace(data: bytes) -> None:
     for header, events in split(data)[1].values():
         check_events(events)
         _binary_says_the_same(header, events)
+
+
+def vectors(data: bytes) -> None:
+    for name in PROFILES[:2]:
+        life = Life("the.txt", None, name)
+        events = list(life.events(LineReader(io.BytesIO(data), "the.txt")))
+        assert life.header is not None
+        _binary_says_the_same(life.header, events)
+
+
+def saved_state(data: bytes) -> None:
+    """What a QEMU saves, which the recorder reads registers out of."""
+    assert all(0 <= each.value < 1 << 64 for each in registers(data, 2))
 
 
 @cache
@@ -169,6 +184,8 @@ TARGETS: dict[str, Target] = {
     "text": (text, (TraceError,)),
     "qemu_log": (qemu_log, (SourceError,)),
     "ftrace": (ftrace, (SourceError,)),
+    "vectors": (vectors, (SourceError,)),
+    "saved_state": (saved_state, (SourceError,)),
     "manifest": (manifest, (UsageError,)),
     "profile": (profile, (UsageError,)),
     "filter": (event_filter, (UsageError,)),
