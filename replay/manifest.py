@@ -147,7 +147,11 @@ def _check_profile(path: Path, name: str | None) -> None:
     if name is None or not name.endswith(".toml"):
         return
     folder = path.parent.resolve()
-    if not (folder / name).resolve().is_relative_to(folder):
+    try:
+        inside = (folder / name).resolve().is_relative_to(folder)
+    except (ValueError, OSError, RuntimeError):  # a NUL in it, a link to itself
+        inside = False
+    if not inside:
         raise UsageError(f"{path}: profile must be a file in this folder, not {name!r:.60}")
 
 

@@ -6,7 +6,9 @@ Beyond that a target says what must hold of whatever its reader accepts. The run
 
 from __future__ import annotations
 
+import atexit
 import io
+import shutil
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -112,12 +114,9 @@ def saved_state(data: bytes) -> None:
 
 @cache
 def _folder() -> Path:
-    kept = tempfile.TemporaryDirectory(prefix="itstrace-fuzz-")
-    _KEPT.append(kept)
-    return Path(kept.name)
-
-
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []  # until the process ends
+    folder = tempfile.mkdtemp(prefix="itstrace-fuzz-")
+    atexit.register(shutil.rmtree, folder)
+    return Path(folder)
 
 
 def manifest(data: bytes) -> None:

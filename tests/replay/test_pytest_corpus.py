@@ -150,7 +150,7 @@ def test_a_profile_in_a_file_is_the_implementation_under_test(project):
     assert "--profile traces/image.toml" in out
 
 
-@pytest.mark.parametrize("name", ["../image.toml", "/etc/image.toml", "link.toml"])
+@pytest.mark.parametrize("name", ["../image.toml", "/etc/image.toml", "link.toml", "a\\u0000.toml"])
 def test_a_manifest_names_no_file_outside_its_folder(project, name):
     (project.path / "image.toml").write_text(
         'name = "linux-9"\nnearest = "linux-6.1.192"\n[flags]\n'
