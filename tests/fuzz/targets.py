@@ -114,7 +114,8 @@ def saved_state(data: bytes) -> None:
 
 @cache
 def _folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="itstrace-fuzz-")
+    memory = Path("/dev/shm")  # a disk would take most of the time
+    folder = tempfile.mkdtemp(prefix="itstrace-fuzz-", dir=memory if memory.is_dir() else None)
     atexit.register(shutil.rmtree, folder)
     return Path(folder)
 
