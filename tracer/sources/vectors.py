@@ -14,6 +14,7 @@ from typing import Any, Final
 from tracer import events as ev
 from tracer.errors import SourceError
 from tracer.events import Event, make
+from tracer.log.codec import check_event
 from tracer.log.header import MAX_CPUS, Header
 from tracer.sources.lines import LineReader
 
@@ -68,7 +69,9 @@ class Life:
                 self._begin(number, line)
             elif self.seed is not None and line.strip():
                 try:
-                    yield from self._operation(line.split())
+                    for event in self._operation(line.split()):
+                        check_event(event)  # a number may be wider than any that a VM has
+                        yield event
                 except (ValueError, IndexError, KeyError, OverflowError) as error:
                     raise SourceError(
                         f"{self._name}:{number}: this is no operation: {line[:60]!r}"
