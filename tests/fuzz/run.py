@@ -7,9 +7,11 @@ the findings (tests/fuzz/found/NAME), where what breaks it is kept. Exit code 1:
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from time import monotonic
 
@@ -18,6 +20,7 @@ from tests.fuzz.targets import TARGETS
 HERE = Path(__file__).parent
 CORPUS, FOUND = HERE / "corpus", HERE / "found"
 CACHE = HERE.parents[1] / ".cache" / "fuzz"
+MEMORY = Path("/dev/shm")  # for files of the targets: a disk would take most of the time
 LIMITS = ("-timeout=10", "-rss_limit_mb=1024", "-max_len=16384")  # seconds an input may take
 
 
@@ -28,7 +31,8 @@ def fuzz(name: str, seconds: int) -> tuple[int, int]:
         folder.mkdir(parents=True, exist_ok=True)
     before = set(found.iterdir())
     log = CACHE / f"{name}.log"
-    with log.open("w") as out:
+    where = MEMORY if MEMORY.is_dir() else None
+    with log.open("w") as out, tempfile.TemporaryDirectory(dir=where) as scratch:
         code = subprocess.run(
             [
                 *(sys.executable, "-m", "tests.fuzz.inside", name),
@@ -38,6 +42,7 @@ def fuzz(name: str, seconds: int) -> tuple[int, int]:
             ],
             stdout=out,
             stderr=subprocess.STDOUT,
+            env=os.environ | {"TMPDIR": scratch},  # atheris ends its process without cleaning up
             check=False,
         ).returncode
     told = log.read_text(errors="replace")

@@ -114,8 +114,7 @@ def saved_state(data: bytes) -> None:
 
 @cache
 def _folder() -> Path:
-    memory = Path("/dev/shm")  # a disk would take most of the time
-    folder = tempfile.mkdtemp(prefix="itstrace-fuzz-", dir=memory if memory.is_dir() else None)
+    folder = tempfile.mkdtemp(prefix="itstrace-fuzz-")
     atexit.register(shutil.rmtree, folder)
     return Path(folder)
 
