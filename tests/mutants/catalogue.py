@@ -1350,8 +1350,6 @@ CORPUS: Final = (
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest commands the CI"),
     Fault("corpus.report.markdown", "replay/corpus_reports.py", '    return _MARKDOWN.sub(r"\\\\\\1", clean(text).replace("\\t", " "))', "    return clean(text)",
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest writes HTML into the job's page"),
-    Fault("corpus.jobs.retry", "replay/corpus_jobs.py", "        self._again.update(chunk)", "        self._again.update(self.found)",
-          _CORPUS_JOBS + "::test_a_trace_that_loses_two_is_named_and_no_other_is", "a trace that kills is run for ever"),
     Fault("corpus.jobs.lost", "replay/corpus_jobs.py", "        self._todo.extendleft(range(at, at + 1) for at in reversed(chunk))", "        self.found.update((at, []) for at in chunk)",
           _CORPUS_JOBS + "::test_a_trace_whose_process_is_lost_once_is_run_again", "a lost process loses results"),
     Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(MAX_CHUNK, count // (jobs * _CHUNKS_EACH)))", "        size = 1",
