@@ -22,8 +22,8 @@ import msgpack
 
 from replay.corpus import CANNOT_JUDGE, Result, run_trace
 
-MAX_JOBS: Final = 256
-MAX_CHUNK: Final = 32  # traces that one message asks for
+MAX_JOBS: Final = 256  # processes; one for each core is what there is without being asked
+_CHUNK_TRACES: Final = 32  # traces that one message asks for
 _CHUNKS_EACH: Final = 8  # a process gets at least, so that all end at about the same time
 _GRACE_SECONDS: Final = 1  # for a process to end whose pipe has ended
 _TEXT: Final = "surrogatepass"  # the name of a file may be no UTF-8
@@ -53,7 +53,7 @@ class _Crew:
 
     def __init__(self, traces: Sequence[Path], jobs: int) -> None:
         count = len(traces)
-        size = max(1, min(MAX_CHUNK, count // (jobs * _CHUNKS_EACH)))
+        size = max(1, min(_CHUNK_TRACES, count // (jobs * _CHUNKS_EACH)))
         self._traces = traces
         self._jobs = jobs
         self._context = multiprocessing.get_context("fork")
