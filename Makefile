@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -98,6 +98,10 @@ test-outside: $(VENV)/dev
 # The corpus of traces/ on the QEMU and on every kernel that is here (`itstrace kernels SUITE...`); two minutes.
 corpus-real: $(VENV)/dev
 	$(BIN)/python -m tests.real_corpus
+
+# 10,000 small traces in one process, in two, and with one of the two killed: the same bytes, and the ratio.
+bench-corpus: $(VENV)/dev
+	$(BIN)/python -m tests.bench.corpus
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev

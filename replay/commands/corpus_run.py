@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from replay.commands.common import clean, paint, print_json, progress
@@ -14,11 +14,11 @@ from replay.corpus import (
     exit_code,
     find_traces,
     manifest_of,
-    run_trace,
     trace_name,
     unused_manifests,
     without_trace,
 )
+from replay.corpus_jobs import MAX_JOBS, run_traces
 from replay.corpus_reports import details, github, headline, junit, markdown
 from tracer.errors import UsageError, WriteError
 from tracer.log.opening import create_output
@@ -34,6 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--target", action="append",
         help="run them on targets, as `run` does: none may show the bug that a trace is of; with "
         "--matrix: a table of what each made of each",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, metavar="N",
+        help="processes, on the model; how many changes no result (default: one for each core)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
     parser.add_argument("--junit", metavar="FILE", help="write a JUnit XML report")
@@ -51,23 +55,54 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print a line for each expectation; the worst exit code of those that are not met."""
     traces = find_traces(options.traces)
+    jobs = _jobs(options)
     if options.matrix:
         from replay.commands.corpus_matrix import run as run_matrix
 
         return run_matrix(traces, options)
     if options.junit and Path(options.junit).exists() and not options.force:
         raise UsageError(f"{options.junit}: exists already; --force overwrites it")
-    each_of = _on_targets(traces, options.target) if options.target else map(run_trace, traces)
-    results = [each for found in progress(each_of, "traces") for each in found]
-    results += map(without_trace, unused_manifests(options.traces, traces))
+    found = _on_targets(traces, options.target) if options.target else run_traces(traces, jobs)
+    results = list(_shown(_all(found, options.traces, traces), options))
     if options.json:
         print_json({"schema": "itstrace.corpus/1", "results": [_json(each) for each in results]})
     else:
-        for each in results:
-            _print(each)
         print(headline(results, len(traces)))
     _report(results, len(traces), options)
     return exit_code(results)
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    """Return how many processes to use.
+
+    Raises:
+        UsageError: not so many, or not for this.
+    """
+    jobs: int | None = options.jobs
+    if jobs is None:
+        return min(os.cpu_count() or 1, MAX_JOBS)
+    if options.target or options.matrix:
+        raise UsageError("--jobs is for traces on the model: not with --target or --matrix")
+    if not 1 <= jobs <= MAX_JOBS:
+        raise UsageError(f"--jobs must be 1 to {MAX_JOBS}, not {jobs}")
+    return jobs
+
+
+def _all(found: Iterable[list[Result]], paths: list[str], traces: list[Path]) -> Iterator[Result]:
+    """Yield the results of the traces, and then what manifests without one are."""
+    for results in found:
+        yield from results
+    yield from map(without_trace, unused_manifests(paths, traces))
+
+
+def _shown(results: Iterator[Result], options: argparse.Namespace) -> Iterator[Result]:
+    """Yield results, each printed as it comes unless one document is wanted."""
+    if options.json or not sys.stdout.isatty():
+        results = progress(results, "traces")
+    for each in results:
+        if not options.json:
+            _print(each)
+        yield each
 
 
 def _on_targets(traces: list[Path], texts: list[str]) -> Iterator[list[Result]]:
