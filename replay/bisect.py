@@ -138,11 +138,7 @@ def by_target(path: str, cpus: int | None, target: str, kind: str | None) -> Fou
     from replay.targets.qemu import Needs
     from replay.targets.spec import Targets, parse
 
-    spec, needs = parse(target), Needs()
-    with open_trace(path) as reader:
-        for _, events in reader:
-            for event in events:
-                needs.see(event)
+    spec, needs = parse(target), Needs.of_trace(path)
     with open_trace(path) as reader, Targets() as made:
         reader.header.cpus = cpus or reader.header.cpus
         with made.opened(spec, reader.header, needs) as opened:

@@ -64,7 +64,7 @@ def of_run(
             f"{wanted.text}: a trace that is carried out shows crash:, divergent: and complaint:; "
             "what a reset left is what `verify --on TARGET --probe` asks, an invariant is a model's"
         )
-    needs = _needs(trace)
+    needs = Needs.of_trace(trace)
     with open_trace(trace) as reader, ExitStack() as stack:
         if cpus is not None:
             reader.header.cpus = cpus
@@ -95,15 +95,6 @@ def _compared(reader: AnyReader, targets: Sequence[Target], wanted: Signature) -
         return weigh(wanted, (), blind)
     blind = f"they part at event {lockstep.difference.seq}, and what follows was not compared"
     return weigh(wanted, [signature(lockstep.difference)], blind)
-
-
-def _needs(trace: str) -> Needs:
-    needs = Needs()
-    with open_trace(trace) as reader:
-        for _, events in reader:
-            for event in events:
-                needs.see(event)
-    return needs
 
 
 def of_answers(

@@ -137,13 +137,10 @@ def _skipped(trace: Path, spec: Spec, expected: str, word: str, why: str = "") -
 
 def _outcome(trace: Path, spec: Spec, made: Targets) -> Outcome:
     try:
-        needs = Needs()
         with open_trace(str(trace)) as reader:
             if spec.kind != "model" and _family(reader.header) not in (None, spec.kind):
                 return Outcome(OTHER)
-            for _, events in reader:
-                for event in events:
-                    needs.see(event)
+            needs = Needs.of(event for _, events in reader for event in events)
         with open_trace(str(trace)) as reader, made.opened(spec, reader.header, needs) as target:
             ahead = Ahead(reader, target)
             # To the end: that the host dies counts more than what it answered differently before.

@@ -149,9 +149,7 @@ def lockstep(
     made: Targets, specs: Sequence[Spec], header: Header, events: Sequence[Event]
 ) -> Lockstep:
     """Run one life on fresh targets."""
-    needs = Needs()
-    for event in events:
-        needs.see(event)
+    needs = Needs.of(events)
     reader = Events(header, events, "a life")
     with ExitStack() as stack:
         targets = [stack.enter_context(made.opened(spec, header, needs)) for spec in specs]

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     specs = [parse(text) for text in options.target]
     if options.git_bisect:
         return _rule(specs, options)
-    needs = _needs(options.trace)
+    needs = Needs.of_trace(options.trace)
     with open_trace(options.trace) as reader, ExitStack() as stack:
         if options.cpus is not None:
             reader.header.cpus = options.cpus
@@ -92,15 +92,6 @@ def _print_crash(crash: tuple[int, str], target: Target) -> None:
     print(paint(f"event {crash[0]}: crashed: the host dies in {crash[1]}", "red"))
     for line in target.oops:
         print(f"    {clean(line)}")
-
-
-def _needs(path: str) -> Needs:
-    needs = Needs()
-    with open_trace(path) as reader:
-        for _, events in reader:
-            for event in events:
-                needs.see(event)
-    return needs
 
 
 def _lockstep(found: Lockstep, names: list[str], options: argparse.Namespace) -> int:

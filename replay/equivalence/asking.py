@@ -76,9 +76,7 @@ class Asker:
 
     def _needs(self) -> Needs:
         """Return what a QEMU must have: the devices whose MSIs are sent, and their neighbours."""
-        needs = Needs()
-        for event in self._events:
-            needs.see(event)
+        needs = Needs.of(self._events)
         named = {pair[0] for pair in self._inventory(len(self._events)).events}
         named |= {device + 1 for device in named | needs.device_ids}
         needs.device_ids |= {device for device in named if device in _PCI_DEVICES}

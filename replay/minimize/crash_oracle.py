@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from replay.judge import CRASH
-from replay.minimize.fresh import BATCH, answered, confirmed, needs_of
+from replay.minimize.fresh import BATCH, answered, confirmed
 from replay.minimize.oracle import Candidate
 from replay.model.effects import HostCrash
 from replay.targets.ahead import Grouper
 from replay.targets.errors import TargetError
+from replay.targets.qemu import Needs
 from replay.targets.spec import Spec, Targets
 from tracer import events as ev
 from tracer.errors import UsageError
@@ -36,7 +37,7 @@ class Death(NamedTuple):
 
 def death(targets: Targets, spec: Spec, candidate: Candidate) -> Death | None:
     """Carry a candidate out on a fresh VM; return what the host died of, or None if it lives."""
-    with targets.opened(spec, candidate.header, needs_of(candidate.events)) as target:
+    with targets.opened(spec, candidate.header, Needs.of(candidate.events)) as target:
         grouper = Grouper(target.asked)
         groups = [*grouper.take(0, candidate.events), *grouper.rest()]
         known = [g for g in groups if g.event[0] < ev.FIRST_OUTPUT or g.event[0] in target.asked]

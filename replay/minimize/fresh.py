@@ -5,14 +5,13 @@ Counterparts: `crash_oracle`, `verdict_oracle` and `lockstep_oracle`, which ask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from replay.equivalence.side import Side
 from replay.minimize.oracle import Candidate
 from replay.targets.qemu import Needs
 from replay.targets.spec import Spec, Targets
-from tracer.events import Event
 
 BATCH: Final = 1
 CONFIRMATIONS: Final = 2
@@ -29,20 +28,12 @@ def confirmed(shows: Callable[[Targets], bool], signature: str) -> str:
     return f"{signature} is flaky: {seen} of {CONFIRMATIONS} fresh targets show it"
 
 
-def needs_of(events: Sequence[Event]) -> Needs:
-    """Return what a target must have to carry these events out."""
-    needs = Needs()
-    for event in events:
-        needs.see(event)
-    return needs
-
-
 def answered(
     targets: Targets, spec: Spec, candidate: Candidate, fatal: int | None = None
 ) -> Candidate:
     """Return a candidate with what the target answers; behind event `fatal` nobody answers."""
     events = candidate.events
-    with targets.opened(spec, candidate.header, needs_of(events)) as target:
+    with targets.opened(spec, candidate.header, Needs.of(events)) as target:
         side = Side(target)
         side.live(events[:fatal])
     return candidate._replace(events=(*side.tape, *(events[fatal:] if fatal is not None else ())))

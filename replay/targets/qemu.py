@@ -10,10 +10,10 @@ counterparts are `ahead`, which feeds it, and `qtest`.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from replay.model import effects
 from replay.protocols import NOT_JUDGED
@@ -29,6 +29,7 @@ from tracer import events as ev
 from tracer.events import NUMBER, Event
 from tracer.its.registers import its_register
 from tracer.log.header import Header
+from tracer.log.opening import open_trace
 from tracer.sources.lines import LineReader
 from tracer.sources.qemu_log import QemuLog
 
@@ -63,6 +64,20 @@ class Needs:
 
     device_ids: set[int] = field(default_factory=set)
     inside: bool = False  # whether the trace shows commands, table entries or bad accesses
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Self:
+        """Return what these events need."""
+        needs = cls()
+        for event in events:
+            needs.see(event)
+        return needs
+
+    @classmethod
+    def of_trace(cls, path: str) -> Self:
+        """Return what a trace needs, read once for that."""
+        with open_trace(path) as reader:
+            return cls.of(event for _, events in reader for event in events)
 
     def see(self, event: Event) -> None:
         """Take an event in."""
