@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from replay.explain import Explainer
-from replay.judge import CRASH, Judgement, judge, with_flags
+from replay.judge import CRASH, Judgement, judge, profile_named, with_flags
 from replay.manifest import (
     TRACE_SUFFIXES,
     Expectation,
@@ -205,7 +205,9 @@ def profile_of(manifest: Manifest, header: Header, flags: dict[str, Any]) -> Pro
     name = header.profile
     if name is None or name.endswith(".toml"):  # whoever sent a trace names no file of ours
         raise UsageError(f"{manifest.path}: the trace does not say what wrote it: name a profile")
-    return with_flags(find(name)[0], {key: each[0] for key, each in header.flags.items()} | flags)
+    named = profile_named(None, header)
+    assert named, "the header names one"
+    return with_flags(named[0], flags)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,22 @@ def with_flags(profile: Profile, flags: dict[str, Any]) -> Profile:
     return replace(profile, choices=replace(profile.choices, **flags))
 
 
+def profile_named(given: str | None, header: Header) -> tuple[Profile, str | None] | None:
+    """Return the profile that was given, or else the header's with its flags; None: there is neither.
+
+    With it comes the sentence of `find`. Only a given one may be a file.
+
+    Raises:
+        UsageError: it is not known.
+    """
+    if given:
+        return find(given, files=True)
+    if header.profile is None:
+        return None
+    profile, note = find(header.profile)
+    return with_flags(profile, {name: value[0] for name, value in header.flags.items()}), note
+
+
 def judge(reader: Frames, profile: Profile, *, strict: bool = False) -> Judgement:
     """Replay a trace with all checks on and return its word and signatures."""
     model = model_of(reader.header, profile)
@@ -94,14 +110,10 @@ def judge_file(path: str, *, profile: str | None = None, strict: bool = False) -
         TraceError: the file is no trace that can be read.
     """
     with open_trace(path) as reader:
-        header = reader.header
-        name = profile or header.profile
-        if name is None:
+        named = profile_named(profile, reader.header)
+        if named is None:
             raise UsageError(f"{path}: the trace does not say what wrote it: give a profile")
-        flags = {} if profile else {key: value[0] for key, value in header.flags.items()}
-        return judge(
-            reader, with_flags(find(name, files=profile is not None)[0], flags), strict=strict
-        )
+        return judge(reader, named[0], strict=strict)
 
 
 def _word(verifier: Verifier, engine: Engine) -> str:

@@ -19,9 +19,9 @@ from replay import checkpoints
 from replay.commands.common import say
 from replay.commands.ring_options import RESET, STALE, Folder
 from replay.engine import Engine
-from replay.judge import model_of, with_flags
+from replay.judge import model_of, profile_named
 from replay.model.effects import HostCrash
-from replay.profiles import Profile, find
+from replay.profiles import Profile
 from replay.settling import Settling
 from replay.verify import Verifier
 from tracer.errors import UsageError
@@ -113,10 +113,10 @@ class Flight:
     def of(cls, header: Header, name: str, reasons: Sequence[str]) -> Flight | None:
         """Return one for the profile that the header names; without one there is no state."""
         try:
-            if header.profile is None:
+            named = profile_named(None, header)
+            if named is None:
                 raise UsageError("nobody knows what writes this trace")
-            flags = {key: value[0] for key, value in header.flags.items()}
-            return cls(header, name, with_flags(find(header.profile)[0], flags), reasons)
+            return cls(header, name, named[0], reasons)
         except UsageError as error:
             if set(reasons) - {END}:
                 raise

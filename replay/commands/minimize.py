@@ -25,7 +25,7 @@ from replay.commands.generate import write_life
 from replay.commands.minimize_text import Progress, print_result, result_json
 from replay.commands.replaying import add_replay_options, make_model
 from replay.corpus import profile_of
-from replay.judge import judge, with_flags
+from replay.judge import judge, profile_named, with_flags
 from replay.kernels import kernel_at
 from replay.manifest import manifest_path, read_manifest
 from replay.minimize.case import Opened, Told, open_case
@@ -162,10 +162,8 @@ def _behaviour(original: Candidate, options: argparse.Namespace) -> tuple[Profil
 
 def _recorder(header: Header) -> Profile | None:
     """Return the behaviour of what recorded the trace, by its header."""
-    if header.profile is None:
-        return None
-    flags = {name: value[0] for name, value in header.flags.items()}
-    return with_flags(find(header.profile)[0], flags)
+    named = profile_named(None, header)
+    return named and named[0]
 
 
 # -- the search

@@ -7,8 +7,8 @@ from typing import Any
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, progress, say
 from replay.engine import Engine
-from replay.judge import AnyModel, model_of, with_flags
-from replay.profiles import Profile, find
+from replay.judge import AnyModel, model_of, profile_named, with_flags
+from replay.profiles import Profile
 from replay.timetravel.timeline import Timeline
 from tracer import events as ev
 from tracer.errors import UsageError
@@ -50,16 +50,15 @@ def make_model(header: Header, options: argparse.Namespace) -> AnyModel:
 
 def make_profile(header: Header, options: argparse.Namespace) -> Profile:
     """Return the profile for a trace, as `make_model` does; take in what the header did not know."""
-    name = options.profile or header.profile
-    if name is None:
+    named = profile_named(options.profile, header)
+    if named is None:
         raise UsageError("the trace does not say what wrote it: give --profile")
-    profile, note = find(name, files=bool(options.profile))
+    profile, note = named
     if note:
         say(f"itstrace: {note}")
     if options.cpus is not None:
         header.cpus = options.cpus
-    flags = {} if options.profile else {key: value[0] for key, value in header.flags.items()}
-    return with_flags(profile, flags | dict(options.flag or ()))
+    return with_flags(profile, dict(options.flag or ()))
 
 
 def opened_timeline(options: argparse.Namespace) -> Timeline:

@@ -14,7 +14,7 @@ from replay.equivalence.inventory import Inventory, take
 from replay.equivalence.plan import PENDING, ROUND, Question
 from replay.equivalence.run import Outcome
 from replay.equivalence.words import Judge
-from replay.judge import model_of, with_flags
+from replay.judge import model_of, profile_named
 from replay.profiles import Profile, find
 from replay.targets.qemu import Needs
 from replay.targets.spec import Spec, Targets
@@ -38,14 +38,12 @@ def profile_for(spec: Spec, header: Header, given: str | None) -> Profile:
         UsageError: the target is a model, and nothing says of what.
     """
     of_model = spec.rest if spec.kind == "model" else None
-    name = given or of_model or header.profile
-    if name is None and spec.kind == "model":
+    named = profile_named(given or of_model, header)
+    if named is None and spec.kind == "model":
         raise UsageError("the trace does not say what wrote it: give --profile")
-    found = find(name, files=bool(given or of_model))[0] if name else None
-    if found is None or spec.kind not in ("model", found.family):
+    if named is None or spec.kind not in ("model", named[0].family):
         return find(_NEAREST[spec.kind])[0]
-    flags = {} if given or of_model else {key: value[0] for key, value in header.flags.items()}
-    return with_flags(found, flags)
+    return named[0]
 
 
 class Asker:

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Self
 
-from replay.judge import model_of, with_flags
-from replay.profiles import find
+from replay.judge import model_of, profile_named
 from replay.targets.ahead import Inspectable
 from replay.targets.errors import TargetError
 from replay.targets.kvm import KvmTarget
@@ -127,8 +126,7 @@ class Targets:
 
 
 def _model(spec: Spec, header: Header) -> Inspectable:
-    name = spec.rest or header.profile
-    if name is None:
+    named = profile_named(spec.rest, header)
+    if named is None:
         raise UsageError("the trace does not say what wrote it: give --target model:PROFILE")
-    flags = {} if spec.rest else {key: value[0] for key, value in header.flags.items()}
-    return ModelTarget(model_of(header, with_flags(find(name, files=bool(spec.rest))[0], flags)))
+    return ModelTarget(model_of(header, named[0]))
