@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from replay.passed_on import PassedOn
 from replay.protocols import Frames
 from tracer.events import NUMBER, Event, make
-from tracer.log.header import Header
 
 _CONTEXT: Final = NUMBER["context"]
 _OF_THE_VM: Final = frozenset(
@@ -23,42 +23,17 @@ _OF_THE_VM: Final = frozenset(
 _LEFT_OUT: Final[Event] = make("marker", 0, text="of another ITS")
 
 
-class OneIts:
+class OneIts(PassedOn):
     """Frames of which the events of other ITSes are left out; they keep their numbers."""
 
     def __init__(self, frames: Frames, its: int) -> None:
-        self._frames = frames
+        super().__init__(frames)
         self._its = its
         self._now = 0
 
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return self._frames.name
-
-    @property
-    def header(self) -> Header:
-        """The trace's header."""
-        return self._frames.header
-
-    @property
-    def status(self) -> str:
-        """`clean`, `cut` or `damaged`, as far as read."""
-        return self._frames.status
-
-    @property
-    def open_end(self) -> bool:
-        """Whether outputs of the last input may be missing."""
-        return self._frames.open_end
-
-    @property
-    def checkpoint(self) -> bytes | None:
-        """The state before the first event, where the trace begins with one."""
-        return self._frames.checkpoint
-
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         """Yield (first sequence number, events) of each frame."""
-        for first_seq, events in self._frames:
+        for first_seq, events in self._reader:
             yield first_seq, tuple(self._kept(event) for event in events)
 
     def _kept(self, event: Event) -> Event:

@@ -66,6 +66,28 @@ class LazyParser(Parser):
         return super().parse_known_args(args, namespace)
 
 
+Actions = dict[str, tuple[str, str]]  # name -> (module in replay.commands, one line)
+
+
+def add_actions(parser: argparse.ArgumentParser, dest: str, actions: Actions) -> None:
+    """Declare what a verb can do; each action declares its options when it is the one."""
+    choices = parser.add_subparsers(
+        dest=dest, required=True, metavar=dest.upper(), parser_class=LazyParser
+    )
+    for name, (module, text) in actions.items():
+        choice = choices.add_parser(
+            name, help=text, description=text, formatter_class=parser.formatter_class
+        )
+        choice.module = f"replay.commands.{module}"
+
+
+def run_action(options: argparse.Namespace, dest: str, actions: Actions) -> int:
+    """Do the one that was chosen."""
+    module, _ = actions[getattr(options, dest)]
+    code: int = import_module(f"replay.commands.{module}").run(options)
+    return code
+
+
 def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
     """Run one verb: TracerErrors become a sentence and their exit code, our bugs become 70."""
     try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 from typing import Final
 
-from replay.commands.common import LazyParser
+from replay.commands.common import Actions, add_actions, run_action
 
 # what to do -> (module in replay.commands, one line)
-ACTIONS: Final = {
+ACTIONS: Final[Actions] = {
     "run": ("corpus_run", "run traces against what their manifests say they show"),
     "list": ("corpus_list", "say of each trace what it is of and what it must show"),
     "add": ("corpus_add", "make a trace a test: write its manifest from what it shows now"),
@@ -19,17 +18,9 @@ ACTIONS: Final = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare what can be done; each declares its options when it is the one."""
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="ACTION", parser_class=LazyParser
-    )
-    for name, (module, text) in ACTIONS.items():
-        action = actions.add_parser(
-            name, help=text, description=text, formatter_class=parser.formatter_class
-        )
-        action.module = f"replay.commands.{module}"
+    add_actions(parser, "action", ACTIONS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do it."""
-    code: int = import_module(f"replay.commands.{ACTIONS[options.action][0]}").run(options)
-    return code
+    return run_action(options, "action", ACTIONS)

@@ -91,8 +91,8 @@ def run(options: argparse.Namespace) -> int:
             result, confirmed = _minimized(session, options, journal)
         finally:
             journal.close()
-        header, toml = _result(session, result, _of_target(original.header, options), options.trace)
         least = _answered(session, result.candidate)
+        header, toml = _result(session, least, _of_target(original.header, options), options.trace)
         answer = result_json(original, session, result, journal, confirmed)
     write_life(options.output, header, list(least.events), force=options.force)
     with create_output(str(outputs[1]), force=options.force) as out:
@@ -272,13 +272,12 @@ def _answered(session: Session, least: Candidate) -> Candidate:
     return least if answered is None else answered(least)
 
 
-def _result(session: Session, result: Result, header: Header, source: str) -> tuple[Header, str]:
+def _result(session: Session, least: Candidate, header: Header, source: str) -> tuple[Header, str]:
     """Return the header of the result and its manifest, once it was judged from outside.
 
     Raises:
         RuntimeError: the result does not show the signature by itself, which is a bug of ours.
     """
-    least = _answered(session, result.candidate)
     text = f"minimized from {Path(source).name}"
     if session.opened is None:
         outputs = f"as {' and '.join(session.targets)} was asked"

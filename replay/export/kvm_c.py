@@ -15,10 +15,9 @@ from replay.export import library
 from replay.export.c_text import paragraphs, string
 from replay.export.kvm_calls import MAX_TABLE_BYTES, Calls
 from replay.export.kvm_story import Story
-from replay.export.plot import CRASH, OUTPUTS, ROUND_TRIP, Plot
+from replay.export.plot import CRASH, OUTPUTS, ROUND_TRIP, Plot, foreign
 from replay.export.result import Result
 from replay.export.words import constants
-from replay.profiles import find
 from replay.targets.kvm import (
     DEFAULT_INTERRUPTS,
     DEFAULT_RAM,
@@ -87,11 +86,8 @@ def _address(header: Header, name: str, otherwise: int) -> int:
 
 
 def _why_meaningless(header: Header, plot: Plot, tests: int) -> str | None:
-    profile = find(header.profile)[0] if header.profile else None
-    if profile is not None and profile.family != "kvm":
-        return f"it is a trace of {profile.name}: what it shows is not KVM's"
-    if header.starts != "power_on":
-        return "it begins in the middle of a VM's life"
+    if why := foreign(header, "kvm", "KVM's"):
+        return why
     if any(event[0] == NUMBER["vcpu"] and not event[3] for event in plot.events):
         return "its vCPUs ran a guest, whose doing is not in the trace"
     if any(event[0] == NUMBER["context"] and len(event) > 2 and event[2] for event in plot.events):

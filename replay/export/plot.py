@@ -15,14 +15,26 @@ from typing import Final
 
 from replay.equivalence.plan import RESET, ROUND, Question, plan
 from replay.manifest import manifest_path, read_manifest
+from replay.profiles import find
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.events import NUMBER, Event
+from tracer.log.header import POWER_ON, Header
 
 OUTPUTS, CRASH, ROUND_TRIP = "outputs", "crash", "round-trip"
 WAYS: Final = (OUTPUTS, CRASH, RESET, ROUND_TRIP)
 _RESET: Final = NUMBER["reset"]
 _FUNCTION: Final = re.compile(r"crash:([A-Za-z_]\w{0,80})")
+
+
+def foreign(header: Header, family: str, whose: str) -> str | None:
+    """Return why a life cannot be carried out on an implementation of this family, or None."""
+    profile = find(header.profile)[0] if header.profile else None
+    if profile is not None and profile.family != family:
+        return f"it is a trace of {profile.name}: what it shows is not {whose}"
+    if header.starts != POWER_ON:
+        return "it begins in the middle of a VM's life"
+    return None
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from replay.equivalence.inventory import Events
 from replay.export.c_text import COLUMNS, plain
 from replay.export.kvm_calls import read
 from replay.export.places import Places
-from replay.export.plot import OUTPUTS, Plot
+from replay.export.plot import OUTPUTS, Plot, foreign
 from replay.export.result import Result
 from replay.export.words import command, doublewords
 from replay.judge import model_of
@@ -77,11 +77,8 @@ def export(header: Header, plot: Plot) -> Result:
 
 
 def _why_meaningless(header: Header, plot: Plot, script: _Script) -> str | None:
-    profile = find(header.profile)[0] if header.profile else None
-    if profile is not None and profile.family != "qemu":
-        return f"it is a trace of {profile.name}: what it shows is not QEMU's"
-    if header.starts != "power_on":
-        return "it begins in the middle of a VM's life"
+    if why := foreign(header, "qemu", "QEMU's"):
+        return why
     if script.impossible:
         return f"QEMU has no {script.impossible}"
     return None if script.answers else "nothing in it can be asked about"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 from replay.model.effects import Effect, HostCrash
+from replay.passed_on import PassedOn
 from replay.targets.common import Answer
 from tracer import events as ev
 from tracer.errors import UsageError
@@ -117,15 +118,15 @@ class Grouper:
         return [] if held is None else [Group(*held)]
 
 
-class Ahead:
+class Ahead(PassedOn):
     """The engine's reader and model in one: a trace's frames, and a target's answers to them."""
 
     def __init__(self, reader: AnyReader, target: Target) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._target = target
         self._items: deque[Item] = deque()
         self._grouper = Grouper(target.asked)
-        self.header, self.name = reader.header, target.name
+        self.name = target.name
         self.expresses = target.expresses
         self.bound: dict[int, str] = {}
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
@@ -133,16 +134,6 @@ class Ahead:
         }
 
     # -- the engine's reader
-
-    @property
-    def status(self) -> str:
-        """As the reader's."""
-        return self._reader.status
-
-    @property
-    def open_end(self) -> bool:
-        """As the reader's."""
-        return self._reader.open_end
 
     @property
     def checkpoint(self) -> None:

@@ -23,6 +23,7 @@ from replay import checkpoints
 from replay.engine import Engine
 from replay.judge import AnyModel
 from replay.model.effects import HostCrash
+from replay.passed_on import PassedOn
 from replay.protocols import Frames, Watcher
 from replay.timetravel import identity, stops
 from replay.timetravel.cache_file import Cache, CacheFile, Unusable, opened, places, save
@@ -45,24 +46,18 @@ MAX_KEPT_BYTES: Final = 256 << 20
 MIN_STOPS: Final = 16
 
 
-class _Onwards:
+class _Onwards(PassedOn):
     """What an engine asks of a reader: the frames from a place on, without those before `seq`."""
 
     def __init__(self, reader: AnyReader, seq: int, checkpoint: bytes | None) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._seq = seq
-        self.name, self.header = reader.name, reader.header
-        self.checkpoint = checkpoint
+        self._checkpoint = checkpoint
 
     @property
-    def status(self) -> str:
-        """As the reader's."""
-        return self._reader.status
-
-    @property
-    def open_end(self) -> bool:
-        """As the reader's."""
-        return self._reader.open_end
+    def checkpoint(self) -> bytes | None:
+        """The reader's where this begins with the trace, None behind a stop."""
+        return self._checkpoint
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Event, ...]]]:
         for first_seq, events in self._reader:

@@ -1248,7 +1248,7 @@ EXPORT: Final = (
           TEST_KVM_C + "::test_a_reset_is_asked_of_a_vm_with_a_past_and_of_a_fresh_one_with_its_ram", "the fresh VM has the past of the other"),
     Fault("export.c.crash", _EXPORT + "plot.py", '    if any(each.startswith("crash:") for each in signatures):', "    if False:",
           TEST_KVM_C + "::test_the_way_follows_from_the_manifest_and_the_events", "a host is killed without a warning"),
-    Fault("export.c.middle", _EXPORT + "kvm_c.py", '    if header.starts != "power_on":', "    if False:",
+    Fault("export.c.middle", _EXPORT + "plot.py", "    if header.starts != POWER_ON:", "    if False:",
           TEST_KVM_C + "::test_what_would_show_nothing_is_not_written", "half a life is taken for a whole one"),
     Fault("export.c.assumed", _EXPORT + "kvm_story.py", "            lines += self._stores(group.seq, stores)", "            pass",
           TEST_KVM_C + "::test_ram_that_the_trace_does_not_show_is_put_there_and_told", "the queue of an observed guest is empty"),
