@@ -8,12 +8,11 @@ Counterparts: `replay.corpus`, which runs one trace, and `replay.minimize.crew`.
 
 from __future__ import annotations
 
-import multiprocessing
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,6 +20,7 @@ from typing import Any, Final, cast
 import msgpack
 
 from replay.corpus import CANNOT_JUDGE, Result, run_trace
+from replay.workers import Worker
 
 MAX_JOBS: Final = 256  # processes; one for each core is what there is without being asked
 _CHUNK_TRACES: Final = 32  # traces that one message asks for
@@ -42,12 +42,6 @@ def run_traces(traces: Sequence[Path], jobs: int) -> Iterator[list[Result]]:
             yield crew.found.pop(at)
 
 
-@dataclass(slots=True)
-class _Worker:
-    process: Any  # a context's Process
-    pipe: Connection
-
-
 class _Crew:
     """Processes, what each was asked for, what is to be asked for, and what was found."""
 
@@ -56,21 +50,19 @@ class _Crew:
         size = max(1, min(_CHUNK_TRACES, count // (jobs * _CHUNKS_EACH)))
         self._traces = traces
         self._jobs = jobs
-        self._context = multiprocessing.get_context("fork")
         self._todo = deque(range(at, min(at + size, count)) for at in range(0, count, size))
         self._again: set[int] = set()  # traces that have cost a process
-        self._idle: list[_Worker] = []
-        self._busy: dict[Connection, tuple[_Worker, range]] = {}
+        self._idle: list[Worker] = []
+        self._busy: dict[Connection, tuple[Worker, range]] = {}
         self.found: dict[int, list[Result]] = {}
 
     def turn(self) -> None:
         """Give work to whoever has none, and take what comes next."""
         while self._todo and len(self._busy) < self._jobs:
-            worker = self._idle.pop() if self._idle else self._started()
+            worker = self._idle.pop() if self._idle else Worker.started(_serve, self._traces)
             chunk = self._todo.popleft()
             self._busy[worker.pipe] = worker, chunk
-            with suppress(OSError):  # it is lost: so it will not answer
-                worker.pipe.send_bytes(msgpack.packb((chunk.start, chunk.stop)))
+            worker.send(msgpack.packb((chunk.start, chunk.stop)))
         for pipe in wait(list(self._busy)):
             worker, chunk = self._busy.pop(cast("Connection", pipe))
             answer = _received(worker.pipe)
@@ -83,18 +75,7 @@ class _Crew:
     def close(self) -> None:
         """End the processes."""
         for worker in [*self._idle, *(each for each, _ in self._busy.values())]:
-            worker.pipe.close()
-            worker.process.terminate()
-            worker.process.join()
-
-    def _started(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve, args=(self._traces, theirs, ours), daemon=True
-        )
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)
+            worker.end()
 
     def _take(self, chunk: range, answer: Any) -> None:
         for at, results in zip(chunk, answer, strict=True):
@@ -103,12 +84,9 @@ class _Crew:
                 Result(trace, **dict(zip(_SENT, each, strict=True))) for each in results
             ]
 
-    def _lost(self, worker: _Worker, chunk: range) -> None:
+    def _lost(self, worker: Worker, chunk: range) -> None:
         """Ask for each trace of a chunk once more, alone; give up one that was asked for so."""
-        worker.pipe.close()
-        worker.process.join(_GRACE_SECONDS)
-        worker.process.kill()
-        worker.process.join()
+        worker.let_go(_GRACE_SECONDS)
         if chunk.start in self._again:  # then it was alone
             trace = self._traces[chunk.start]
             self.found[chunk.start] = [_given_up(trace, worker.process.exitcode)]

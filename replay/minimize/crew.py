@@ -7,29 +7,23 @@ two counts as one that does not show the bug, and is named. Counterpart: `model_
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from typing import Any, Final
+from typing import Final
 
 import msgpack
 
 from replay.minimize.model_oracle import ModelOracle
 from replay.minimize.oracle import Candidate
 from replay.minimize.speaks import Thing
+from replay.workers import Worker
 from tracer.log.header import Header
 
 WORTH_SENDING: Final = 1500  # events of a candidate
 MAX_SECONDS: Final = 120  # a candidate takes; a worker that needs more is lost
 _MAX_LOST: Final = 2  # workers that one candidate may cost
-
-
-@dataclass(slots=True)
-class _Worker:
-    process: Any  # a context's Process
-    pipe: Connection
 
 
 class Crew:
@@ -40,8 +34,7 @@ class Crew:
         self._oracle = oracle
         self._header = header
         self._jobs = jobs
-        self._context = multiprocessing.get_context("fork")
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
         self._large = False
         self.signature = oracle.signature
         self.lost: list[str] = []  # what became of candidates that nobody could answer
@@ -82,9 +75,7 @@ class Crew:
     def close(self) -> None:
         """End the processes."""
         for worker in self._workers:
-            worker.pipe.close()
-            worker.process.terminate()
-            worker.process.join()
+            worker.end()
         self._workers.clear()
 
     def _together(self, candidates: Sequence[Candidate]) -> list[bool]:
@@ -93,10 +84,10 @@ class Crew:
         for _ in range(_MAX_LOST):
             open_ones = [at for at, each in enumerate(answers) if each is None]
             while len(self._workers) < len(open_ones):
-                self._workers.append(self._started())
+                self._workers.append(Worker.started(_serve, self._oracle, self._header))
             asked = dict(zip(open_ones, list(self._workers), strict=False))
             for at, worker in asked.items():
-                self._send(worker, candidates[at])
+                worker.send(_packed(candidates[at]))
             for at, worker in asked.items():
                 answers[at] = self._received(worker)
         for at, answer in enumerate(answers):
@@ -105,33 +96,22 @@ class Crew:
                 self.lost.append(f"a candidate of {events} events cost {_MAX_LOST} workers")
         return [bool(each) for each in answers]
 
-    def _started(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve, args=(self._oracle, self._header, theirs, ours), daemon=True
-        )
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)
-
-    def _send(self, worker: _Worker, candidate: Candidate) -> None:
-        header = candidate.header
-        packed = msgpack.packb(
-            [header.cpus, header.mpidrs, header.ram_ranges, candidate.events], use_bin_type=True
-        )
-        with suppress(OSError):  # it is lost: so it will not answer
-            worker.pipe.send_bytes(packed)
-
-    def _received(self, worker: _Worker) -> bool | None:
+    def _received(self, worker: Worker) -> bool | None:
         """Return an answer; None when the worker was lost, which is then let go."""
         with suppress(OSError, EOFError):
             if wait([worker.pipe], MAX_SECONDS):
                 return worker.pipe.recv_bytes(1) == b"\x01"
-        worker.pipe.close()
-        worker.process.kill()
-        worker.process.join()
+        worker.let_go()
         self._workers.remove(worker)
         return None
+
+
+def _packed(candidate: Candidate) -> bytes:
+    header = candidate.header
+    packed: bytes = msgpack.packb(
+        [header.cpus, header.mpidrs, header.ram_ranges, candidate.events], use_bin_type=True
+    )
+    return packed
 
 
 def _serve(oracle: ModelOracle, header: Header, pipe: Connection, others_end: Connection) -> None:
