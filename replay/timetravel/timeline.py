@@ -1,8 +1,8 @@
 """Any state of a trace: from the checkpoint before it, over the few events between.
 
 Whatever is asked for the first time is replayed once, and leaves checkpoints behind at every few
-milliseconds; where making one costs much, fewer of them, so that a replay with them never costs more
-than a quarter more. They are kept in a file beside the trace, which may be deleted at any time.
+milliseconds; where making one costs much, fewer of them, so that a replay with them costs at most
+about a quarter more (docs/time-travel.md has the figures). They are kept in a file beside the trace, which may be deleted at any time.
 Counterparts: `replay.engine`, which replays, and `cache_file`, which keeps.
 """
 
