@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from _pytest._code.code import (
+    ReprEntryNative,
+    ReprExceptionInfo,
+    ReprFileLocation,
+    ReprTraceback,
+)
 
 from replay.corpus import Result, manifest_of, run_expectation, without_trace
 from replay.manifest import Manifest, looks_like_manifest
@@ -53,10 +59,17 @@ class TraceItem(pytest.Item):
         """Return what a person needs, and no traceback of ours, unless it is our bug."""
         error = excinfo.value
         if isinstance(error, Unmet):
-            return shortened(report(error.result), self.path, self.config)
+            return self._told(report(error.result))
         if isinstance(error, TracerError):
-            return shortened([str(error)], self.path, self.config)
+            return self._told([str(error)])
         return super().repr_failure(excinfo, style)
+
+    def _told(self, lines: Iterable[str]) -> ReprExceptionInfo:
+        """Return lines as pytest's own shape: of a text it repeats all in its summary where CI is set."""
+        text = shortened(lines, self.path, self.config)
+        head = ReprFileLocation(str(self.path), 1, text.partition("\n")[0])
+        entry = ReprEntryNative([text + "\n"])
+        return ReprExceptionInfo(ReprTraceback([entry], None, "native"), head)
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Return where it is, for the head of a failure."""

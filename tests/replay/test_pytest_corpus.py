@@ -20,6 +20,12 @@ K17 = "S06-K17-F3-mapd-unmap-leaves-its-entry"
 EQUAL = 'expect = "equal"\nreason = "it was mended"\n'
 
 
+@pytest.fixture(autouse=True, params=["", "true"], ids=["desk", "ci"])
+def place(request, monkeypatch):
+    """Pytest says more where CI is set; what we print is to be the same."""
+    monkeypatch.setenv("CI", request.param)
+
+
 @pytest.fixture
 def project(pytester, monkeypatch):
     """A folder with the plugin and `traces/life.its.txt`, a trace of F1 with a manifest."""
