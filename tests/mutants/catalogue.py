@@ -1359,6 +1359,32 @@ CORPUS: Final = (
     Fault("corpus.record.end", "replay/pytest_plugin.py", "        problems = recordings.conclude()", "        problems = []",
           _RECORDED + "::test_a_reset_that_leaves_something_fails_the_test", "a recording is verified by nobody"),
 )
+
+_CHECKS: Final = "tracer/log/checks.py"
+TEST_CODEC: Final = "tests/log/test_codec.py"
+
+CHECKS: Final = (
+    Fault("checks.plain.too_long", _CHECKS, "    if not _none_above(lengths, kinds.translate(_MOST)):", "    if False:",
+          TEST_CODEC, "a text is taken for a number, being beyond the fields that were counted"),
+    Fault("checks.plain.too_short", _CHECKS, "    if not _none_above(kinds.translate(_LEAST), lengths):", "    if False:",
+          TEST_CODEC, "an event lacks a field"),
+    Fault("checks.plain.borrows", _CHECKS, "    return difference & tops == tops and low.isascii() and high.isascii()", "    return difference & tops == tops",
+          TEST_CODEC, "a length above 127 passes"),
+    Fault("checks.plain.booleans", _CHECKS, "    return all(packed.count(byte) == numbers.count(byte) for byte in _BOOLEANS if byte in packed)", "    return True",
+          TEST_CODEC, "booleans pass for numbers"),
+    Fault("checks.plain.names", _CHECKS, "        if 1 in ones and max(map(itemgetter(at), compress(events, ones))) >= names:", "        if False:",
+          TEST_CODEC, "an enumeration has a value without a name"),
+    Fault("checks.plain.types", _CHECKS, "        return _all_of(tuple, events) and (_are_plain(events, packed) or _fit_by_columns(events))", "        return _are_plain(events, packed) or _fit_by_columns(events)",
+          TEST_CODEC, "bytes pass for an event"),
+    Fault("checks.columns.length", _CHECKS, "    if not least <= size <= len(checks):", "    if not least <= size:",
+          TEST_CODEC, "fields of a newer version are looked at by nobody"),
+    Fault("checks.columns.null", _CHECKS, "    return partial(_are_null_or, check) if field.default is None else check", "    return partial(_are_null_or, check)",
+          TEST_CODEC, "null passes everywhere"),
+    Fault("checks.columns.kind", _CHECKS, "            partial(_are_numbers, kind, kind + 1),", "            lambda values: True,",
+          TEST_CODEC, "a kind of true passes for 1"),
+    Fault("codec.nesting.at_once", "tracer/log/codec.py", "    if count > fmt.MAX_EVENTS_AT_ONCE:", "    if False:",
+          TEST_CODEC, "arrays in an event of a long frame claim 65,536"),
+)
 # fmt: on
 
 
@@ -1380,4 +1406,5 @@ FAULTS: Final = (
     *CORPUS,
     *MINIMIZE,
     *FILES,
+    *CHECKS,
 )

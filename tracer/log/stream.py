@@ -20,9 +20,8 @@ from tracer.errors import DamagedTrace, NewerTrace, NotATrace, WriteError
 from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.checkpoint import Assembly, digest, parts
+from tracer.log.checks import PayloadError, brief
 from tracer.log.codec import (
-    PayloadError,
-    brief,
     check_sizes,
     compress,
     count_events,
