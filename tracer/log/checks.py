@@ -142,7 +142,7 @@ def are_usual(events: Sequence[Event], packed: bytes | None = None) -> bool:
 
 
 _KIND: Final = itemgetter(0)
-_TIME: Final = itemgetter(1)
+_ONES: Final = 2**64 - 1  # and msgpack holds no number below -2^63
 # msgpack's booleans, which pass for numbers
 _BOOLEANS: Final = (b"\xc2", b"\xc3")
 
@@ -159,10 +159,7 @@ def _are_plain(events: Sequence[Event], packed: bytes | None) -> bool:
         return False
     if not _none_above(lengths, kinds.translate(_MOST)):
         return False
-    flat: list[Any] = []
-    for event in events:
-        flat += event
-    return _are_unsigned(events, flat, packed) and _have_names(events, kinds)
+    return _are_unsigned(events, packed) and _have_names(events, kinds)
 
 
 def _none_above(low: bytes, high: bytes) -> bool:
@@ -175,24 +172,29 @@ def _none_above(low: bytes, high: bytes) -> bool:
     return difference & tops == tops and low.isascii() and high.isascii()
 
 
-def _are_unsigned(events: Sequence[Event], flat: list[Any], packed: bytes | None) -> bool:
+def _are_unsigned(events: Sequence[Event], packed: bytes | None) -> bool:
     """Return whether all that is in the events is 0 to 2^64-1, but for times, which may be less.
 
     Raises:
         TypeError, OverflowError: it is not.
     """
+    flat: list[Any] = []
+    for event in events:
+        flat += event
     try:
-        numbers = array("Q", flat).tobytes()
+        numbers = array("Q", flat)
     except OverflowError:
-        times = array("q", map(_TIME, events))
-        rest: list[Any] = []
+        if packed is None:
+            return False
+        flat.clear()
         for event in events:
-            rest += event[2:]
-        numbers = array("Q", rest).tobytes() + times.tobytes()
+            flat += event if event[1] >= 0 else (event[0], event[1] & _ONES, *event[2:])
+        numbers = array("Q", flat)
     if packed is None:
         return _all_of(int, flat)
     # A byte that is no part of any number stands for a boolean.
-    return all(packed.count(byte) == numbers.count(byte) for byte in _BOOLEANS if byte in packed)
+    parts = numbers.tobytes()
+    return all(packed.count(byte) == parts.count(byte) for byte in _BOOLEANS if byte in packed)
 
 
 def _have_names(events: Sequence[Event], kinds: bytes) -> bool:

@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final
 
 import msgpack
@@ -85,6 +86,7 @@ def count_events(raw: bytes) -> int:
     return count
 
 
+_KIND: Final = itemgetter(0)
 _HEAD_BYTES: Final = 1 + 9 + 5  # an array of two, a number, the head of an array
 _SIZED: Final = frozenset(
     kind
@@ -95,6 +97,8 @@ _SIZED: Final = frozenset(
 
 def check_sizes(events: Sequence[Event]) -> None:
     """Check what a writer can get wrong without a packer's noticing; PayloadError names it."""
+    if _SIZED.isdisjoint(map(_KIND, events)):
+        return
     sized = [event for event in events if event[0] in _SIZED]
     if not are_usual(sized):
         for event in sized:
