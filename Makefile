@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers bench-growth
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,10 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/core
 
 $(VENV)/fuzz: requirements-fuzz.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-fuzz.txt
+	touch $@
+
+$(VENV)/bench: requirements-bench.txt $(VENV)/core
+	$(PIP) install --require-hashes -r requirements-bench.txt
 	touch $@
 
 demo: $(VENV)/core
@@ -102,6 +106,15 @@ corpus-real: $(VENV)/dev
 # 10,000 small traces in one process, in two, and with one of the two killed: the same bytes, and the ratio.
 bench-corpus: $(VENV)/dev
 	$(BIN)/python -m tests.bench.corpus
+
+# Installs babeltrace2, which reads CTF, where it is missing; as root, on Debian.
+babeltrace:
+	command -v babeltrace2 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2; }
+
+# itstrace beside mcap, eventsourcing, SQLite, DuckDB, babeltrace2, a real QEMU and bare msgpack; writes
+# docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
+bench-peers: $(VENV)/bench qemu babeltrace
+	$(BIN)/python -m tests.bench.peers.run $(PEERS)
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
