@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,10 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/core
 
 $(VENV)/fuzz: requirements-fuzz.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-fuzz.txt
+	touch $@
+
+$(VENV)/bench: requirements-bench.txt $(VENV)/core
+	$(PIP) install --require-hashes -r requirements-bench.txt
 	touch $@
 
 # The README's session: import a capture that is shipped, and judge its resets; seconds, once .venv is made.
@@ -114,6 +118,15 @@ bench-corpus: $(VENV)/dev
 # The pages of docs/ as a site in build/site, which needs no network to be read.
 site: $(VENV)/dev
 	$(BIN)/mkdocs build --strict --quiet
+
+# Installs babeltrace2, which reads CTF, where it is missing; as root, on Debian.
+babeltrace:
+	command -v babeltrace2 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2; }
+
+# itstrace beside mcap, eventsourcing, SQLite, DuckDB, babeltrace2, a real QEMU and bare msgpack; writes
+# docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
+bench-peers: $(VENV)/bench qemu babeltrace
+	$(BIN)/python -m tests.bench.peers.run $(PEERS)
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
