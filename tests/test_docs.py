@@ -91,10 +91,10 @@ CHECKERS = {
 }
 
 
-def complaints(name, path):
-    """Return what a checker says of a man page."""
+def complaints(name, *paths):
+    """Return what a checker says of man pages."""
     done = subprocess.run(
-        [*CHECKERS[name], str(path)], text=True, check=False,
+        [*CHECKERS[name], *map(str, paths)], text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     return [each for each in done.stdout.splitlines() if "missing date" not in each]
@@ -104,7 +104,7 @@ def complaints(name, path):
 def test_man_pages_are_well_formed(name, tmp_path):
     if shutil.which(name) is None:
         pytest.skip(f"needs {name}")
-    assert [line for path in sorted(MAN.iterdir()) for line in complaints(name, path)] == []
+    assert complaints(name, *sorted(MAN.iterdir())) == []
     wrong = tmp_path / "wrong.1"
     wrong.write_text((MAN / "itstrace.1").read_text() + ".NOREQUEST\n.TP\n\\fBx\n\\[nochar]\n")
     assert complaints(name, wrong) != []

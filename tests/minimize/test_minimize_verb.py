@@ -64,8 +64,10 @@ def test_the_result_is_a_trace_of_a_corpus(out):
     ]  # fmt: skip
 
 
-def test_a_cure_of_another_image_is_told_as_flags_of_this_one(out):
-    life = SCENARIOS.parent / "bugs/F4/F4-life.itstrace"  # answered by linux-6.1.192
+def test_a_cure_of_another_image_is_told_as_flags_of_this_one(out, tmp_path):
+    life = tmp_path / "life.its.txt"
+    text = (SCENARIOS / "S09-K23-F4-save-after-mapc-unmap.its.txt").read_text()
+    life.write_text(text)  # answered by linux-6.1.192, and without its manifest
     assert minimize(life, out, "--profile", "linux-6.1.176") == 0
     found = read_manifest(out.with_name("least.toml"))
     flags = [each.flags["save_zeroes_ite_without_collection"] for each in found.expectations]
