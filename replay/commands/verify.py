@@ -223,16 +223,18 @@ def _component(each: Component, verdict: ResetVerdict) -> dict[str, Any]:
         "name": each.name,
         "fresh": _value(each.fresh),
         "replayed": _value(each.replayed),
-        "observed": [
-            {"seq": seen.seq, "value": hex(seen.value), "mask": hex(seen.mask)}
-            for seen in each.observed
-        ],
+        "observed": [observation_document(seen) for seen in each.observed],
         "status": each.status(strict=verdict.strict),
         "clause": f"{each.clause.says} ({each.clause.source})" if each.clause else None,
         "because": each.reason,
         "blame": None if each.blame is None else {"seq": each.blame},
         "planted_before_recording": verdict.planted_before(each),
     }
+
+
+def observation_document(seen: Observation) -> dict[str, Any]:
+    """Return what an event showed as `--json` prints it."""
+    return {"seq": seen.seq, "value": hex(seen.value), "mask": hex(seen.mask)}
 
 
 def _value(value: Any) -> Any:

@@ -75,7 +75,7 @@ class ResetsPanel {
       each.clause && ["stale", "suspected", "kept"].includes(each.status) && h("p", { class: "clause" }, each.clause),
       each.status === "unspecified" && h("p", { class: "clause" }, "No clause of the contract speaks of the bits that differ."),
       each.because && h("p", { class: "clause" }, each.because),
-      each.blame && this.#blame(each),
+      each.blame && this.#blame(each.blame),
       !each.blame && each.planted_before_recording &&
         h("p", {}, "Written by no event of this trace: it was there before the trace begins."),
     ].filter(Boolean);
@@ -83,19 +83,32 @@ class ResetsPanel {
   }
 
   // Who planted what is stale, and what it went through.
-  #blame(each) {
-    const told = each.blame;
-    const story = told.story;
+  #blame({ seq, story }) {
+    const planted = eventLink(this.trace, seq, `#${seq}`, { class: "event-link planted" });
+    const act = story?.behind.find((each) => each.by === seq);
     return h(
       "div",
       { class: "blame" },
-      h("p", {}, "Planted by ", eventLink(this.trace, told.seq, `#${told.seq}`, { class: "event-link planted" }), " ", h("code", {}, told.event ?? "")),
-      story &&
-        h("ul", { class: "story", "aria-label": `What ${story.name} went through` },
-          story.behind.map((act) => h("li", {}, eventLink(this.trace, act.seq), " ", h("code", {}, act.event))),
-          story.resets.map((one) =>
-            h("li", { class: "lived" }, eventLink(this.trace, one.seq), ` ${one.kind}, which ${one.did}`))),
+      h("p", {}, "Planted by ", planted, act && [": ", h("code", {}, act.event)]),
+      story && this.#story(story),
     );
+  }
+
+  #story(story) {
+    const steps = [
+      ...story.behind.map((act) => ({ seq: act.seq, text: h("code", {}, act.event) })),
+      ...story.resets.map((one) => ({ seq: one.seq, text: `${one.kind}, which ${one.did}`, lived: true })),
+      ...story.round_trips.map((trip) => ({ seq: trip.seq, text: `restore of what ${trip.saved_seq} saved`, lived: true })),
+    ].sort((a, b) => a.seq - b.seq);
+    return [
+      h("p", { class: "quiet" }, `What ${story.name} rests on and lived through:`),
+      h(
+        "ol",
+        { class: "story" },
+        steps.map(({ seq, text, lived }) =>
+          h("li", { class: lived ? "lived" : null }, eventLink(this.trace, seq), " ", text)),
+      ),
+    ];
   }
 
   #trip(trip) {
@@ -115,7 +128,7 @@ class ResetsPanel {
       ["came_back", "lost"].flatMap((word) =>
         Object.entries(trip[word]).map(([name, keys]) => h("p", {}, `${name} ${word.replace("_", " ")}: ${keys.join(", ")}`))),
       trip.witness !== null && h("p", {}, "Shown by ", eventLink(this.trace, trip.witness)),
-      trip.blame && h("p", {}, "Planted by ", eventLink(this.trace, trip.blame.seq, `#${trip.blame.seq}`, { class: "event-link planted" })),
+      trip.blame && this.#blame(trip.blame),
     );
   }
 
