@@ -116,8 +116,8 @@ def _answer(
             "schema": "itstrace.verdict/1",
             "profile": engine.model.name,
             "checks": ["state", "evidence"],
-            "resets": [reset_document(each) for each in verifier.resets],
-            "round_trips": [trip_document(each) for each in verifier.round_trips],
+            "resets": [_reset(each) for each in verifier.resets],
+            "round_trips": [_trip(each) for each in verifier.round_trips],
             "crash": engine.crash and {"seq": engine.crash[0], "function": engine.crash[1]},
         } | json_caveats(reader, engine)
         print_json(answer, lines=options.follow)
@@ -151,7 +151,7 @@ def _code(
 def _tell_json(index: int, verdict: ResetVerdict, when: str) -> None:
     """Print a verdict as one line; the last one of a reset is final."""
     answer = {"schema": "itstrace.reset/1", "index": index, "final": when == FINAL}
-    print_json(answer | reset_document(verdict), lines=True)
+    print_json(answer | _reset(verdict), lines=True)
 
 
 class _Told:
@@ -171,8 +171,7 @@ class _Told:
             _print_reset(index, verdict, mark, self._options)
 
 
-def reset_document(verdict: ResetVerdict) -> dict[str, Any]:
-    """Return a verdict as `--json` prints it."""
+def _reset(verdict: ResetVerdict) -> dict[str, Any]:
     return {
         "seq": verdict.seq,
         "kind": verdict.how,
@@ -188,8 +187,7 @@ def reset_document(verdict: ResetVerdict) -> dict[str, Any]:
     }
 
 
-def trip_document(each: RoundTrip) -> dict[str, Any]:
-    """Return a round trip as `--json` prints it."""
+def _trip(each: RoundTrip) -> dict[str, Any]:
     return {
         "seq": each.seq,
         "saved_seq": each.saved_seq,
@@ -223,18 +221,16 @@ def _component(each: Component, verdict: ResetVerdict) -> dict[str, Any]:
         "name": each.name,
         "fresh": _value(each.fresh),
         "replayed": _value(each.replayed),
-        "observed": [observation_document(seen) for seen in each.observed],
+        "observed": [
+            {"seq": seen.seq, "value": hex(seen.value), "mask": hex(seen.mask)}
+            for seen in each.observed
+        ],
         "status": each.status(strict=verdict.strict),
         "clause": f"{each.clause.says} ({each.clause.source})" if each.clause else None,
         "because": each.reason,
         "blame": None if each.blame is None else {"seq": each.blame},
         "planted_before_recording": verdict.planted_before(each),
     }
-
-
-def observation_document(seen: Observation) -> dict[str, Any]:
-    """Return what an event showed as `--json` prints it."""
-    return {"seq": seen.seq, "value": hex(seen.value), "mask": hex(seen.mask)}
 
 
 def _value(value: Any) -> Any:

@@ -20,6 +20,8 @@ from replay.protocols import Frames, Watcher
 from replay.report.columns import document
 from replay.report.events import LANES, EventTable
 from replay.report.states import StateTable
+from replay.report.stories import Place, Story
+from replay.report.verdicts import summaries, verdicts
 from replay.verify import Verifier
 from tracer.errors import UsageError
 from tracer.events import NUMBER, Event
@@ -134,8 +136,8 @@ def _pieces(first_seq: int, frame: tuple[Event, ...]) -> Iterator[tuple[int, tup
         yield first_seq + start, frame[start:]
 
 
-def blocks(found: Replayed, notes: Sequence[str], told: dict[str, Any]) -> Blocks:
-    """Return name -> bytes of all that a page shows of a trace; `told` goes into its head."""
+def blocks(found: Replayed, notes: Sequence[str], told: dict[Place, Story]) -> Blocks:
+    """Return name -> bytes of all that a page shows of a trace."""
     events, states, engine = found.events, found.states, found.engine
     head = {
         "schema": "itstrace.report/1",
@@ -156,10 +158,12 @@ def blocks(found: Replayed, notes: Sequence[str], told: dict[str, Any]) -> Block
         "chunks": events.starts,
         "segments": states.starts,
         "layouts": _layouts(states),
-    } | told
+        "resets": summaries(found.verifier),
+    }
     return {
         "head": document(head),
         "atoms": document({"atoms": events.atoms.values, "templates": events.templates}),
+        "verdicts": document(verdicts(found.verifier, told)),
         "leaves": document({"paths": list(states.paths), "values": list(states.values)}),
         **{f"events-{at}": chunk for at, chunk in enumerate(events.chunks)},
         **{f"states-{at}": segment for at, segment in enumerate(states.segments)},

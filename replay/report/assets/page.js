@@ -63,9 +63,10 @@ class View {
     );
   }
 
-  async open(seq) {
-    this.timeline.open();
-    await this.go(seq ?? this.trace.lastSeq);
+  // Where a page begins that no address says more of: at the first finding, else at the end.
+  get begin() {
+    const finding = this.trace.head.resets.find((each) => badge(each.verdict) === "bad");
+    return finding?.seq ?? this.trace.lastSeq;
   }
 
   // Go to event `seq`; resolves when the page shows it.
@@ -169,7 +170,7 @@ class Page {
         const filter = address.get(`${key === "seq" ? "" : key}filter`);
         const seq = address.has(key) ? Number(address.get(key)) : view.seq;
         if (filter !== null && filter !== view.list.input.value) await view.list.filter(filter);
-        if (seq !== view.seq || view.seq === null) await view.go(seq ?? view.trace.lastSeq);
+        if (seq !== view.seq || view.seq === null) await view.go(seq ?? view.begin);
       }),
     );
   }
@@ -282,8 +283,9 @@ async function showTrace(page) {
   );
   document.body.append(page.bar(trace.head.name, facts(trace)), view.root, page.live, page.help);
   page.listen();
-  view.timeline.open();
   await page.follow();
+  view.resets.open();
+  view.timeline.open();
 }
 
 async function start() {

@@ -1,36 +1,44 @@
 // Each reset with its verdict: what was observed, what is stale, who planted it, what it lived through.
 
 const ORDER = ["stale", "suspected", "unspecified", "kept", "verified", "unproven"];
+const MAX_OPEN = 4; // resets that are shown open
 
 class ResetsPanel {
   constructor(trace) {
     this.trace = trace;
-    const { resets, round_trips: trips, crash } = trace.head;
-    this.cards = resets.map((reset, number) => this.#reset(reset, number));
-    this.body = h(
-      "div",
-      { class: "resets-body", tabindex: "0", role: "region", "aria-label": "Resets and verdicts" },
-      crash && h("p", { class: "crash" }, "The host dies at ", eventLink(this.trace, crash.seq), ` in ${crash.function}.`),
-      !resets.length && h("p", { class: "quiet" }, "No reset in this trace."),
-      this.cards,
-      trips.map((trip) => this.#trip(trip)),
-    );
+    this.body = h("div", {
+      class: "resets-body", tabindex: "0", role: "region", "aria-label": "Resets and verdicts",
+    });
     this.element = h(
       "section",
       { class: "panel resets", "aria-label": "Resets" },
-      h("div", { class: "panel-head" }, h("h2", {}, `Resets (${resets.length})`)),
+      h("div", { class: "panel-head" }, h("h2", {}, `Resets (${trace.head.resets.length})`)),
       this.body,
     );
   }
 
-  #reset(reset, number) {
-    const shown = reset.components
-      .filter((each) => each.status !== "unproven")
-      .sort((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status));
-    const unseen = reset.components.filter((each) => each.status === "unproven").map((each) => each.name);
-    return h(
+  async open() {
+    const { resets, crash } = this.trace.head;
+    this.told = await readDocument(`${this.trace.prefix}verdicts`);
+    this.cards = resets.map((reset, number) => this.#card(reset, number));
+    append(this.body, [
+      crash && h("p", { class: "crash" }, "The host dies at ", eventLink(this.trace, crash.seq), ` in ${crash.function}.`),
+      !resets.length && h("p", { class: "quiet" }, "No reset in this trace."),
+      this.cards,
+      this.told.round_trips.map((trip) => this.#trip(trip)),
+    ]);
+    let open = 0;
+    this.cards.forEach((card, number) => {
+      const finding = badge(resets[number].verdict) === "bad";
+      if ((finding || resets.length <= MAX_OPEN) && open++ < MAX_OPEN) card.open = true;
+    });
+    this.select(this.seq);
+  }
+
+  #card(reset, number) {
+    const card = h(
       "details",
-      { class: "reset", open: number < 4 || ["stale", "suspected"].includes(reset.verdict), "data-seq": reset.seq },
+      { class: "reset", "data-seq": reset.seq },
       h(
         "summary",
         {},
@@ -38,48 +46,66 @@ class ResetsPanel {
         h("span", { class: "what" }, `${number}: ${reset.kind}`),
         eventLink(this.trace, reset.seq),
       ),
-      h("p", { class: "quiet" }, this.#whole(reset)),
-      shown.length > 0 &&
-        h("table", { class: "components" },
-          h("thead", {}, h("tr", {}, ["component", "fresh", "observed", ""].map((name) => h("th", { scope: "col" }, name)))),
-          h("tbody", {}, shown.flatMap((each) => this.#component(each)))),
-      unseen.length > 0 &&
-        h("p", { class: "quiet unseen" }, `Not looked at: ${unseen.join(", ")}`),
-      Object.keys(reset.left_in_ram).length > 0 &&
-        h("p", { class: "quiet" }, "Valid entries of the old tables still in guest RAM: ",
-          Object.entries(reset.left_in_ram).map(([name, count]) => `${name} ${count}`).join(", ")),
     );
+    card.addEventListener("toggle", () => {
+      if (card.open && card.childElementCount === 1) append(card, this.#inside(reset, this.told.resets[number]));
+    });
+    return card;
   }
 
-  #whole(reset) {
-    const parts = [`equal in ${reset.observed} of ${reset.of} observed`];
-    if (reset.disabled_at !== null) parts.push(`disabled at ${reset.disabled_at}`);
-    if (reset.perturbed) parts.push("the probe stopped the VM");
-    if (reset.lossy) parts.push("events are missing around it");
+  #inside(reset, verdict) {
+    const components = verdict.components.map((id) => this.told.shared[id]);
+    const shown = components
+      .filter((each) => each.status !== "unproven")
+      .sort((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status));
+    const unseen = components.filter((each) => each.status === "unproven").map((each) => each.name);
+    const left = Object.entries(verdict.left_in_ram);
+    return [
+      h("p", { class: "quiet" }, this.#whole(verdict)),
+      shown.length > 0 &&
+        h(
+          "table",
+          { class: "components" },
+          h("thead", {}, h("tr", {}, ["component", "observed", "verdict"].map((name) => h("th", { scope: "col" }, name)))),
+          h("tbody", {}, shown.flatMap((each) => this.#component(each, reset.seq, verdict.blames[each.name]))),
+        ),
+      unseen.length > 0 && h("p", { class: "quiet" }, `Not looked at: ${unseen.join(", ")}`),
+      left.length > 0 &&
+        h("p", { class: "quiet" }, "Valid entries of the old tables still in guest RAM: ",
+          left.map(([name, count]) => `${name} ${count}`).join(", ")),
+    ];
+  }
+
+  #whole(verdict) {
+    const parts = [`equal in ${verdict.observed} of ${verdict.of} observed`];
+    if (verdict.disabled_at !== null) parts.push(`disabled at ${verdict.disabled_at}`);
+    if (verdict.perturbed) parts.push("the probe stopped the VM");
+    if (verdict.lossy) parts.push("events are missing around it");
     return parts.join("; ");
   }
 
-  #component(each) {
-    const seen = each.wrong ?? each.observed[0];
-    const value = seen && (BigInt(seen.mask) ? seen.value : "by outputs");
+  #component(each, since, blame) {
+    const { seen, status } = each;
     const row = h(
       "tr",
-      { class: `is-${each.status}` },
+      { class: `is-${status}` },
       h("th", { scope: "row" }, each.name),
-      h("td", {}, brief(each.fresh)),
-      h("td", {}, seen ? [`${value} `, eventLink(this.trace, seen.seq)] : "–"),
-      h("td", {}, h("span", { class: `badge ${badge(each.status)}` }, each.status)),
+      h("td", {}, seen ? [seen.value ?? "by outputs", " ", eventLink(this.trace, since + seen.after)] : "–"),
+      h("td", {}, h("span", { class: `badge ${badge(status)}` }, status)),
     );
+    const bad = ["stale", "suspected"].includes(status);
+    const clause = each.clause === null ? null : this.told.shared[each.clause];
     const more = [
-      each.status === "suspected" && h("p", {}, `The model says ${brief(each.replayed)}; nothing observed says otherwise.`),
-      each.clause && ["stale", "suspected", "kept"].includes(each.status) && h("p", { class: "clause" }, each.clause),
-      each.status === "unspecified" && h("p", { class: "clause" }, "No clause of the contract speaks of the bits that differ."),
+      (bad || status === "unspecified") && h("p", {}, `A fresh device: ${each.fresh}; the model: ${each.replayed}.`),
+      status === "suspected" && h("p", {}, "Nothing observed says otherwise."),
+      clause && (bad || status === "kept") && h("p", { class: "clause" }, clause),
+      status === "unspecified" && h("p", { class: "clause" }, "No clause of the contract speaks of the bits that differ."),
       each.because && h("p", { class: "clause" }, each.because),
-      each.blame && this.#blame(each.blame),
-      !each.blame && each.planted_before_recording &&
+      blame && this.#blame(blame),
+      !blame && each.before_recording &&
         h("p", {}, "Written by no event of this trace: it was there before the trace begins."),
     ].filter(Boolean);
-    return more.length ? [row, h("tr", { class: "more" }, h("td", { colspan: "4" }, more))] : [row];
+    return more.length ? [row, h("tr", { class: "more" }, h("td", { colspan: "3" }, more))] : [row];
   }
 
   // Who planted what is stale, and what it went through.
@@ -112,21 +138,22 @@ class ResetsPanel {
   }
 
   #trip(trip) {
+    const told = ["came_back", "lost"].flatMap((word) =>
+      Object.entries(trip[word]).map(([name, count]) => h("p", {}, `${name} ${word.replace("_", " ")}: ${count}`)));
     return h(
       "details",
-      { class: "reset", open: true },
+      { class: "reset", open: trip.verdict !== "equal" },
       h(
         "summary",
         {},
         h("span", { class: `badge ${badge(trip.verdict)}` }, trip.verdict),
         h("span", { class: "what" }, "round trip"),
         eventLink(this.trace, trip.saved_seq),
-        " → ",
+        "to",
         eventLink(this.trace, trip.seq),
       ),
       trip.errno !== 0 && h("p", {}, `The restore failed with ${trip.errno}.`),
-      ["came_back", "lost"].flatMap((word) =>
-        Object.entries(trip[word]).map(([name, keys]) => h("p", {}, `${name} ${word.replace("_", " ")}: ${keys.join(", ")}`))),
+      told,
       trip.witness !== null && h("p", {}, "Shown by ", eventLink(this.trace, trip.witness)),
       trip.blame && this.#blame(trip.blame),
     );
@@ -134,20 +161,15 @@ class ResetsPanel {
 
   // Mark the reset that the state at `seq` comes after.
   select(seq) {
-    let last = null;
-    this.trace.head.resets.forEach((reset, number) => {
-      if (reset.seq <= seq) last = number;
-    });
-    this.cards.forEach((card, number) => card.classList.toggle("current", number === last));
+    this.seq = seq;
+    const last = this.trace.head.resets.findLastIndex((reset) => reset.seq <= seq);
+    if (!this.cards || last === this.last) return;
+    this.cards[this.last]?.classList.remove("current");
+    this.cards[last]?.classList.add("current");
+    this.last = last;
   }
 }
 
 function badge(word) {
   return { stale: "bad", suspected: "bad", verified: "good", equal: "good" }[word] ?? "plain";
-}
-
-function brief(value) {
-  if (value === null) return "unknown";
-  if (typeof value === "object") return counted(Object.keys(value).length, "entry", "entries");
-  return String(value);
 }
