@@ -75,7 +75,6 @@ class Engine:
         self.held: int | None = None
         self._input: Event = ()
         self._outputs: list[Event] = []
-        self._output_seqs: list[int] = []
         self._recent: list[tuple[int, Event]] = []
         self._frame: tuple[int, tuple[Event, ...]] = (0, ())
         self._overlap = False  # whether what is read now has no order with another thread's
@@ -167,7 +166,7 @@ class Engine:
             yield frame
 
     def _run_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
-        outputs, seqs = self._outputs, self._output_seqs
+        outputs = self._outputs
         expresses = self.model.expresses
         for seq, event in enumerate(events, first_seq):
             kind = event[0]
@@ -179,7 +178,6 @@ class Engine:
                     self._overlap = overlaps(event)
             elif kind in expresses and seq - event[2] == self.held:
                 outputs.append(event)
-                seqs.append(seq)
             elif kind == _REG_READ:
                 if self.held is not None:
                     self._settle()
@@ -208,7 +206,6 @@ class Engine:
                 return True
             if event[0] in self.model.expresses:
                 self._outputs.append(event)
-                self._output_seqs.append(seq)
         return self.held is None
 
     def _is_of_held(self, seq: int, event: Event) -> bool:
@@ -246,7 +243,6 @@ class Engine:
             self.watcher.after_input(seq, event, done, outputs)
         if outputs:
             outputs.clear()
-            self._output_seqs.clear()
         if self.invariants:
             self._check_invariants(seq)
 
@@ -281,8 +277,8 @@ class Engine:
         tally, bound, seen = self.tally, self.model.bound, self._seen_kinds
         at = matched = 0
         count = len(done)
-        for out_seq, output in zip(self._output_seqs, self._outputs, strict=True):
-            kind = output[0]
+        for output in self._outputs:
+            kind, out_seq = output[0], seq + output[2]  # it names its cause
             seen.add(kind)
             while at < count and done[at][0] != kind and done[at][0] not in seen:
                 at += 1

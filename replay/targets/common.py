@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgpack
@@ -42,9 +41,10 @@ class OutputWitness:
         """Return the output at step `at`, or behind it, whose fields from `first` are `values`."""
         end = first + len(values)
         outputs = self.outputs
-        # A trace that lacks kinds of outputs has fewer steps: those before come last.
-        for step in chain(range(at, len(outputs)), range(min(at, len(outputs)))):
-            output = outputs[step]
+        count = len(outputs)
+        # A trace that lacks kinds of outputs has fewer steps: those before `at` come last.
+        for step in range(count):
+            output = outputs[(at + step) % count if at < count else step]
             if output[0] == kind and output[first:end] == values:
                 return output
         return None
