@@ -129,14 +129,15 @@ def check_events(events: Sequence[Any], packed: bytes | None = None) -> None:
 def are_usual(events: Sequence[Any], packed: bytes | None = None) -> bool:
     """Return whether every event passes; False, too, where some must be looked at one by one.
 
-    Where all are nothing but unsigned numbers, a few passes over all of them tell. Otherwise those
-    of one kind and length are laid side by side, and a field is judged of all of them at once.
-    False for what is neither: an unknown kind, or more fields than this version knows.
-
-    `packed`: what msgpack made the events of, which tells sooner that there are no booleans.
+    Where all are nothing but unsigned numbers, a few passes over all of them tell, with a look at
+    `packed`, what msgpack made them of. Otherwise those of one kind and length are laid side by
+    side, and a field is judged of all of them at once. False for what is neither: an unknown kind,
+    or more fields than this version knows.
     """
     try:
-        return _all_of(tuple, events) and (_are_plain(events, packed) or _fit_by_columns(events))
+        if not _all_of(tuple, events):
+            return False
+        return (packed is not None and _are_plain(events, packed)) or _fit_by_columns(events)
     except (TypeError, ValueError, LookupError, OverflowError):
         return False
 
@@ -152,7 +153,7 @@ def _all_of(wanted: type, values: Collection[object]) -> bool:
     return list(map(type, values)).count(wanted) == len(values)
 
 
-def _are_plain(events: Sequence[Any], packed: bytes | None) -> bool:
+def _are_plain(events: Sequence[Any], packed: bytes) -> bool:
     """Return whether all are of kinds and lengths that hold only unsigned numbers, and hold them."""
     kinds, lengths = bytes(map(_KIND, events)), bytes(map(len, events))
     if not _none_above(kinds.translate(_LEAST), lengths):
@@ -172,7 +173,7 @@ def _none_above(low: bytes, high: bytes) -> bool:
     return difference & tops == tops and low.isascii() and high.isascii()
 
 
-def _are_unsigned(events: Sequence[Any], packed: bytes | None) -> bool:
+def _are_unsigned(events: Sequence[Any], packed: bytes) -> bool:
     """Return whether all that is in the events is 0 to 2^64-1, but for times, which may be less.
 
     Raises:
@@ -180,21 +181,10 @@ def _are_unsigned(events: Sequence[Any], packed: bytes | None) -> bool:
     """
     flat: list[Any] = []
     for event in events:
-        flat += event
-    try:
-        numbers = array("Q", flat)
-    except OverflowError:
-        if packed is None:
-            return False
-        flat.clear()
-        for event in events:
-            flat += event if event[1] >= 0 else (event[0], event[1] & _ONES, *event[2:])
-        numbers = array("Q", flat)
-    if packed is None:
-        return _all_of(int, flat)
+        flat += event if event[1] >= 0 else (event[0], event[1] & _ONES, *event[2:])
+    numbers = array("Q", flat).tobytes()
     # A byte that is no part of any number stands for a boolean.
-    parts = numbers.tobytes()
-    return all(packed.count(byte) == parts.count(byte) for byte in _BOOLEANS if byte in packed)
+    return all(packed.count(byte) == numbers.count(byte) for byte in _BOOLEANS if byte in packed)
 
 
 def _have_names(events: Sequence[Any], kinds: bytes) -> bool:
