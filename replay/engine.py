@@ -109,6 +109,11 @@ class Engine:
         """The input that is not carried out before its outputs were read, if there is one."""
         return None if self._input is None else self._input[0]
 
+    @property
+    def recent(self) -> list[tuple[int, Event]]:
+        """The last events that were taken in, at most five."""
+        return self._before(self.seq + 1)
+
     def run(
         self,
         until: int | None = None,
