@@ -9,7 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from replay import cli, tasks
+from replay import cli, corpus_jobs, tasks
+from replay.corpus import run_trace
+from replay.corpus_jobs import run_traces
 from replay.engine import Engine
 from replay.generator.answers import generate, header_of
 from replay.judge import model_of
@@ -127,6 +129,19 @@ def test_a_damaged_trace_ends_where_it_does_in_one(busy):
     busy.write_bytes(data)
     assert alone(busy, VERIFY)[6] == "damaged"
     assert_in_segments(busy, VERIFY)
+
+
+@pytest.mark.parametrize("shares_files", [True, False])
+def test_a_large_trace_of_a_corpus_is_divided_and_told_as_any(busy, monkeypatch, shares_files):
+    monkeypatch.setattr(corpus_jobs, "LARGE_BYTES", 1)
+    text = 'expect = "verified"\n[buggy]\nexpect = "stale"\nflags = { mapd_unmap_clears_dte = false }\n'
+    busy.with_suffix(".toml").write_text(text)
+    wanted = run_trace(busy)
+    assert [each.passed for each in wanted].count(False)
+    for tasks_asked in (0, 2 * 10):  # the first time there are no checkpoints
+        pool = Here(shares_files=shares_files)
+        assert list(run_traces([busy], pool)) == [wanted]
+        assert len(pool.asked) >= tasks_asked
 
 
 # -- checkpoints that are wrong
