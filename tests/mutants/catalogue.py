@@ -1332,7 +1332,7 @@ _CORPUS: Final = "tests/cli/test_corpus.py"
 _CORPUS_JOBS: Final = "tests/cli/test_corpus_jobs.py"
 # fmt: off
 CORPUS: Final = (
-    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = (folder / name).resolve().is_relative_to(folder)", "        inside = True",
+    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = _is_below(path.parent, name)", "        inside = True",
           _PLUGIN + "::test_a_manifest_names_no_file_outside_its_folder", "a manifest reads any file"),
     Fault("corpus.header.file", "replay/corpus.py", '    if name is None or name.endswith(".toml"):  # whoever sent a trace names no file of ours', "    if name is None:",
           _PLUGIN + "::test_a_header_names_no_file_at_all", "whoever sent a trace reads any file"),
@@ -1354,7 +1354,7 @@ CORPUS: Final = (
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest writes HTML into the job's page"),
     Fault("corpus.jobs.lost", "replay/corpus_jobs.py", "        self._todo.extendleft(range(at, at + 1) for at in reversed(chunk))", "        self.found.update((at, []) for at in chunk)",
           _CORPUS_JOBS + "::test_a_trace_whose_process_is_lost_once_is_run_again", "a lost process loses results"),
-    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, count // (jobs * _CHUNKS_EACH)))", "        size = 1",
+    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, count // (pool.width * _CHUNKS_EACH)))", "        size = 1",
           _CORPUS_JOBS + "::test_many_small_traces_do_not_cost_a_message_each", "a message for each trace"),
     Fault("corpus.record.answers", "replay/pytest_recordings.py", "            yield from _first_difference(kept, trace)", "            pass",
           _RECORDED + "::test_a_device_that_answers_otherwise_than_what_is_kept_fails_until_it_is_recorded_anew", "an answer that no contract speaks of changes unseen"),
