@@ -17,7 +17,7 @@ from tracer.errors import UsageError, WriteError
 from tracer.events import ENTRY_FIELDS, KINDS, NUMBER, Event, Field, fields_of, kind_name
 from tracer.log.opening import AnyReader
 
-MAX_GROUP_ROWS: Final = 65_536
+MAX_GROUP_ROWS: Final = 32_768
 MAX_GROUP_BYTES: Final = 8 << 20  # of texts and bytes in one row group
 MISSING: Final = "a Parquet file needs pyarrow: pip install 'itstrace[export]'"
 _ENTRIES: Final = (NUMBER["table.read"], NUMBER["table.write"])

@@ -17,7 +17,7 @@ from tracer.log.stream import Writer
 
 SIZES = (100_000, 1_000_000)
 MAX_GROWTH = 1.25
-FORMS = ("text", "jsonl", "sqlite")
+FORMS = ("text", "jsonl", "sqlite", "parquet", "ctf", "perfetto")
 
 
 def make(path: Path, count: int) -> None:
@@ -37,12 +37,18 @@ def cost(trace: Path, form: str, made: Path) -> tuple[float, int]:
         "import resource, sys; from replay import cli; code = cli.main(sys.argv[1:]); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
     )
-    words = ["export", str(trace), "--to", form, "-o", str(made), "--force"]
+    words = ["export", str(trace), "--to", form, "-o", str(made), *(["--force"] * made.exists())]
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
     )
     return time.perf_counter() - began, int(done.stdout)
+
+
+def size_of(made: Path) -> int:
+    """Return the bytes of a file, or of all in a folder."""
+    files = made.iterdir() if made.is_dir() else [made]
+    return sum(each.stat().st_size for each in files)
 
 
 def main() -> int:
@@ -57,8 +63,8 @@ def main() -> int:
             (_, small), (seconds, large) = [cost(trace, form, made) for trace in traces]
             grown |= large > MAX_GROWTH * small
             print(
-                f"{form:7} {SIZES[-1]:,} events in {seconds:.0f} s, "
-                f"{made.stat().st_size / 1e6:.0f} MB, peak of memory {large / 1024:.0f} MiB "
+                f"{form:8} {SIZES[-1]:,} events in {seconds:.0f} s, "
+                f"{size_of(made) / 1e6:.0f} MB, peak of memory {large / 1024:.0f} MiB "
                 f"({large / small:.2f} times that of {SIZES[0]:,})"
             )
     return int(grown)
