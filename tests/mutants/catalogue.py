@@ -897,6 +897,8 @@ RECORD: Final = (
           "tests/sources/test_qemu_feed.py", "memory has no bound when lines may be dropped"),
     Fault("record.guard.stays_down", "tracer/sources/qemu_guard.py", '    if status == "shutdown" or paused:', '    if status == "shutdown":',
           "tests/sources/test_qemu_guard.py", "a VM that we stopped stays so when we are killed"),
+    Fault("record.guard.does_not_greet", "tracer/sources/qemu_guard.py", 'in _messages(sock, Ask("qmp_capabilities"), *undo,', 'in _messages(sock, *undo,',
+          "tests/sources/test_qemu_guard.py", "a VM whose recorder is killed at once stands still for ever"),
     Fault("record.guard.any_reason", "tracer/sources/qemu_guard.py", '    if status == "shutdown" and not (paused or reason in RESETS):', '    if False:',
           "tests/sources/test_qemu_guard.py", "a VM that powered off comes back when we are killed"),
     Fault("record.probe.swallowed_reset", "tracer/sources/qemu_probe.py", "            yield _LET_RESET", "            pass",
