@@ -45,6 +45,16 @@ def test_packets_fill_the_stream_and_each_begins_with_its_event(life, tmp_path, 
         last = end
 
 
+def test_what_was_lost_is_counted_in_the_packets(tmp_path, monkeypatch):
+    monkeypatch.setattr(ctf, "MAX_PACKET_BYTES", 1)
+    counts = (3, None, 2**64 - 1)
+    losses = [make("loss", 0, reason="", count=count) for count in counts]
+    write(tmp_path / "a.itstrace", small_header(), losses)
+    assert export(tmp_path / "a.itstrace", "ctf", tmp_path / "b") == 0
+    found = packets((tmp_path / "b" / "stream").read_bytes())
+    assert [lost for _, _, lost, _ in found] == [3, 4, 2**64 - 2]
+
+
 def test_metadata_declares_every_kind_and_is_plain_text():
     told = metadata(small_header(), (0, 1))
     assert told.startswith("/* CTF 1.8 */\n")
