@@ -11,7 +11,14 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from replay.export.columns import COMMAND, COMMAND_FIELDS, REGISTERS, command_of, register_of
+from replay.export.columns import (
+    COMMAND,
+    COMMAND_FIELDS,
+    REGISTERS,
+    command_of,
+    register_of,
+    unknown_fields,
+)
 from replay.export.streaming import Frames, created, each_event, public
 from tracer.errors import UsageError, WriteError
 from tracer.events import ENTRY_FIELDS, KINDS, NUMBER, Event, Field, fields_of, kind_name
@@ -115,7 +122,7 @@ def _row(seq: int, time_ns: int, event: Event) -> dict[str, Any]:
     row: dict[str, Any] = {"seq": seq, "time_ns": at, "kind": kind_name(number)}
     cls = KINDS.get(number)
     if cls is None:
-        row["unknown"] = json.dumps(event[2:], default=lambda item: item.hex())
+        row["unknown"] = unknown_fields(event)
         return row
     f = fields_of(event)
     for field in cls.fields:

@@ -6,6 +6,7 @@ Perfetto's messages is for tests/consumers, which `make test-consumers` runs.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -17,9 +18,10 @@ from replay.judge import judge_file
 from tests.support.captures import KEXEC, TRACES
 from tests.support.exported import LIVES, TEXT, export, timed, write, written
 from tests.support.perfetto_reader import by_hand, read
-from tests.support.traces import small_header
+from tests.support.traces import small_events, small_header
 from tracer.events import KINDS, kind_name, make
 from tracer.log.opening import open_trace
+from tracer.log.stream import Writer
 
 CAPTURES = (
     "qemu-7.2.22-linux-6.1-two-boots.timestamps.log",
@@ -238,6 +240,50 @@ def test_names_tracks_and_what_waits_are_bounded(drawn, monkeypatch, tmp_path):
     told = by_hand((tmp_path / "b").read_bytes())["packet"]
     assert sum(len(each.get("interned_data", {}).get("event_names", ())) for each in told) == 5
     assert all(each.dur == 0 for each in of(shown, "msi"))
+
+
+def test_what_kills_the_host_is_drawn_and_nothing_behind_it_is_judged(tmp_path):
+    scenario = TRACES / "scenarios" / "S09-K23-F4-save-after-mapc-unmap.its.txt"
+    with open_trace(str(scenario)) as reader:
+        events = [event for _, frame in reader for event in frame]
+        reader.header.profile, reader.header.flags = "linux-5.10.223", {}
+        write(tmp_path / "a.itstrace", reader.header, [*events, make("reset", 9, how=2)])
+    assert export(tmp_path / "a.itstrace", "perfetto", tmp_path / "b") == 0
+    seq, function = judge_file(str(tmp_path / "a.itstrace")).engine.crash
+    shown = seen(tmp_path / "b")
+    assert [(each.args["seq"], each.name) for each in of(shown, "verdict")] == [
+        (seq, f"crash: {function}")
+    ]
+    assert "could not be replayed" in of(shown, "reset")[-1].args["verdict"]
+
+
+def test_of_a_damaged_trace_is_judged_what_verify_judges(tmp_path, capsys):
+    path = tmp_path / "a.itstrace"
+    with path.open("wb", buffering=0) as out:
+        writer = Writer(out, small_header(), bound_events=4)
+        for event in small_events() * 8:
+            writer.add(event)
+        writer.close()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    assert export(path, "perfetto", tmp_path / "b") == 3
+    verdicts = [each.args["verdict"] for each in of(seen(tmp_path / "b"), "reset")]
+    capsys.readouterr()
+    cli.main(["verify", str(path), "--json"])
+    judged = [each["verdict"] for each in json.loads(capsys.readouterr().out)["resets"]]
+    assert 0 < len(judged) < len(verdicts)
+    assert verdicts[: len(judged)] == judged
+    assert all("could not be replayed" in each for each in verdicts[len(judged) :])
+
+
+def test_a_verdict_says_how_much_was_observed_and_what_stands_against_it(drawn):
+    shown = drawn([*small_events(), make("loss", 0, reason="", count=1)])
+    resets = of(shown, "reset")
+    assert [each.name for each in resets] == ["power_on: unproven", "system: equal"]
+    assert resets[1].args["observed"].startswith("1 of ")
+    assert resets[1].args["caveats"] == "lossy"
+    assert "caveats" not in resets[0].args
 
 
 def test_a_trace_that_cannot_be_judged_says_why_at_its_resets(drawn):
