@@ -22,7 +22,7 @@ class View {
     this.list = new EventList(trace, { id, choose });
     this.list.onfiltered = () => page.remember();
     this.state = new StatePanel(trace, { id });
-    this.resets = new ResetsPanel(trace);
+    this.resets = new ResetsPanel(trace, trace.key === "seq" ? "Resets" : `Resets of ${label}`);
     this.detail = h("section", { class: "panel detail", "aria-label": "The event" });
     this.#transport();
     this.seq = null;
@@ -88,6 +88,7 @@ class View {
     const line = index < 0 ? "before the first event" : trace.line(index);
     this.slider.setAttribute("aria-valuetext", shownText(`${seq}: ${line}`));
     this.#tell(index);
+    if (!this.held) this.onmoved?.();
     const changed = this.state.changed?.size ?? 0;
     this.page.announce(`${this.label}, event ${seq}: ${line}; ${counted(changed, "change")}`);
   }
@@ -164,6 +165,8 @@ class Page {
 
   async follow() {
     const address = this.address();
+    const [one, other] = this.views.map((view) => address.has(view.trace.key));
+    for (const view of this.views) view.held = one && other; // both are given: none moves the other
     await Promise.all(
       this.views.map(async (view) => {
         const { key } = view.trace;
@@ -173,6 +176,7 @@ class Page {
         if (seq !== view.seq || view.seq === null) await view.go(seq ?? view.begin);
       }),
     );
+    for (const view of this.views) view.held = false;
   }
 
   // -- light and dark
@@ -287,27 +291,3 @@ async function showTrace(page) {
   view.resets.open();
   view.timeline.open();
 }
-
-async function start() {
-  const page = new Page();
-  const shows = { trace: showTrace }[document.body.dataset.shows];
-  await shows(page);
-  document.body.dataset.ready = String(Math.round(performance.now()));
-  window.itstrace = {
-    views: page.views,
-    state: (at = 0) => page.views[at].state.document,
-    go: (seq, at = 0) => page.views[at].go(seq),
-    stateAt: async (seq, at = 0) => {
-      const { trace } = page.views[at];
-      const leaves = await trace.leavesAt(seq);
-      return leaves && trace.document(leaves);
-    },
-    chosen: async (text, at = 0) => {
-      const { list } = page.views[at];
-      await list.filter(text);
-      return list.chosen ? Array.from(list.chosen) : null;
-    },
-  };
-}
-
-start();

@@ -4,7 +4,7 @@ const ORDER = ["stale", "suspected", "unspecified", "kept", "verified", "unprove
 const MAX_OPEN = 4; // resets that are shown open
 
 class ResetsPanel {
-  constructor(trace) {
+  constructor(trace, title) {
     this.trace = trace;
     this.body = h("div", {
       class: "resets-body", tabindex: "0", role: "region", "aria-label": "Resets and verdicts",
@@ -12,7 +12,7 @@ class ResetsPanel {
     this.element = h(
       "section",
       { class: "panel resets", "aria-label": "Resets" },
-      h("div", { class: "panel-head" }, h("h2", {}, `Resets (${trace.head.resets.length})`)),
+      h("div", { class: "panel-head" }, h("h2", {}, `${title} (${trace.head.resets.length})`)),
       this.body,
     );
   }
