@@ -171,5 +171,5 @@ class ResetsPanel {
 }
 
 function badge(word) {
-  return { stale: "bad", suspected: "bad", verified: "good", equal: "good" }[word] ?? "plain";
+  return { stale: "bad", suspected: "bad", divergent: "bad", crash: "bad", verified: "good", equal: "good" }[word] ?? "plain";
 }

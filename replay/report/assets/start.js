@@ -2,7 +2,7 @@
 
 async function start() {
   const page = new Page();
-  const shows = { trace: showTrace, diff: showDiff }[document.body.dataset.shows];
+  const shows = { trace: showTrace, diff: showDiff, corpus: showCorpus }[document.body.dataset.shows];
   await shows(page);
   document.body.dataset.ready = String(Math.round(performance.now()));
   window.itstrace = {
