@@ -171,7 +171,8 @@ class Page {
       this.views.map(async (view) => {
         const { key } = view.trace;
         const filter = address.get(`${key === "seq" ? "" : key}filter`);
-        const seq = address.has(key) ? Number(address.get(key)) : view.seq;
+        const given = Number(address.get(key) ?? NaN);
+        const seq = Number.isFinite(given) ? given : view.seq;
         if (filter !== null && filter !== view.list.input.value) await view.list.filter(filter);
         if (seq !== view.seq || view.seq === null) await view.go(seq ?? view.begin);
       }),

@@ -7,7 +7,7 @@ async function start() {
   document.body.dataset.ready = String(Math.round(performance.now()));
   window.itstrace = {
     views: page.views,
-    state: (at = 0) => page.views[at].state.document,
+    state: (at = 0) => page.views[at].state.document, // null where nobody knows it
     go: (seq, at = 0) => page.views[at].go(seq),
     stateAt: async (seq, at = 0) => {
       const { trace } = page.views[at];
