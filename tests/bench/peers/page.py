@@ -1,0 +1,134 @@
+"""docs/performance.md and what is printed: tables of a run, its aims, where others are faster, profiles.
+
+The words around the tables are `performance.md.in`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.bench.peers import machine
+from tests.bench.peers.aims import AIMS, Aim, Results, key
+from tests.bench.peers.measure import Column, Measure, Row, Samples, best, per_event
+from tests.bench.peers.next_steps import NEXT
+
+TEMPLATE: Final = Path(__file__).with_name("performance.md.in")
+PROFILE_LINES: Final = 10
+COLUMNS: Final = 118
+_COST: Final[Mapping[str, Callable[[Row, Samples], float]]] = {
+    "append": per_event, "read": per_event, "replay": per_event, "group": per_event,
+    "reduce": lambda _, got: best(got), "startup": lambda _, got: best(got),
+    "size": lambda row, got: got[0]["bytes"] / row.count,
+    "memory": lambda _, got: best(got, "peak_kib"),
+    "travel": lambda _, got: best(got, "warm"),
+}  # fmt: skip
+
+
+def rendered(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a Markdown table, the first one its head, numbers to the right."""
+    head, *rest = rows
+    line = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, line, *rest))
+
+
+def table(measure: Measure, results: Results) -> str:
+    """Return a measure's table."""
+    found = results[measure.name]
+    columns = [*measure.columns, *_beside(measure, found)]
+    rows = [[column.show(row, found[key(row)]) for column in columns] for row in measure.rows]
+    title = f"({measure.letter}) {measure.title}"
+    return f"\n{title}\n\n{rendered([[column.head for column in columns], *rows])}"
+
+
+def _beside(measure: Measure, found: Mapping[str, Samples]) -> list[Column]:
+    """Return the column that has every row as so many times the first of ours."""
+    cost = _COST.get(measure.name)
+    if cost is None or measure.name in ("memory", "travel"):
+        return []
+    ours = next(row for row in measure.rows if row.ours)
+    unit = cost(ours, found[key(ours)])
+    return [Column("beside the first", lambda row, got: f"{cost(row, got) / unit:.2f}x")]
+
+
+def _applying() -> list[Aim]:
+    return [aim for aim in AIMS if aim.compiled in (None, machine.is_compiled())]
+
+
+def aims_table(results: Results) -> str:
+    """Return which aims were reached."""
+    rows = [["aim", "bound", "measured", ""]]
+    for aim in _applying():
+        figure = aim.figure(results)
+        word = "reached" if aim.is_reached(figure) else "**missed**"
+        rows.append([f"({aim.letter}) {aim.what}", aim.bound, f"{figure:,.2f}{aim.unit}", word])
+    return rendered(rows)
+
+
+def _faster(measures: Sequence[Measure], results: Results) -> Iterator[str]:
+    """Yield who needs less than the first of ours, measure by measure."""
+    for measure in measures:
+        cost = _COST.get(measure.name)
+        if cost is None:
+            continue
+        found = results[measure.name]
+        for size in (
+            sorted({row.count for row in measure.rows}) if measure.name == "memory" else [None]
+        ):
+            rows = [row for row in measure.rows if size in (None, row.count)]
+            ours = min(cost(row, found[key(row)]) for row in rows if row.ours)
+            less = [row for row in rows if not row.ours and cost(row, found[key(row)]) < ours]
+            if less:
+                what = ", ".join(
+                    f"{row.name} ({ours / cost(row, found[key(row)]):.1f}x)" for row in less
+                )
+                many = f", {size:,} events" if size else ""
+                yield f"- ({measure.letter}) {measure.title}{many}: {what}."
+
+
+def _misses(results: Results, profile: Callable[[Row], str]) -> Iterator[str]:
+    """Yield, for each missed aim, its profile and the next step."""
+    shown: set[str] = set()
+    for aim in _applying():
+        if aim.is_reached(aim.figure(results)):
+            continue
+        yield f"### ({aim.letter}) {aim.what}"
+        if aim.profile is not None and (name := aim.profile.name) not in shown:
+            shown.add(name)
+            yield f"Where the time of *{name}* goes, by cProfile, which makes calls look dearer than they are:"
+            yield "\n".join(f"    {line}" for line in _lines(profile(aim.profile)))
+        yield NEXT.get((aim.letter, aim.what), "No next step is known.")
+    if not any(not aim.is_reached(aim.figure(results)) for aim in _applying()):
+        yield "None."
+
+
+def _lines(said: str) -> Iterator[str]:
+    """Yield a profile's lines without what is empty, with paths below the root only."""
+    for line in said.splitlines():
+        if line.strip() and not line.lstrip().startswith(("Ordered", "List")):
+            yield re.sub(
+                r"/\S*/((?:tests|tracer|replay|site-packages|python3)[^\s(]*)", r"\1", line
+            )[:COLUMNS]
+
+
+def written(
+    measures: Sequence[Measure],
+    results: Results,
+    about: Mapping[str, str],
+    profile: Callable[[Row], str],
+) -> str:
+    """Return the page."""
+    tables = [
+        f"## ({each.letter}) {each.title}\n\n{each.about}\n\n{table(each, results).split(chr(10), 3)[3]}"
+        for each in measures
+    ]
+    parts = {
+        "about": rendered([["what", "which"], *([name, value] for name, value in about.items())]),
+        "aims": aims_table(results),
+        "faster": "\n".join(_faster(measures, results)) or "Nobody.",
+        "tables": "\n\n".join(tables),
+        "misses": "\n\n".join(_misses(results, profile)),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], TEMPLATE.read_text())
