@@ -19,7 +19,7 @@ class Comparison {
         h("span", { class: "grow" }),
         h("label", { class: "check" }, this.together, " move together"),
       ),
-      (this.body = h("div", { class: "resets-body", tabindex: "0", role: "region", "aria-label": "Differences" })),
+      (this.body = h("div", { class: "resets-body", tabindex: "0", role: "region", "aria-label": "Where they differ" })),
     );
     views.forEach((view, side) => {
       view.onmoved = () => this.#follow(side);

@@ -16,14 +16,13 @@ class View {
     this.trace = trace;
     this.page = page;
     this.label = label;
-    const id = trace.key;
     const choose = (seq) => this.go(seq);
     this.timeline = new Timeline(trace, { choose, resets: trace.head.resets, label: `${label}: timeline` });
-    this.list = new EventList(trace, { id, choose });
+    this.list = new EventList(trace, { id: trace.key, label, choose });
     this.list.onfiltered = () => page.remember();
-    this.state = new StatePanel(trace, { id });
+    this.state = new StatePanel(trace, { label });
     this.resets = new ResetsPanel(trace, trace.key === "seq" ? "Resets" : `Resets of ${label}`);
-    this.detail = h("section", { class: "panel detail", "aria-label": "The event" });
+    this.detail = h("section", { class: "panel detail", "aria-label": `${label}: the event` });
     this.#transport();
     this.seq = null;
   }
@@ -36,7 +35,7 @@ class View {
       onkeydown: (event) => event.stopPropagation(),
     });
     this.number = h("input", {
-      type: "number", min: trace.firstSeq - 1, max: trace.lastSeq, class: "number", "aria-label": "Event number",
+      type: "number", min: trace.firstSeq - 1, max: trace.lastSeq, class: "number", "aria-label": `${this.label}: event number`,
       onchange: () => this.go(Number(this.number.value)),
     });
     const button = (text, title, act) =>

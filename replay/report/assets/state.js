@@ -4,18 +4,17 @@ const MAX_ROWS = 200; // of one table, until more are asked for
 const MAX_CHANGES = 60;
 
 class StatePanel {
-  constructor(trace, { id }) {
+  constructor(trace, { label }) {
     this.trace = trace;
-    this.id = id;
     this.opened = new Set(["GITS_CTLR"]); // registers whose bits are shown
     this.full = new Set(); // tables that are shown whole
     this.closed = new Set(); // sections that are not shown
     this.title = h("h2", {}, "State");
-    this.body = h("div", { class: "state-body", tabindex: "0", role: "region", "aria-label": "State" });
+    this.body = h("div", { class: "state-body", tabindex: "0", role: "region", "aria-label": `${label}: what the state is` });
     this.copy = h("button", { type: "button", onclick: () => this.#copy() }, "Copy JSON");
     this.element = h(
       "section",
-      { class: "panel state", "aria-label": "State" },
+      { class: "panel state", "aria-label": `${label}: state` },
       h("div", { class: "panel-head" }, this.title, h("span", { class: "grow" }), this.copy),
       this.body,
     );
