@@ -5,6 +5,9 @@ async function start() {
   const shows = { trace: showTrace, diff: showDiff, corpus: showCorpus }[document.body.dataset.shows];
   await shows(page);
   document.body.dataset.ready = String(Math.round(performance.now()));
+  Promise.all(page.views.map((view) => view.timeline.opened)).then(() => {
+    document.body.dataset.whole = String(Math.round(performance.now()));
+  });
   window.itstrace = {
     views: page.views,
     state: (at = 0) => page.views[at].state.document, // null where nobody knows it

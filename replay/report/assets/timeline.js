@@ -27,7 +27,11 @@ class Timeline {
   }
 
   // Read what it draws, then draw.
-  async open() {
+  open() {
+    return (this.opened = this.#open());
+  }
+
+  async #open() {
     this.#plot();
     await this.trace.needAll();
     this.#index();
