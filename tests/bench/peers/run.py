@@ -107,7 +107,12 @@ def main() -> int:
         "--quick", action="store_true", help="a hundredth of the events, one round, no page"
     )
     parser.add_argument("--only", default="", help="letters of measures; no page")
+    parser.add_argument("--profile", metavar="ROW", help="only this: where the time of a row goes")
     options = parser.parse_args()
+    if options.profile:
+        _forget()
+        print(_profile(next(row for row in _rows() if row.name == options.profile)))
+        return 0
     chosen = [each for each in MEASURES if not options.only or each.letter in options.only]
     if options.quick:
         chosen = list(scaled(chosen, QUICK))
@@ -123,8 +128,10 @@ def main() -> int:
         "load after": machine.load(),
         "took": f"{minutes:.0f} minutes, {options.rounds} rounds",
     }
+    if options.only:
+        print(f"\n{page.aims_table(run.results)}")
     if options.quick or options.only:
-        print(f"all contestants saw the same events; {minutes:.1f} minutes")
+        print(f"\nall contestants saw the same events; {minutes:.1f} minutes")
     else:
         text = page.written(chosen, run.results, about, _profile)
         PAGE.write_text(text)
@@ -133,6 +140,11 @@ def main() -> int:
     _forget()
     (FOLDER / "results.json").write_text(json.dumps(results, indent=1))
     return 0
+
+
+def _rows() -> Iterator[Row]:
+    for measure in MEASURES:
+        yield from measure.rows
 
 
 def _profile(row: Row) -> str:
