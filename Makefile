@@ -1,10 +1,11 @@
 # Two commands do everything: `make demo` and `make test`. The rest is for working on the project.
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers bench-growth
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,9 +25,11 @@ $(VENV)/bench: requirements-bench.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-bench.txt
 	touch $@
 
+# The README's session: import a capture that is shipped, and judge its resets; seconds, once .venv is made.
 demo: $(VENV)/core
 	$(BIN)/itstrace demo
 
+# Every test that needs nothing but a QEMU, on all cores; eight minutes on two.
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-fail-under=90
 
@@ -63,18 +66,23 @@ KVM ?= bookworm or trixie
 test-kvm: $(VENV)/dev
 	ITSTRACE_KVM=1 $(BIN)/python -m pytest tests/real_kvm -k "$(KVM)"
 
+# ruff, as linter and as formatter; a second.
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# mypy; ten seconds.
 types: $(VENV)/dev
 	$(BIN)/mypy
 
+# import-linter: who may import whom; a second.
 imports: $(VENV)/dev
 	$(BIN)/lint-imports
 
+# Everything that CI asks.
 check: lint types imports test
 
+# What reading, replaying, verifying and recording cost, per event; ten seconds.
 bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/recorder.py
@@ -91,7 +99,7 @@ test-targets: $(VENV)/dev
 test-bugs: $(VENV)/dev
 	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
 
-# What exporting 1,000,000 events costs.
+# What exporting 1,000,000 events costs; a minute.
 bench-export: $(VENV)/dev
 	$(BIN)/python -m tests.bench.export
 
@@ -106,6 +114,10 @@ corpus-real: $(VENV)/dev
 # 10,000 small traces in one process, in two, and with one of the two killed: the same bytes, and the ratio.
 bench-corpus: $(VENV)/dev
 	$(BIN)/python -m tests.bench.corpus
+
+# The pages of docs/ as a site in build/site, which needs no network to be read.
+site: $(VENV)/dev
+	$(BIN)/mkdocs build --strict --quiet
 
 # Installs babeltrace2, which reads CTF, where it is missing; as root, on Debian.
 babeltrace:
@@ -125,17 +137,19 @@ bench-growth: $(VENV)/bench qemu
 bench-targets: $(VENV)/dev
 	$(BIN)/python tests/bench/targets.py
 
-# Every prefix and every bit flip of the golden traces and 1,000 random damages of a large one; half an hour.
+# Every prefix and every bit flip of the golden traces and 1,000 random damages of a large one; seven minutes on two cores.
 test-damage: $(VENV)/dev
 	ITSTRACE_DAMAGE=1 $(BIN)/python -m pytest -n auto tests/log/test_damage.py
 
 # Candidates a second against starts of qemu-system-aarch64 a second.
 bench-minimize: $(VENV)/dev
 	$(BIN)/python tests/bench/minimize.py
+
 # Time travel over traces of a million events beside a replay of them, and that both arrive at equal states.
 bench-travel: $(VENV)/dev
 	$(BIN)/python -m tests.bench.time_travel
 
+# Imports a log of a million lines; ten seconds.
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py
 
@@ -143,7 +157,7 @@ big: $(VENV)/dev
 deep: $(VENV)/dev
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest -q tests/replay/test_stateful.py tests/replay/test_stateful_qemu.py
 
-# Every one-line fault of tests/mutants/catalogue.py must be killed by a test.
+# Every one-line fault of tests/mutants/catalogue.py must be killed by a test; a second or two for each of hundreds.
 mutants: $(VENV)/dev
 	$(BIN)/python tests/mutants/run.py
 
@@ -158,5 +172,6 @@ pythons: $(VENV)/dev
 	  echo "digests are equal on Python $$version"; \
 	done
 
+# Removes .venv and what was built.
 clean:
 	rm -rf $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from replay.commands.common import EXIT_LOST, number, progress, say
 from replay.commands.flight import dumps_on_signal, make_writer, tell_dumps
 from replay.commands.import_vms import import_vms
-from replay.commands.ring_options import Folder, add_ring_options, opened_output
+from replay.commands.ring_options import Folder, add_bounds, add_ring_options, opened_output
 from tracer import oplog
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
@@ -56,13 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ram", action="append", metavar="BASE:SIZE", help="guest RAM; may be repeated"
     )
-    parser.add_argument("--codec", choices=tuple(fmt.CODEC_NAMES), default="zstd")
-    parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
     parser.add_argument(
-        "--bound-ms", type=int,
-        help=f"default: {fmt.DEFAULT_BOUND_MS}, of a stream; a file's events are written as they fill frames",
+        "--codec", choices=tuple(fmt.CODEC_NAMES), default="zstd",
+        help="how frames are packed (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+    add_bounds(parser, of_a_file=True)
     add_ring_options(parser)
 
 
