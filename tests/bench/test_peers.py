@@ -9,11 +9,13 @@ import pytest
 
 from tests.bench.peers import page, workload
 from tests.bench.peers.aims import AIMS, key
+from tests.bench.peers.asking import ROOT
 from tests.bench.peers.contestants import bare, ours, sqlite_
 from tests.bench.peers.expected import Disagreement, check
 from tests.bench.peers.job import Job
 from tests.bench.peers.measures import append, killed, memory, read, replay, size
-from tests.bench.peers.run import MEASURES, ROOT
+from tests.bench.peers.next_steps import NEXT
+from tests.bench.peers.run import MEASURES
 from tracer.events import NUMBER
 
 COUNT = 1500
@@ -83,6 +85,10 @@ def test_every_row_names_a_task_that_its_contestant_has():
         keys = [key(row) for row in measure.rows]
         assert len(set(keys)) == len(keys)
     assert [measure.letter for measure in MEASURES] == list("ABCDEFGHIJ")
+
+
+def test_a_next_step_is_one_of_an_aim():
+    assert set(NEXT) <= {(aim.letter, aim.what) for aim in AIMS}
 
 
 def results_with(ratio):
