@@ -39,9 +39,15 @@ def table(measure: Measure, results: Results) -> str:
     """Return a measure's table."""
     found = results[measure.name]
     columns = [*measure.columns, *_beside(measure, found)]
-    rows = [[column.show(row, found[key(row)]) for column in columns] for row in measure.rows]
+    rows = [_cells(columns, row, found[key(row)]) for row in measure.rows]
     title = f"({measure.letter}) {measure.title}"
     return f"\n{title}\n\n{rendered([[column.head for column in columns], *rows])}"
+
+
+def _cells(columns: Sequence[Column], row: Row, samples: Samples) -> list[str]:
+    if samples:
+        return [column.show(row, samples) for column in columns]
+    return [row.name, "failed", *[""] * (len(columns) - 2)]
 
 
 def _beside(measure: Measure, found: Mapping[str, Samples]) -> list[Column]:
@@ -50,6 +56,8 @@ def _beside(measure: Measure, found: Mapping[str, Samples]) -> list[Column]:
     if cost is None or measure.name in ("memory", "travel"):
         return []
     ours = next(row for row in measure.rows if row.ours)
+    if not found[key(ours)]:
+        return []
     unit = cost(ours, found[key(ours)])
     return [Column("beside the first", lambda row, got: f"{cost(row, got) / unit:.2f}x")]
 
@@ -58,7 +66,7 @@ def figures(results: Results) -> Iterator[tuple[Aim, float]]:
     """Yield the aims of this build with what was measured, as far as it was."""
     for aim in AIMS:
         if aim.compiled in (None, machine.is_compiled()):
-            with suppress(KeyError):  # a run of some measures only
+            with suppress(KeyError, ValueError, IndexError):  # it was not measured, or failed
                 yield aim, aim.figure(results)
 
 
@@ -85,12 +93,14 @@ def _faster(measures: Sequence[Measure], results: Results) -> Iterator[str]:
     """Yield who needs less than ours that does the same, measure by measure."""
     for measure in measures:
         cost = _COST.get(measure.name)
-        if cost is None:
+        if cost is None or measure.name not in results:
             continue
         found = results[measure.name]
         less = []
         for row in measure.rows:
             ours = _counterpart(measure, row)
+            if not found[key(ours)] or not found[key(row)]:
+                continue
             times = cost(ours, found[key(ours)]) / cost(row, found[key(row)])
             if not row.ours and times > 1:
                 size = f", {row.count:,} events" if measure.name == "memory" else ""
@@ -136,6 +146,7 @@ def written(
     tables = [
         f"## ({each.letter}) {each.title}\n\n{each.about}\n\n{table(each, results).split(chr(10), 3)[3]}"
         for each in measures
+        if each.name in results
     ]
     parts = {
         "about": rendered([["what", "which"], *([name, value] for name, value in about.items())]),

@@ -135,7 +135,7 @@ def replay(job: Job) -> None:
                 else:
                     for line in lines:
                         vm.ask(line)
-        job.tell(seconds=job.facts["seconds"] - resetting)
+        job.tell(seconds=job.facts["seconds"] - resetting, cpu=None)
         job.tell(
             events=job.count, registers=_final(vm), lines=sum(len(each or ()) for each in planned)
         )
@@ -161,7 +161,7 @@ def replay_in_batches(job: Job) -> None:
                 target.carry_out(groups[at : at + 1024])
     finally:
         target.close()
-    job.tell(events=job.count)
+    job.tell(events=job.count, cpu=None)
 
 
 def start(job: Job) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.bench.peers.measure import EVENTS, NAME, RATES, Measure, Row, fact
+from tests.bench.peers.measure import EVENTS, NAME, RATES, Measure, Row
 
 MANY: Final = 500_000
 FEW: Final = 20_000  # of what takes tens of microseconds an event
@@ -41,5 +41,5 @@ disk: it leaves SQLite at `synchronous=FULL`. The bare Packer has nothing.""",
         LIMIT,
         Row("bare Packer, a write an event", "bare", "append", 100_000, ONE),
     ),
-    (NAME, EVENTS, *RATES, fact("CPU s", "cpu", ".2f")),
+    (NAME, EVENTS, *RATES),
 )
