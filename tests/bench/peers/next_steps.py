@@ -16,21 +16,21 @@ make the model harder to read, and that is what it is for."""
 NEXT: Final[dict[tuple[str, str], str]] = {
     (
         "A",
-        "append, a write an event: as fast as mcap",
+        "append, a write an event: times mcap's speed",
     ): """A frame with one event has a head of 40 bytes, two CRCs, a BLAKE2b digest over the frame before, and zstd over 16
 bytes; mcap's message has none of these, and its one CRC of the data section comes at the end of the file, where nobody
 finds it after a kill. Next step: no zstd where a frame is small (one condition in `Writer._frame`), which is most of the
 time; then the frame in one `struct.pack_into` of a buffer that stays. The limit, a bare Packer with a write for each event,
 stands in the table: three times mcap is less than a microsecond beyond it, and that is C's. Who can bear to lose a
 hundred milliseconds records buffered, and has the aim.""",
-    ("B", "read: as fast as mcap"): _DECODER,
-    ("B", "the limit: read, as long as the bare Unpacker"): _DECODER,
-    ("C", "replay: as fast as QEMU, write, wait, read"): _MODEL,
-    ("C", "replay: as fast as eventsourcing"): _MODEL,
-    ("C", "the limit: replay, as long as read, pure Python"): _MODEL,
+    ("B", "read: times mcap's speed"): _DECODER,
+    ("B", "the limit: read, times the bare Unpacker's time"): _DECODER,
+    ("C", "replay: times QEMU's speed, write, wait, read"): _MODEL,
+    ("C", "replay: times eventsourcing's speed"): _MODEL,
+    ("C", "the limit: replay, times read's time, pure Python"): _MODEL,
     (
         "C",
-        "the limit: replay, as long as read, compiled",
+        "the limit: replay, times read's time, compiled",
     ): """Next step: native classes for the model's state (mypyc makes them of annotated ones) and effects that are not
 tuples. It costs the freedom to take a model apart in a shell.""",
 }

@@ -75,7 +75,8 @@ def aims_table(results: Results) -> str:
     rows = [["aim", "bound", "measured", ""]]
     for aim, figure in figures(results):
         word = "reached" if aim.is_reached(figure) else "**missed**"
-        rows.append([f"({aim.letter}) {aim.what}", aim.bound, f"{figure:,.2f}{aim.unit}", word])
+        shown = f"{figure:,.0f}" if figure.is_integer() else f"{figure:,.2f}"
+        rows.append([f"({aim.letter}) {aim.what}", aim.bound, f"{shown}{aim.unit}", word])
     return rendered(rows)
 
 
@@ -122,7 +123,9 @@ def _misses(results: Results, profile: Callable[[Row], str]) -> Iterator[str]:
                 f"(`python -m tests.bench.peers.run --profile '{name}'`):"
             )
             yield "\n".join(f"    {line}" for line in _lines(profile(aim.profile)))
-        yield NEXT.get((aim.letter, aim.what), "No next step is known.")
+        step = NEXT.get((aim.letter, aim.what), "No next step is known.")
+        yield "The same step as above." if step in shown else step
+        shown.add(step)
     if not missed:
         yield "None."
 
