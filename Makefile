@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -157,6 +157,11 @@ test-consumers: $(VENV)/consumers babeltrace
 # docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
 bench-peers: $(VENV)/bench qemu babeltrace
 	$(BIN)/python -m tests.bench.peers.run $(PEERS)
+
+# What an event costs among ten thousand, a million and a hundred million, what real VMs do, and a fleet on paper;
+# writes docs/scale.md. Half an hour; needs a kernel, which it fetches, for an idle and a busy guest.
+bench-growth: $(VENV)/bench qemu
+	$(BIN)/python -m tests.bench.scale.run $(GROWTH)
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
