@@ -1035,6 +1035,8 @@ TARGETS: Final = (
           TEST_MINIMIZE_ON_TARGET, "what a life shows under the probe passes for what its story shows"),
     Fault("minimize.flaky.exit", "replay/commands/minimize.py", "    return 0 if result.minimal and not confirmed else EXIT_CANNOT_JUDGE", "    return 0 if result.minimal else EXIT_CANNOT_JUDGE",
           TEST_MINIMIZE_ON_TARGET, "a result that fresh targets do not show is a success"),
+    Fault("minimize.manifest.cure", "replay/minimize/written.py", "case.profile, case.cure or case.profile]", "case.profile]",
+          "tests/minimize/test_minimize_verb.py::test_a_cure_of_another_image_is_told_as_flags_of_this_one", "a result's fixed behaviour is its buggy one"),
     Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
           TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
     Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",
@@ -1360,6 +1362,8 @@ CORPUS: Final = (
           _RECORDED + "::test_a_device_that_answers_otherwise_than_what_is_kept_fails_until_it_is_recorded_anew", "an answer that no contract speaks of changes unseen"),
     Fault("corpus.record.end", "replay/pytest_plugin.py", "        problems = recordings.conclude()", "        problems = []",
           _RECORDED + "::test_a_reset_that_leaves_something_fails_the_test", "a recording is verified by nobody"),
+    Fault("corpus.record.summary", "replay/pytest_plugin.py", "        report.longrepr.reprcrash.message = item.stash[_FAILED]", "        pass",
+          _RECORDED + "::test_a_failure_is_told_once_and_its_first_line_in_the_summary", "a failure is told twice in CI"),
 )
 # fmt: on
 
