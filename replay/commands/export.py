@@ -21,7 +21,10 @@ from tracer.log.opening import AnyReader, create_output, open_trace
 
 # form -> its module; a reproducer's has export(header, plot), another's write(reader, frames, path)
 REPRODUCERS: Final = {"kvm-c": "kvm_c", "qtest": "qtest_shell"}
-STREAMS: Final = {"text": "text", "jsonl": "jsonl", "sqlite": "sqlite"}
+STREAMS: Final = {
+    "text": "text", "jsonl": "jsonl", "sqlite": "sqlite", "parquet": "parquet",
+    "ctf": "ctf", "perfetto": "perfetto",
+}  # fmt: skip
 _LOST: Final = (NUMBER["loss"], NUMBER["source.gap"])
 
 

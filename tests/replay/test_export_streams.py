@@ -10,53 +10,17 @@ import pytest
 from replay import cli
 from replay.decode import decode
 from replay.export.sqlite import table_of
-from replay.generator.answers import generate, header_of
-from replay.profiles import find
+from tests.support.exported import LIVES, TOP, export, written
 from tests.support.traces import small_events, small_header
-from tracer.events import FIRST_NOTE, FIRST_OUTPUT, KINDS, NUMBER, fields_of, kind_name, make
+from tracer.events import FIRST_OUTPUT, KINDS, NUMBER, fields_of, kind_name, make
 from tracer.log.opening import open_trace
 from tracer.log.stream import Writer
 
-TOP = (1 << 64) - 1
 
-
-def least(field):
-    if isinstance(field.form, tuple):
-        return len(field.form) - 1
-    return {"bytes": b"\x00\xff", "text": "'; DROP TABLE events; --\n\u2028", "int": -(2**63)}.get(
-        field.form, TOP
-    )
-
-
-def one_of_each():
-    """Return an event of each kind with the values that are hardest to keep, and unknown ones."""
-    events = [
-        make(cls.name, 7, **{field.name: least(field) for field in cls.fields})
-        for cls in KINDS.values()
-    ]
-    return [*events, (FIRST_NOTE - 1, -5, 1, b"\x01", "text"), (255, 3), (*make("save", 0), 9)]
-
-
-@pytest.fixture(params=["small", "each", "life"])
+@pytest.fixture(params=LIVES)
 def trace(request, tmp_path):
-    header = small_header(host="secret-host", command_line=["secret-command"])
-    if request.param == "life":
-        profile = find("linux-6.1.192")[0]
-        header = header_of(3, profile, 400)
-        events = list(generate(3, profile, 400))
-    else:
-        events = small_events() if request.param == "small" else one_of_each()
-    path = tmp_path / "a.itstrace"
-    with path.open("wb", buffering=0) as out:
-        writer = Writer(out, header)
-        for event in events:
-            writer.add(event)
-        writer.close()
-    return path, events
-
-
-def export(trace, to, made, *words):
-    return cli.main(["export", str(trace), "--to", to, "-o", str(made), *words])
+    events = written(tmp_path / "a.itstrace", request.param)
+    return tmp_path / "a.itstrace", events
 
 
 def test_text_reads_back_as_the_same_trace(trace, tmp_path):

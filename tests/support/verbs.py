@@ -23,6 +23,7 @@ PAGES = {
     "recover": "damaged-traces", "migrate": "damaged-traces", "scrub": "damaged-traces",
     "cut": "damaged-traces", "merge": "damaged-traces", "corpus": "ci", "fingerprint": "targets",
     "kernels": "targets", "generate": "targets", "fuzz": "targets", "demo": "first-trace",
+    "report": "report",
 }  # fmt: skip
 SHARED = ("-h", "--log-level")  # every verb has them
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.bench.peers import machine, page
 from tests.bench.peers.aims import key
+from tests.bench.peers.asking import ROOT, ask
 from tests.bench.peers.expected import check
 from tests.bench.peers.measure import Measure, Row, Sample
 from tests.bench.peers.measures import (
@@ -34,7 +33,6 @@ from tests.bench.peers.measures import (
     travel,
 )  # fmt: skip
 
-ROOT: Final = Path(__file__).parents[3]
 FOLDER: Final = ROOT / ".cache" / "bench-peers"
 PAGE: Final = ROOT / "docs" / "performance.md"
 ROUNDS: Final = 5
@@ -43,28 +41,6 @@ MEASURES: Final = tuple(
     each.MEASURE
     for each in (append, read, replay, travel, killed, size, reduce, group, memory, startup)
 )
-
-
-class Failed(Exception):
-    """A measurement did not come to its end."""
-
-
-def measured(row: Row, task: str, *, check_too: bool, profile: int = 0) -> tuple[Sample, str]:
-    """Return what one process found, and what it said beside."""
-    options = {**row.options, "check": check_too, "profile": profile}
-    if task != "append":
-        options.pop("kill", None)
-    asked = {
-        "module": row.module, "task": task, "count": row.count, "folder": str(FOLDER), "options": options,
-    }  # fmt: skip
-    command = [sys.executable, "-m", "tests.bench.peers.worker", json.dumps(asked)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if options.get("kill") and done.returncode == -9:
-        return {}, ""
-    if done.returncode:
-        raise Failed(f"{row.name}, {task}: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found, done.stderr
 
 
 def rounds_of(row: Row, rounds: int) -> int:
@@ -84,7 +60,7 @@ class Run:
         for task in row.before:
             file = (row.module, task, str(row.options.get("variant")), str(row.count))
             if file not in self._made or row.options.get("kill"):
-                measured(row, task, check_too=False)
+                ask(row, task, FOLDER)
                 self._made.add(file)
 
     def take(self, measure: Measure) -> None:
@@ -94,8 +70,9 @@ class Run:
             for row in measure.rows:
                 if turn >= rounds_of(row, self._rounds):
                     continue
+                print(f"({measure.letter}) round {turn + 1}: {row.name}", file=sys.stderr)
                 self._prepare(row)
-                sample, _ = measured(row, row.task, check_too=turn == 0)
+                sample, _ = ask(row, row.task, FOLDER, check=turn == 0, kill=False)
                 check(row, sample)
                 found[key(row)].append(_brief(sample))
         self.results[measure.name] = found
@@ -161,8 +138,8 @@ def main() -> int:
 def _profile(row: Row) -> str:
     """Return the lines in which a row's time goes."""
     for task in row.before:
-        measured(row, task, check_too=False)
-    return measured(row, row.task, check_too=False, profile=page.PROFILE_LINES)[1]
+        ask(row, task, FOLDER)
+    return ask(row, row.task, FOLDER, profile=page.PROFILE_LINES)[1]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""What an event's fields mean, as columns of a table: the register, the command and its fields.
+
+Counterparts: `sqlite`, a table for each kind, and `parquet`, one for all.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tracer.events import NUMBER
+from tracer.its import commands
+from tracer.its.registers import gicr_register, its_register
+
+REGISTERS: Final = {
+    NUMBER["reg.read"]: its_register, NUMBER["reg.write"]: its_register,
+    NUMBER["gicr.read"]: gicr_register, NUMBER["gicr.write"]: gicr_register,
+}  # fmt: skip
+COMMAND: Final = NUMBER["command"]
+# What a command's doublewords say.
+COMMAND_FIELDS: Final = tuple(
+    dict.fromkeys(
+        field.attr
+        for spec in commands.COMMANDS
+        for field in spec.layout.fields_
+        if field.attr != "opcode"
+    )
+)
+
+
+def register_of(number: int, offset: int) -> str | None:
+    """Return the register that an access is to; None where it is no access, or to none."""
+    find = REGISTERS.get(number)
+    found = find(offset) if find else None
+    return found[0] if found else None
+
+
+def command_of(f: dict[str, Any]) -> tuple[str, dict[str, int]]:
+    """Return a command's name and those of its fields that are known."""
+    name = commands.decode(f["dw0"], f["dw1"], f["dw2"], f["dw3"])[0]
+    spec = commands.BY_NAME.get(name)
+    if spec is None:
+        return name, {}
+    raw = commands.join(f["dw0"], f["dw1"], f["dw2"], f["dw3"])
+    known = commands.join(f["known0"], f["known1"], f["known2"], f["known3"])
+    return name, {
+        field.attr: field.get(raw)
+        for field in spec.layout.fields_
+        if field.attr != "opcode" and known & field.mask
+    }
