@@ -1300,6 +1300,7 @@ TEST_DOCTOR: Final = "tests/cli/test_doctor.py"
 TEST_DAMAGE: Final = "tests/log/test_damage.py"
 TEST_CUT: Final = "tests/cli/test_cut.py"
 TEST_HOSTILE_TEXT: Final = "tests/cli/test_hostile_text.py"
+_SCRUB: Final = "tests/cli/test_scrub_addresses.py"
 # fmt: off
 FILES: Final = (
     Fault("files.frames.inside", "tracer/log/frames.py", "    source.skip(size if trusting or is_head(behind) else 1)", "    source.skip(size if trusting else 1)",
@@ -1324,6 +1325,16 @@ FILES: Final = (
           TEST_CUT + "::test_a_part_begins_and_ends_where_no_input_is_torn_from_its_outputs", "an input is torn from its outputs"),
     Fault("files.text.newline", "replay/commands/common.py", "[\\x00-\\x08\\x0a-\\x1f", "[\\x00-\\x08\\x0b-\\x1f",
           TEST_HOSTILE_TEXT + "::test_text_is_shown_and_not_thrown_away", "a guest writes lines into a CI log"),
+    Fault("files.scrub.pointer", "replay/addresses.py", '    "kvm": (LEVEL1, KVM_DTE),', '    "kvm": (LEVEL1,),',
+          _SCRUB + "::test_no_address_is_left_and_the_verdict_is_the_same", "a device's table entry keeps its address"),
+    Fault("files.scrub.entry", "replay/moving.py", "        for at in (_BASE, *ats, _GPA):", "        for at in (_BASE, _GPA):",
+          _SCRUB + "::test_no_address_is_left_and_the_verdict_is_the_same", "an entry that was seen keeps its address"),
+    Fault("files.scrub.queue", "replay/moving.py", "                step = step if step <= len(data) - begin and step == COMMAND_SIZE_BYTES else 8", "                step = 8",
+          _SCRUB + "::test_commands_in_the_queue_are_moved_whole_or_in_pieces", "a vPE's table keeps its address"),
+    Fault("files.scrub.judged", "replay/commands/scrub.py", "        if move and _judged(options.trace, options) != _judged(output, options):", "        if False:",
+          _SCRUB + "::test_a_pointer_that_is_not_seen_as_one_shows_when_the_traces_are_judged", "a trace that shows another bug is handed on"),
+    Fault("files.scrub.room", "replay/moving.py", "                if last > high or not down + up:", "                if False:",
+          _SCRUB, "addresses leave their RAM"),
 )
 # fmt: on
 
