@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel bench-counts test-damage bench-corpus site babeltrace bench-peers
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -86,6 +86,11 @@ check: lint types imports test
 bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/recorder.py
+
+# Instructions an event, as callgrind counts them: what a busy machine does not change. Takes valgrind, as root.
+bench-counts: $(VENV)/dev
+	command -v valgrind || { apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind; }
+	$(BIN)/python -m tests.bench.counts
 
 # A million events against a million, and twice as many in the same memory; takes minutes.
 bench-diff: $(VENV)/dev

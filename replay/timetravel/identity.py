@@ -30,6 +30,7 @@ _SOURCES: Final = (
     "replay/model/**/*.py", "replay/targets/*model.py", "replay/targets/common.py",
     "replay/engine.py", "replay/checkpoints.py", "replay/kept.py", "replay/shapes.py",
     "replay/timetravel/*.py", "tracer/events.py", "tracer/its/*.py", "tracer/log/codec.py",
+    "tracer/log/checks.py",
 )  # fmt: skip
 TICK_NS: Final = 2_000_000_000  # of the coarsest file system's clock (FAT's)
 

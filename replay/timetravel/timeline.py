@@ -33,7 +33,7 @@ from replay.timetravel.stops import MAX_RESETS, MAX_STOPS, Course, Stop
 from tracer.errors import UsageError
 from tracer.events import FIRST_OUTPUT, NUMBER, Event
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError
+from tracer.log.checks import PayloadError
 from tracer.log.header import Header
 from tracer.log.opening import AnyReader, open_input, reader_of
 from tracer.log.source import Place

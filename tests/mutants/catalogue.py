@@ -514,7 +514,7 @@ QEMU: Final = (
           VECTORS, "a disabled ITS runs its queue"),
     Fault("qemu.stall.no_flag", _QCOMMANDS, "its.creadr |= Creadr.stalled.mask", "pass",
           VECTORS, "Stalled is not set"),
-    Fault("qemu.stall.flag_goes", _QCOMMANDS, "its.creadr = its.creadr & ~Creadr.offset.mask | at", "its.creadr = at",
+    Fault("qemu.stall.flag_goes", _QCOMMANDS, "its.creadr = its.creadr & ~_OFFSET | at", "its.creadr = at",
           VECTORS, "Stalled goes with the next command"),
     Fault("qemu.stall.in_collection", _QCOMMANDS, "return False  # do_process_its_cmd reports the command as consumed all the same", "raise",
           VECTORS, "INT stalls at a collection that cannot be read"),
@@ -1376,6 +1376,32 @@ CORPUS: Final = (
     Fault("corpus.record.summary", "replay/pytest_plugin.py", "        report.longrepr.reprcrash.message = item.stash[_FAILED]", "        pass",
           _RECORDED + "::test_a_failure_is_told_once_and_its_first_line_in_the_summary", "a failure is told twice in CI"),
 )
+
+_CHECKS: Final = "tracer/log/checks.py"
+TEST_CODEC: Final = "tests/log/test_codec.py"
+
+CHECKS: Final = (
+    Fault("checks.plain.too_long", _CHECKS, "    if not _none_above(lengths, kinds.translate(_MOST)):", "    if False:",
+          TEST_CODEC, "a text is taken for a number, being beyond the fields that were counted"),
+    Fault("checks.plain.too_short", _CHECKS, "    if not _none_above(kinds.translate(_LEAST), lengths):", "    if False:",
+          TEST_CODEC, "an event lacks a field"),
+    Fault("checks.plain.borrows", _CHECKS, "    return difference & tops == tops and low.isascii() and high.isascii()", "    return difference & tops == tops",
+          TEST_CODEC, "a length above 127 passes"),
+    Fault("checks.plain.booleans", _CHECKS, "    return all(packed.count(byte) == parts.count(byte) for byte in _BOOLEANS if byte in packed)", "    return True",
+          TEST_CODEC, "booleans pass for numbers"),
+    Fault("checks.plain.names", _CHECKS, "        if 1 in ones and max(map(itemgetter(at), compress(events, ones))) >= names:", "        if False:",
+          TEST_CODEC, "an enumeration has a value without a name"),
+    Fault("checks.plain.types", _CHECKS, "        return _all_of(tuple, events) and (_are_plain(events, packed) or _fit_by_columns(events))", "        return _are_plain(events, packed) or _fit_by_columns(events)",
+          TEST_CODEC, "bytes pass for an event"),
+    Fault("checks.columns.length", _CHECKS, "    if not least <= size <= len(checks):", "    if not least <= size:",
+          TEST_CODEC, "fields of a newer version are looked at by nobody"),
+    Fault("checks.columns.null", _CHECKS, "    return partial(_are_null_or, check) if field.default is None else check", "    return partial(_are_null_or, check)",
+          TEST_CODEC, "null passes everywhere"),
+    Fault("checks.columns.kind", _CHECKS, "            partial(_are_numbers, kind, kind + 1),", "            lambda values: True,",
+          TEST_CODEC, "a kind of true passes for 1"),
+    Fault("codec.nesting.at_once", "tracer/log/codec.py", "    if count > fmt.MAX_EVENTS_AT_ONCE:", "    if False:",
+          TEST_CODEC, "arrays in an event of a long frame claim 65,536"),
+)
 # fmt: on
 
 
@@ -1397,4 +1423,5 @@ FAULTS: Final = (
     *CORPUS,
     *MINIMIZE,
     *FILES,
+    *CHECKS,
 )
