@@ -117,8 +117,10 @@ bench-export: $(VENV)/dev
 	$(BIN)/python -m tests.bench.export
 
 # A project that has only the built wheel runs its traces in pytest, and docs/ci.md's jobs do; half a minute.
+# OUTSIDE='-k image' runs some of it.
+OUTSIDE ?=
 test-outside: $(VENV)/dev
-	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside
+	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside $(OUTSIDE)
 
 # The corpus of traces/ on the QEMU and on every kernel that is here (`itstrace kernels SUITE...`); two minutes.
 corpus-real: $(VENV)/dev

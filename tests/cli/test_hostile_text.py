@@ -139,7 +139,7 @@ COMMANDS = {
     ],
     "doctor": [["FILE"], ["FILE", "--json"], ["FOLDER"]],
     "recover": [["FILE", "-o", "OUT"], ["FILE", "-o", "OUT", "--json"]],
-    "scrub": [["FILE", "-o", "OUT"]],
+    "scrub": [["FILE", "-o", "OUT"], ["FILE", "-o", "OUT", "--move-addresses", "--ram", "0x40000000:0x40000000"]],
     "migrate": [["FILE", "-o", "OUT"]],
     "cut": [["FILE", "--range", "..9", "-o", "OUT"], ["FILE", "--reset", "2", "-o", "OUT"]],
     "merge": [["FILE", "OTHER", "-o", "OUT"], ["FILE", "FILE", "-o", "OUT"]],
