@@ -140,22 +140,36 @@ class _Story:
 
     def _other(self, seq: int, at: int, event: Event, f: dict[str, Any], more: bytes) -> None:
         kind = event[0]
-        track = self._tracks.of(event, f)
         name, category = called(event, f), KINDS[kind].name
         if kind in _HELD or f.get("origin") == _VMM:
             more += flow(seq) if kind == _MSI else b""
-            self._hold(seq, _Held(at, track, name, category, more))
+            self._hold(seq, _Held(at, self._tracks.of(event, f), name, category, more))
         elif "cause" in f:
-            cause = seq - f["cause"] if f["cause"] else None
-            self._caused(cause, at, event, f)
-            if cause is not None and self._recent.get(cause, _NONE)[1] == _MSI:
-                more += last_flow(cause) if kind == _LPI else flow(cause) if kind in _XLAT else b""
-            self._packets.instant(track, at, name, category, more)
-            if kind == _DONE:
-                self._rest(self._queue(), at)
+            self._output(seq - f["cause"] if f["cause"] else None, at, event, f, more)
         else:
-            self._packets.instant(track, at, name, category, more)
+            self._packets.instant(self._tracks.of(event, f), at, name, category, more)
         self._tracks.count(at, event, f)
+
+    def _output(
+        self, cause: int | None, at: int, event: Event, f: dict[str, Any], more: bytes
+    ) -> None:
+        """An output is drawn where the input is that it answers, or where its kind is."""
+        kind = event[0]
+        queue = self._queues.get(self._tracks.its)
+        if queue and cause is not None and queue.cause == cause:
+            queue.last = max(queue.last, at)
+        track = None
+        if cause is not None:
+            if kind in _ANSWERS and (held := self._held.pop(cause, None)):
+                track = held.track
+                self._answered(held, at, f)
+            if self._recent.get(cause, _NONE)[1] == _MSI:
+                more += last_flow(cause) if kind == _LPI else flow(cause) if kind in _XLAT else b""
+        if track is None:
+            track = self._tracks.of(event, f)
+        self._packets.instant(track, at, called(event, f), KINDS[kind].name, more)
+        if kind == _DONE:
+            self._rest(self._queue(), at)
 
     # -- what is answered
 
@@ -167,17 +181,7 @@ class _Story:
     def _unanswered(self, held: _Held) -> None:
         self._packets.instant(held.track, held.at, held.name, held.category, held.more)
 
-    def _caused(self, cause: int | None, at: int, event: Event, f: dict[str, Any]) -> None:
-        """An output ends the slice of the input that it names, if it answers it."""
-        queue = self._queues.get(self._tracks.its)
-        if queue and cause is not None and queue.cause == cause:
-            queue.last = max(queue.last, at)
-        if (
-            event[0] not in _ANSWERS
-            or cause is None
-            or (held := self._held.pop(cause, None)) is None
-        ):
-            return
+    def _answered(self, held: _Held, at: int, f: dict[str, Any]) -> None:
         answer = self._told({key: f[key] for key in ("errno", "result") if key in f})
         if not self._drawn.get(held.track, 0) <= held.at <= at:
             held.more += answer  # two at a time have no place on one track
