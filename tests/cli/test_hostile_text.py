@@ -131,7 +131,7 @@ COMMANDS = {
     "state": [["FILE"], ["FILE", "--json"], ["FILE", "--at", "20"]],
     "blame": [["FILE", "GITS_CTLR"], ["FILE", "device 0x8"], ["FILE", NAME]],
     "diff": [["FILE", "OTHER"], ["OTHER", "FILE", "--json"]],
-    "report": [["FILE", "-o", "OUT"]],
+    "report": [["FILE", "-o", "OUT"], ["FILE", "OTHER", "-o", "OUT"]],
     "bisect": [["FILE", "--when", "GITS_CTLR.Enabled"], ["FILE", "--stale", "GITS_CTLR"]],
     "corpus": [
         ["run", "FILE"], ["run", "FOLDER"], ["run", "FOLDER", "--json"],
@@ -139,7 +139,7 @@ COMMANDS = {
     ],
     "doctor": [["FILE"], ["FILE", "--json"], ["FOLDER"]],
     "recover": [["FILE", "-o", "OUT"], ["FILE", "-o", "OUT", "--json"]],
-    "scrub": [["FILE", "-o", "OUT"]],
+    "scrub": [["FILE", "-o", "OUT"], ["FILE", "-o", "OUT", "--move-addresses", "--ram", "0x40000000:0x40000000"]],
     "migrate": [["FILE", "-o", "OUT"]],
     "cut": [["FILE", "--range", "..9", "-o", "OUT"], ["FILE", "--reset", "2", "-o", "OUT"]],
     "merge": [["FILE", "OTHER", "-o", "OUT"], ["FILE", "FILE", "-o", "OUT"]],

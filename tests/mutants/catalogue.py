@@ -1035,6 +1035,8 @@ TARGETS: Final = (
           TEST_MINIMIZE_ON_TARGET, "what a life shows under the probe passes for what its story shows"),
     Fault("minimize.flaky.exit", "replay/commands/minimize.py", "    return 0 if result.minimal and not confirmed else EXIT_CANNOT_JUDGE", "    return 0 if result.minimal else EXIT_CANNOT_JUDGE",
           TEST_MINIMIZE_ON_TARGET, "a result that fresh targets do not show is a success"),
+    Fault("minimize.manifest.cure", "replay/minimize/written.py", "case.profile, case.cure or case.profile]", "case.profile]",
+          "tests/minimize/test_minimize_verb.py::test_a_cure_of_another_image_is_told_as_flags_of_this_one", "a result's fixed behaviour is its buggy one"),
     Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
           TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
     Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",
@@ -1331,6 +1333,7 @@ TEST_DOCTOR: Final = "tests/cli/test_doctor.py"
 TEST_DAMAGE: Final = "tests/log/test_damage.py"
 TEST_CUT: Final = "tests/cli/test_cut.py"
 TEST_HOSTILE_TEXT: Final = "tests/cli/test_hostile_text.py"
+_SCRUB: Final = "tests/cli/test_scrub_addresses.py"
 # fmt: off
 FILES: Final = (
     Fault("files.frames.inside", "tracer/log/frames.py", "    source.skip(size if trusting or is_head(behind) else 1)", "    source.skip(size if trusting else 1)",
@@ -1355,6 +1358,16 @@ FILES: Final = (
           TEST_CUT + "::test_a_part_begins_and_ends_where_no_input_is_torn_from_its_outputs", "an input is torn from its outputs"),
     Fault("files.text.newline", "replay/commands/common.py", "[\\x00-\\x08\\x0a-\\x1f", "[\\x00-\\x08\\x0b-\\x1f",
           TEST_HOSTILE_TEXT + "::test_text_is_shown_and_not_thrown_away", "a guest writes lines into a CI log"),
+    Fault("files.scrub.pointer", "replay/addresses.py", '    "kvm": (LEVEL1, KVM_DTE),', '    "kvm": (LEVEL1,),',
+          _SCRUB + "::test_no_address_is_left_and_the_verdict_is_the_same", "a device's table entry keeps its address"),
+    Fault("files.scrub.entry", "replay/moving.py", "        for at in (_BASE, *ats, _GPA):", "        for at in (_BASE, _GPA):",
+          _SCRUB + "::test_no_address_is_left_and_the_verdict_is_the_same", "an entry that was seen keeps its address"),
+    Fault("files.scrub.queue", "replay/moving.py", "                step = step if step <= len(data) - begin and step == COMMAND_SIZE_BYTES else 8", "                step = 8",
+          _SCRUB + "::test_commands_in_the_queue_are_moved_whole_or_in_pieces", "a vPE's table keeps its address"),
+    Fault("files.scrub.judged", "replay/commands/scrub.py", "        if move and _judged(options.trace, options) != _judged(output, options):", "        if False:",
+          _SCRUB + "::test_a_pointer_that_is_not_seen_as_one_shows_when_the_traces_are_judged", "a trace that shows another bug is handed on"),
+    Fault("files.scrub.room", "replay/moving.py", "                if last > high or not down + up:", "                if False:",
+          _SCRUB, "addresses leave their RAM"),
 )
 # fmt: on
 
@@ -1365,7 +1378,7 @@ _CORPUS: Final = "tests/cli/test_corpus.py"
 _CORPUS_JOBS: Final = "tests/cli/test_corpus_jobs.py"
 # fmt: off
 CORPUS: Final = (
-    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = (folder / name).resolve().is_relative_to(folder)", "        inside = True",
+    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = _is_below(path.parent, name)", "        inside = True",
           _PLUGIN + "::test_a_manifest_names_no_file_outside_its_folder", "a manifest reads any file"),
     Fault("corpus.header.file", "replay/corpus.py", '    if name is None or name.endswith(".toml"):  # whoever sent a trace names no file of ours', "    if name is None:",
           _PLUGIN + "::test_a_header_names_no_file_at_all", "whoever sent a trace reads any file"),
@@ -1387,12 +1400,14 @@ CORPUS: Final = (
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest writes HTML into the job's page"),
     Fault("corpus.jobs.lost", "replay/corpus_jobs.py", "        self._todo.extendleft(range(at, at + 1) for at in reversed(chunk))", "        self.found.update((at, []) for at in chunk)",
           _CORPUS_JOBS + "::test_a_trace_whose_process_is_lost_once_is_run_again", "a lost process loses results"),
-    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, count // (jobs * _CHUNKS_EACH)))", "        size = 1",
+    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, count // (pool.width * _CHUNKS_EACH)))", "        size = 1",
           _CORPUS_JOBS + "::test_many_small_traces_do_not_cost_a_message_each", "a message for each trace"),
     Fault("corpus.record.answers", "replay/pytest_recordings.py", "            yield from _first_difference(kept, trace)", "            pass",
           _RECORDED + "::test_a_device_that_answers_otherwise_than_what_is_kept_fails_until_it_is_recorded_anew", "an answer that no contract speaks of changes unseen"),
     Fault("corpus.record.end", "replay/pytest_plugin.py", "        problems = recordings.conclude()", "        problems = []",
           _RECORDED + "::test_a_reset_that_leaves_something_fails_the_test", "a recording is verified by nobody"),
+    Fault("corpus.record.summary", "replay/pytest_plugin.py", "        report.longrepr.reprcrash.message = item.stash[_FAILED]", "        pass",
+          _RECORDED + "::test_a_failure_is_told_once_and_its_first_line_in_the_summary", "a failure is told twice in CI"),
 )
 
 _CHECKS: Final = "tracer/log/checks.py"
