@@ -1285,7 +1285,7 @@ EXPORT: Final = (
           TEST_CTF + "::test_a_folder_is_made_and_only_a_ctf_trace_is_overwritten", "somebody else's files are overwritten"),
     Fault("export.ctf.lost", _EXPORT + "ctf.py", "(1 if count is None else count)", "(count or 0)",
           TEST_CTF + "::test_what_was_lost_is_counted_in_the_packets", "a loss that nobody counted is none"),
-    Fault("export.perfetto.queue", _EXPORT + "perfetto.py", "        if queue.runs and (cause is None or cause != queue.cause):", "        if False:",
+    Fault("export.perfetto.queue", _EXPORT + "perfetto_queue.py", "        if self._runs and (cause is None or cause != self._cause):", "        if False:",
           TEST_PERFETTO + "::test_commands_last_from_one_to_the_next_within_what_was_queued", "one queue that never ends"),
     Fault("export.perfetto.nest", _EXPORT + "perfetto.py", "        if not self._drawn.get(held.track, 0) <= held.at <= at:", "        if False:",
           TEST_PERFETTO + "::test_attributes_last_until_their_errno_also_where_another_came_between", "an answer ends another's slice"),
