@@ -1435,6 +1435,31 @@ CHECKS: Final = (
     Fault("codec.nesting.at_once", "tracer/log/codec.py", "    if count > fmt.MAX_EVENTS_AT_ONCE:", "    if False:",
           TEST_CODEC, "arrays in an event of a long frame claim 65,536"),
 )
+_REPORT = "tests/report/test_report.py"
+REPORT = (
+    Fault("report.states.gone", "replay/report/states.py", "                yield from ((each, None) for each, _ in leaves(old[name], (*path, name)))", "                yield from ()",
+          _REPORT + "::test_checkpoints_and_changes_give_every_state", "what is gone stays in the page"),
+    Fault("report.states.quiet", "replay/report/states.py", "        if event[0] not in self._quiet or self.changed <= MAX_DIGESTS:", "        if event[0] not in self._quiet:",
+          _REPORT + "::test_checkpoints_and_changes_give_every_state", "a digest is that of an earlier state"),
+    Fault("report.columns.zigzag", "replay/report/columns.py", "        zigzag = _planes([0, *(d << 1 if d >= 0 else ~(d << 1) for d in differences)])", "        zigzag = _planes([0, *(abs(d) << 1 for d in differences)])",
+          _REPORT + "::test_columns_come_back", "what falls grows"),
+    Fault("report.columns.step", "replay/report/columns.py", '        return ["f", *self._add(plain), low, step]', '        return ["f", *self._add(plain), low, 1]',
+          _REPORT + "::test_columns_come_back", "multiples lose their step"),
+    Fault("report.columns.big", "replay/report/columns.py", "        if high >= _SAFE:", "        if high > _SAFE << 1:",
+          _REPORT + "::test_big_numbers_are_no_floating_ones", "a register's value loses its lowest bits"),
+    Fault("report.events.padded", "replay/report/events.py", "        padded = wide and match[0] != hex(shown[name])", "        padded = False",
+          _REPORT + "::test_every_event_reads_as_show_has_it", "a line has fewer digits than `show` prints"),
+    Fault("report.policy", "replay/report/page.py", "            \"default-src 'none'\",", "            \"default-src *\",",
+          _REPORT + "::test_the_policy_allows_what_is_in_the_page_and_nothing_else", "a page may fetch"),
+    Fault("report.title", "replay/report/page.py", '        f"<title>{html.escape(title)}</title>\\n"', '        f"<title>{title}</title>\\n"',
+          _REPORT + "::test_a_name_is_no_markup", "a file's name is markup"),
+    Fault("report.pairs", "replay/report/compare.py", "        self.pairs.append((a.seq, b.seq))", "        self.pairs.append((a.seq, a.seq))",
+          _REPORT + "::test_two_traces_know_which_event_is_which", "one side is taken for the other"),
+    Fault("report.story", "replay/report/stories.py", "        \"behind\": [_act(act) for act in sorted(acts)],", "        \"behind\": [_act(act) for act in sorted(acts)[:-1]],",
+          _REPORT + "::test_who_planted_what_is_stale_is_in_the_page", "who planted it is not in its story"),
+    Fault("report.corpus", "replay/commands/report_corpus.py", "    return 0 if met else EXIT_FINDING", "    return 0",
+          _REPORT + "::test_a_corpus_has_an_index", "an expectation that is not met is none"),
+)
 # fmt: on
 
 
@@ -1449,12 +1474,12 @@ FAULTS: Final = (
     *TARGETS,
     *EQUIVALENCE,
     *BUILDS,
+    *TRAVEL,
     *BLAME,
     *DIFF,
     *EXPORT,
-    *TRAVEL,
-    *CORPUS,
     *MINIMIZE,
     *FILES,
+    *CORPUS,
     *CHECKS,
 )
