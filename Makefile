@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers bench-growth
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,8 +21,16 @@ $(VENV)/fuzz: requirements-fuzz.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-fuzz.txt
 	touch $@
 
+$(VENV)/web: requirements-web.txt $(VENV)/dev
+	$(PIP) install --require-hashes -r requirements-web.txt
+	touch $@
+
 $(VENV)/bench: requirements-bench.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-bench.txt
+	touch $@
+
+$(VENV)/consumers: requirements-consumers.txt $(VENV)/dev
+	$(PIP) install --require-hashes -r requirements-consumers.txt
 	touch $@
 
 # The README's session: import a capture that is shipped, and judge its resets; seconds, once .venv is made.
@@ -87,6 +95,11 @@ bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/recorder.py
 
+# Instructions an event, as callgrind counts them: what a busy machine does not change. Takes valgrind, as root.
+bench-counts: $(VENV)/dev
+	command -v valgrind || { apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind; }
+	$(BIN)/python -m tests.bench.counts
+
 # A million events against a million, and twice as many in the same memory; takes minutes.
 bench-diff: $(VENV)/dev
 	$(BIN)/python tests/bench/diff.py
@@ -104,8 +117,10 @@ bench-export: $(VENV)/dev
 	$(BIN)/python -m tests.bench.export
 
 # A project that has only the built wheel runs its traces in pytest, and docs/ci.md's jobs do; half a minute.
+# OUTSIDE='-k image' runs some of it.
+OUTSIDE ?=
 test-outside: $(VENV)/dev
-	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside
+	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside $(OUTSIDE)
 
 # The corpus of traces/ on the QEMU and on every kernel that is here (`itstrace kernels SUITE...`); two minutes.
 corpus-real: $(VENV)/dev
@@ -119,9 +134,26 @@ bench-corpus: $(VENV)/dev
 site: $(VENV)/dev
 	$(BIN)/mkdocs build --strict --quiet
 
-# Installs babeltrace2, which reads CTF, where it is missing; as root, on Debian.
+# Installs the browser that reports are tested in, where it is missing; as root, on Debian.
+chromium:
+	command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+# Reports in a real browser: states, links, filters, addresses, hostile text, accessibility, a million events; minutes.
+test-web: $(VENV)/web chromium
+	ITSTRACE_WEB=1 $(BIN)/python -m pytest -s tests/web
+
+# The pictures of docs/report.md, made anew.
+screenshots: $(VENV)/web chromium
+	$(BIN)/python -m tests.web.screenshots
+
+# Installs babeltrace2, which reads CTF, and its Python bindings, where they are missing; as root, on Debian.
 babeltrace:
-	command -v babeltrace2 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2; }
+	command -v babeltrace2 && /usr/bin/python3 -c 'import bt2' || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2 python3-bt2; }
+
+# Exports read back by whom they are for: Babeltrace, DuckDB, Perfetto's own descriptors; a quarter of a minute.
+test-consumers: $(VENV)/consumers babeltrace
+	ITSTRACE_CONSUMERS=1 $(BIN)/python -m pytest tests/consumers
 
 # itstrace beside mcap, eventsourcing, SQLite, DuckDB, babeltrace2, a real QEMU and bare msgpack; writes
 # docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
