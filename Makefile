@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel bench-counts test-damage bench-corpus site babeltrace bench-peers
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ $(VENV)/fuzz: requirements-fuzz.txt $(VENV)/core
 
 $(VENV)/bench: requirements-bench.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-bench.txt
+	touch $@
+
+$(VENV)/consumers: requirements-consumers.txt $(VENV)/dev
+	$(PIP) install --require-hashes -r requirements-consumers.txt
 	touch $@
 
 # The README's session: import a capture that is shipped, and judge its resets; seconds, once .venv is made.
@@ -126,9 +130,14 @@ bench-corpus: $(VENV)/dev
 site: $(VENV)/dev
 	$(BIN)/mkdocs build --strict --quiet
 
-# Installs babeltrace2, which reads CTF, where it is missing; as root, on Debian.
+# Installs babeltrace2, which reads CTF, and its Python bindings, where they are missing; as root, on Debian.
 babeltrace:
-	command -v babeltrace2 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2; }
+	command -v babeltrace2 && /usr/bin/python3 -c 'import bt2' || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2 python3-bt2; }
+
+# Exports read back by whom they are for: Babeltrace, DuckDB, Perfetto's own descriptors; a quarter of a minute.
+test-consumers: $(VENV)/consumers babeltrace
+	ITSTRACE_CONSUMERS=1 $(BIN)/python -m pytest tests/consumers
 
 # itstrace beside mcap, eventsourcing, SQLite, DuckDB, babeltrace2, a real QEMU and bare msgpack; writes
 # docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.

@@ -1242,6 +1242,9 @@ _EXPORT: Final = "replay/export/"
 TEST_KVM_C: Final = "tests/replay/test_export_kvm_c.py"
 TEST_SHELL: Final = "tests/replay/test_export_qtest.py"
 TEST_STREAMS: Final = "tests/replay/test_export_streams.py"
+TEST_PARQUET: Final = "tests/replay/test_export_parquet.py"
+TEST_CTF: Final = "tests/replay/test_export_ctf.py"
+TEST_PERFETTO: Final = "tests/replay/test_export_perfetto.py"
 # fmt: off
 EXPORT: Final = (
     Fault("export.c.mask", _EXPORT + "kvm_masks.py", '    return int(clause.mask >> 8 * (f["offset"] - start))', "    return ALL_BITS",
@@ -1266,6 +1269,36 @@ EXPORT: Final = (
           TEST_SHELL + "::test_a_system_reset_stands_between_two_parts", "a reset that is not made"),
     Fault("export.sqlite.known", _EXPORT + "columns.py", 'if field.attr != "opcode" and known & field.mask', 'if field.attr != "opcode"',
           TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "what was not seen of a command is a zero"),
+    Fault("export.full", _EXPORT + "streaming.py", '            raise WriteError(f"{path}: {error.strerror or error}") from error', "            raise",
+          TEST_STREAMS + "::test_a_full_disk_is_no_bug_of_ours", "a full disk is called a bug of ours"),
+    Fault("export.private", _EXPORT + "streaming.py", "if key not in _PRIVATE}", "if key}",
+          TEST_STREAMS + "::test_sqlite_has_every_event_in_its_kinds_table", "a command line leaves the house"),
+    Fault("export.parquet.rows", _EXPORT + "parquet.py", "        if at == MAX_GROUP_ROWS or held > MAX_GROUP_BYTES:", "        if at == MAX_GROUP_ROWS:",
+          TEST_PARQUET + "::test_row_groups_are_bounded", "a row group of texts has no bound"),
+    Fault("export.parquet.time", _EXPORT + "parquet.py", "    at = time_ns if -_I63 <= time_ns < _I63 else None", "    at = min(time_ns, _I63 - 1)",
+          TEST_PARQUET + "::test_a_time_that_no_column_can_hold_is_null", "a time that is not the event's"),
+    Fault("export.parquet.size", _EXPORT + "parquet.py", '    return _ITT_SIZE if attr == "size" else attr', "    return attr",
+          TEST_PARQUET + "::test_commands_and_registers_are_decoded", "a number of bits is the size of an access"),
+    Fault("export.ctf.clock", _EXPORT + "ctf.py", "        self._now = max(self._now, min(now, _CLOCK_END))", "        self._now = max(0, min(now, _CLOCK_END))",
+          TEST_CTF + "::test_packets_fill_the_stream_and_each_begins_with_its_event", "a clock goes back"),
+    Fault("export.ctf.folder", _EXPORT + "ctf.py", "        if not (folder / _METADATA).is_file():", "        if False:",
+          TEST_CTF + "::test_a_folder_is_made_and_only_a_ctf_trace_is_overwritten", "somebody else's files are overwritten"),
+    Fault("export.ctf.lost", _EXPORT + "ctf.py", "(1 if count is None else count)", "(count or 0)",
+          TEST_CTF + "::test_what_was_lost_is_counted_in_the_packets", "a loss that nobody counted is none"),
+    Fault("export.perfetto.queue", _EXPORT + "perfetto.py", "        if queue.runs and (cause is None or cause != queue.cause):", "        if False:",
+          TEST_PERFETTO + "::test_commands_last_from_one_to_the_next_within_what_was_queued", "one queue that never ends"),
+    Fault("export.perfetto.nest", _EXPORT + "perfetto.py", "        if not self._drawn.get(held.track, 0) <= held.at <= at:", "        if False:",
+          TEST_PERFETTO + "::test_attributes_last_until_their_errno_also_where_another_came_between", "an answer ends another's slice"),
+    Fault("export.perfetto.held", _EXPORT + "perfetto.py", "        if len(self._held) == MAX_HELD:", "        if False:",
+          TEST_PERFETTO + "::test_names_tracks_and_what_waits_are_bounded", "inputs that nobody answers are kept for ever"),
+    Fault("export.perfetto.verdict", _EXPORT + "perfetto.py", "            story.judged(verdicts, first_seq, times)", "            pass",
+          TEST_PERFETTO + "::test_what_is_judged_and_is_no_reset_is_drawn_beside_them", "a hand-over's verdict is not drawn"),
+    Fault("export.perfetto.half", _EXPORT + "perfetto_tracks.py", "        if known | bits == (1 << 8 * row.size_bytes) - 1:", "        if True:",
+          TEST_PERFETTO + "::test_a_register_is_a_counter_once_all_of_it_is_known", "what is not known of a register is zero"),
+    Fault("export.perfetto.names", _EXPORT + "perfetto_packets.py", "            if len(self._names) == MAX_NAMES:", "            if False:",
+          TEST_PERFETTO + "::test_names_tracks_and_what_waits_are_bounded", "names of a guest's choice are all kept"),
+    Fault("export.perfetto.exact", _EXPORT + "perfetto_packets.py", "        if value < _EXACT:", "        if True:",
+          TEST_PERFETTO + "::test_a_register_is_a_counter_once_all_of_it_is_known", "an address with bit 63 is a negative number"),
     Fault("export.sqlite.last", _EXPORT + "sqlite.py", "    for statement in views():", "    for statement in views()[:1]:",
           TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "a database without its views"),
 )
@@ -1345,7 +1378,7 @@ _CORPUS: Final = "tests/cli/test_corpus.py"
 _CORPUS_JOBS: Final = "tests/cli/test_corpus_jobs.py"
 # fmt: off
 CORPUS: Final = (
-    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = (folder / name).resolve().is_relative_to(folder)", "        inside = True",
+    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = _is_below(path.parent, name)", "        inside = True",
           _PLUGIN + "::test_a_manifest_names_no_file_outside_its_folder", "a manifest reads any file"),
     Fault("corpus.header.file", "replay/corpus.py", '    if name is None or name.endswith(".toml"):  # whoever sent a trace names no file of ours', "    if name is None:",
           _PLUGIN + "::test_a_header_names_no_file_at_all", "whoever sent a trace reads any file"),
@@ -1367,7 +1400,7 @@ CORPUS: Final = (
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest writes HTML into the job's page"),
     Fault("corpus.jobs.lost", "replay/corpus_jobs.py", "        self._todo.extendleft(range(at, at + 1) for at in reversed(chunk))", "        self.found.update((at, []) for at in chunk)",
           _CORPUS_JOBS + "::test_a_trace_whose_process_is_lost_once_is_run_again", "a lost process loses results"),
-    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, count // (jobs * _CHUNKS_EACH)))", "        size = 1",
+    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, count // (pool.width * _CHUNKS_EACH)))", "        size = 1",
           _CORPUS_JOBS + "::test_many_small_traces_do_not_cost_a_message_each", "a message for each trace"),
     Fault("corpus.record.answers", "replay/pytest_recordings.py", "            yield from _first_difference(kept, trace)", "            pass",
           _RECORDED + "::test_a_device_that_answers_otherwise_than_what_is_kept_fails_until_it_is_recorded_anew", "an answer that no contract speaks of changes unseen"),
