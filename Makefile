@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,10 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/core
 
 $(VENV)/fuzz: requirements-fuzz.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-fuzz.txt
+	touch $@
+
+$(VENV)/web: requirements-web.txt $(VENV)/dev
+	$(PIP) install --require-hashes -r requirements-web.txt
 	touch $@
 
 $(VENV)/bench: requirements-bench.txt $(VENV)/core
@@ -130,6 +134,18 @@ bench-corpus: $(VENV)/dev
 site: $(VENV)/dev
 	$(BIN)/mkdocs build --strict --quiet
 
+# Installs the browser that reports are tested in, where it is missing; as root, on Debian.
+chromium:
+	command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+# Reports in a real browser: states, links, filters, addresses, hostile text, accessibility, a million events; minutes.
+test-web: $(VENV)/web chromium
+	ITSTRACE_WEB=1 $(BIN)/python -m pytest -s tests/web
+
+# The pictures of docs/report.md, made anew.
+screenshots: $(VENV)/web chromium
+	$(BIN)/python -m tests.web.screenshots
+
 # Installs babeltrace2, which reads CTF, and its Python bindings, where they are missing; as root, on Debian.
 babeltrace:
 	command -v babeltrace2 && /usr/bin/python3 -c 'import bt2' || \
@@ -143,6 +159,11 @@ test-consumers: $(VENV)/consumers babeltrace
 # docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
 bench-peers: $(VENV)/bench qemu babeltrace
 	$(BIN)/python -m tests.bench.peers.run $(PEERS)
+
+# What an event costs among ten thousand, a million and a hundred million, what real VMs do, and a fleet on paper;
+# writes docs/scale.md. Half an hour; needs a kernel, which it fetches, for an idle and a busy guest.
+bench-growth: $(VENV)/bench qemu
+	$(BIN)/python -m tests.bench.scale.run $(GROWTH)
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev

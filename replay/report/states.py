@@ -16,18 +16,22 @@ from typing import Any, Final
 from replay.judge import AnyModel
 from replay.model.effects import Effect
 from replay.report.columns import Block
+from replay.targets.kvm_model import KvmModel
 from tracer.events import NUMBER, Event
 
 MAX_DIGESTS: Final = 4096  # changes of a trace whose digests are in its report
 _MIN_CHANGED: Final = 4096  # leaves that change before a segment ends
 _REG_READ: Final = NUMBER["reg.read"]
+# Inputs after which the state is as before, its digest apart. KVM shows nothing of what lies in guest RAM.
+_QUIET: Final = frozenset((NUMBER["context"],))
+_QUIET_ON_KVM: Final = frozenset((NUMBER["mem.write"],))
 Path = tuple[str, ...]
 Leaves = dict[Path, str]
 
 
-def told(model: AnyModel) -> dict[str, Any]:
+def told(model: AnyModel, *, digest: bool) -> dict[str, Any]:
     """Return the state as leaves can have it: a translation cache as names and INTIDs."""
-    state = model.state()
+    state = model.state() if digest else model.shown()
     for its in state["its"].values():
         its["translation_cache"] = {
             f"{device}/{event}": intid for device, event, intid in its["translation_cache"]
@@ -77,6 +81,7 @@ class StateTable:
         self._counts: list[int] = []
         self._set: list[tuple[int, int]] = []  # (path, value + 1), 0 for none
         self._joined = model.joined
+        self._quiet = _QUIET | (_QUIET_ON_KVM if isinstance(model, KvmModel) else frozenset())
         self._begin(first_seq - 1)
 
     # -- the engine's watcher
@@ -92,7 +97,8 @@ class StateTable:
         self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
     ) -> None:
         """An input was carried out."""
-        self.look(seq)
+        if event[0] not in self._quiet or self.changed <= MAX_DIGESTS:
+            self.look(seq)
 
     def output(self, seq: int, event: Event, expected: int | None) -> None:
         """An answer may have been learned from; a register's read only where things are unknown."""
@@ -114,10 +120,7 @@ class StateTable:
         self._limit = max(_MIN_CHANGED, 4 * len(self._first))
 
     def _told(self) -> dict[str, Any]:
-        state = told(self.model)
-        if self.changed > MAX_DIGESTS:
-            del state["digest"]
-        return state
+        return told(self.model, digest=self.changed <= MAX_DIGESTS)
 
     def look(self, seq: int) -> None:
         """Note what changed, after event `seq`."""

@@ -131,7 +131,7 @@ COMMANDS = {
     "state": [["FILE"], ["FILE", "--json"], ["FILE", "--at", "20"]],
     "blame": [["FILE", "GITS_CTLR"], ["FILE", "device 0x8"], ["FILE", NAME]],
     "diff": [["FILE", "OTHER"], ["OTHER", "FILE", "--json"]],
-    "report": [["FILE", "-o", "OUT"]],
+    "report": [["FILE", "-o", "OUT"], ["FILE", "OTHER", "-o", "OUT"]],
     "bisect": [["FILE", "--when", "GITS_CTLR.Enabled"], ["FILE", "--stale", "GITS_CTLR"]],
     "corpus": [
         ["run", "FILE"], ["run", "FOLDER"], ["run", "FOLDER", "--json"],

@@ -4,18 +4,17 @@ const MAX_ROWS = 200; // of one table, until more are asked for
 const MAX_CHANGES = 60;
 
 class StatePanel {
-  constructor(trace, { id }) {
+  constructor(trace, { label }) {
     this.trace = trace;
-    this.id = id;
     this.opened = new Set(["GITS_CTLR"]); // registers whose bits are shown
     this.full = new Set(); // tables that are shown whole
     this.closed = new Set(); // sections that are not shown
     this.title = h("h2", {}, "State");
-    this.body = h("div", { class: "state-body", tabindex: "0", role: "region", "aria-label": "State" });
+    this.body = h("div", { class: "state-body", tabindex: "0", role: "region", "aria-label": `${label}: what the state is` });
     this.copy = h("button", { type: "button", onclick: () => this.#copy() }, "Copy JSON");
     this.element = h(
       "section",
-      { class: "panel state", "aria-label": "State" },
+      { class: "panel state", "aria-label": `${label}: state` },
       h("div", { class: "panel-head" }, this.title, h("span", { class: "grow" }), this.copy),
       this.body,
     );
@@ -32,6 +31,16 @@ class StatePanel {
     this.document = now && this.trace.document(now);
     this.past = before && this.trace.document(before);
     this.#draw();
+  }
+
+  redraw() {
+    if (this.seq !== undefined && this.document !== undefined) this.#draw();
+  }
+
+  // Return whether the other trace's state, if there is one, has something else there.
+  #differs(path, value) {
+    if (!this.other?.document) return false;
+    return this.#at(this.other.document, path) !== value;
   }
 
   // Return path -> [what it was, what it is] of each leaf that is another; undefined for none.
@@ -132,11 +141,16 @@ class StatePanel {
 
   #cell(path, value) {
     const change = this.changed.get(path.join("\n"));
+    const differs = this.#differs(path, value);
     return h(
       "td",
-      change && { class: "changed", title: `was ${change[0] === undefined ? "not there" : valueText(change[0])}` },
+      {
+        class: [change && "changed", differs && "differs"].filter(Boolean).join(" ") || null,
+        title: change ? `was ${change[0] === undefined ? "not there" : valueText(change[0])}` : null,
+      },
       valueText(value),
       change && h("span", { class: "hidden" }, " changed"),
+      differs && h("span", { class: "hidden" }, " not so in the other"),
     );
   }
 
@@ -289,6 +303,7 @@ class StatePanel {
   #register(path, name, value) {
     const change = this.changed.get(path.join("\n"));
     const key = path.length > 3 && path[0] === "redistributors" ? path.join(".") : path.slice(-2).join(".");
+    const differs = this.#differs(path, value);
     const layout = this.trace.head.layouts[name];
     const raw = typeof value === "string" ? BigInt(value) : null;
     const was = change && typeof change[0] === "string" ? BigInt(change[0]) : null;
@@ -299,9 +314,10 @@ class StatePanel {
         "summary",
         {},
         h("span", { class: "name" }, name),
-        h("span", { class: "value", title: change ? `was ${valueText(change[0])}` : null }, valueText(value)),
+        h("span", { class: differs ? "value differs" : "value", title: change ? `was ${valueText(change[0])}` : null }, valueText(value)),
         layout && raw !== null && strip(layout, raw, was),
         change && h("span", { class: "hidden" }, ` changed, was ${valueText(change[0])}`),
+        differs && h("span", { class: "hidden" }, " not so in the other"),
       ),
     );
     const fill = () => {
