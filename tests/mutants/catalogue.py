@@ -1435,8 +1435,8 @@ CHECKS: Final = (
     Fault("codec.nesting.at_once", "tracer/log/codec.py", "    if count > fmt.MAX_EVENTS_AT_ONCE:", "    if False:",
           TEST_CODEC, "arrays in an event of a long frame claim 65,536"),
 )
-_REPORT = "tests/report/test_report.py"
-REPORT = (
+_REPORT: Final = "tests/report/test_report.py"
+REPORT: Final = (
     Fault("report.states.gone", "replay/report/states.py", "                yield from ((each, None) for each, _ in leaves(old[name], (*path, name)))", "                yield from ()",
           _REPORT + "::test_checkpoints_and_changes_give_every_state", "what is gone stays in the page"),
     Fault("report.states.quiet", "replay/report/states.py", "        if event[0] not in self._quiet or self.changed <= MAX_DIGESTS:", "        if event[0] not in self._quiet:",
@@ -1482,4 +1482,5 @@ FAULTS: Final = (
     *FILES,
     *CORPUS,
     *CHECKS,
+    *REPORT,
 )
