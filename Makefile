@@ -1,10 +1,11 @@
 # Two commands do everything: `make demo` and `make test`. The rest is for working on the project.
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus bench-segments
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus bench-segments site babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,9 +21,23 @@ $(VENV)/fuzz: requirements-fuzz.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-fuzz.txt
 	touch $@
 
+$(VENV)/web: requirements-web.txt $(VENV)/dev
+	$(PIP) install --require-hashes -r requirements-web.txt
+	touch $@
+
+$(VENV)/bench: requirements-bench.txt $(VENV)/core
+	$(PIP) install --require-hashes -r requirements-bench.txt
+	touch $@
+
+$(VENV)/consumers: requirements-consumers.txt $(VENV)/dev
+	$(PIP) install --require-hashes -r requirements-consumers.txt
+	touch $@
+
+# The README's session: import a capture that is shipped, and judge its resets; seconds, once .venv is made.
 demo: $(VENV)/core
 	$(BIN)/itstrace demo
 
+# Every test that needs nothing but a QEMU, on all cores; eight minutes on two.
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-fail-under=90
 
@@ -59,21 +74,31 @@ KVM ?= bookworm or trixie
 test-kvm: $(VENV)/dev
 	ITSTRACE_KVM=1 $(BIN)/python -m pytest tests/real_kvm -k "$(KVM)"
 
+# ruff, as linter and as formatter; a second.
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# mypy; ten seconds.
 types: $(VENV)/dev
 	$(BIN)/mypy
 
+# import-linter: who may import whom; a second.
 imports: $(VENV)/dev
 	$(BIN)/lint-imports
 
+# Everything that CI asks.
 check: lint types imports test
 
+# What reading, replaying, verifying and recording cost, per event; ten seconds.
 bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/recorder.py
+
+# Instructions an event, as callgrind counts them: what a busy machine does not change. Takes valgrind, as root.
+bench-counts: $(VENV)/dev
+	command -v valgrind || { apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind; }
+	$(BIN)/python -m tests.bench.counts
 
 # A million events against a million, and twice as many in the same memory; takes minutes.
 bench-diff: $(VENV)/dev
@@ -87,13 +112,15 @@ test-targets: $(VENV)/dev
 test-bugs: $(VENV)/dev
 	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
 
-# What exporting 1,000,000 events costs.
+# What exporting 1,000,000 events costs; a minute.
 bench-export: $(VENV)/dev
 	$(BIN)/python -m tests.bench.export
 
 # A project that has only the built wheel runs its traces in pytest, and docs/ci.md's jobs do; half a minute.
+# OUTSIDE='-k image' runs some of it.
+OUTSIDE ?=
 test-outside: $(VENV)/dev
-	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside
+	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside $(OUTSIDE)
 
 # The corpus of traces/ on the QEMU and on every kernel that is here (`itstrace kernels SUITE...`); two minutes.
 corpus-real: $(VENV)/dev
@@ -107,21 +134,58 @@ bench-corpus: $(VENV)/dev
 bench-segments: $(VENV)/dev
 	$(BIN)/python -m tests.bench.segments
 
+# The pages of docs/ as a site in build/site, which needs no network to be read.
+site: $(VENV)/dev
+	$(BIN)/mkdocs build --strict --quiet
+
+# Installs the browser that reports are tested in, where it is missing; as root, on Debian.
+chromium:
+	command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+# Reports in a real browser: states, links, filters, addresses, hostile text, accessibility, a million events; minutes.
+test-web: $(VENV)/web chromium
+	ITSTRACE_WEB=1 $(BIN)/python -m pytest -s tests/web
+
+# The pictures of docs/report.md, made anew.
+screenshots: $(VENV)/web chromium
+	$(BIN)/python -m tests.web.screenshots
+
+# Installs babeltrace2, which reads CTF, and its Python bindings, where they are missing; as root, on Debian.
+babeltrace:
+	command -v babeltrace2 && /usr/bin/python3 -c 'import bt2' || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2 python3-bt2; }
+
+# Exports read back by whom they are for: Babeltrace, DuckDB, Perfetto's own descriptors; a quarter of a minute.
+test-consumers: $(VENV)/consumers babeltrace
+	ITSTRACE_CONSUMERS=1 $(BIN)/python -m pytest tests/consumers
+
+# itstrace beside mcap, eventsourcing, SQLite, DuckDB, babeltrace2, a real QEMU and bare msgpack; writes
+# docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
+bench-peers: $(VENV)/bench qemu babeltrace
+	$(BIN)/python -m tests.bench.peers.run $(PEERS)
+
+# What an event costs among ten thousand, a million and a hundred million, what real VMs do, and a fleet on paper;
+# writes docs/scale.md. Half an hour; needs a kernel, which it fetches, for an idle and a busy guest.
+bench-growth: $(VENV)/bench qemu
+	$(BIN)/python -m tests.bench.scale.run $(GROWTH)
+
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev
 	$(BIN)/python tests/bench/targets.py
 
-# Every prefix and every bit flip of the golden traces and 1,000 random damages of a large one; half an hour.
+# Every prefix and every bit flip of the golden traces and 1,000 random damages of a large one; seven minutes on two cores.
 test-damage: $(VENV)/dev
 	ITSTRACE_DAMAGE=1 $(BIN)/python -m pytest -n auto tests/log/test_damage.py
 
 # Candidates a second against starts of qemu-system-aarch64 a second.
 bench-minimize: $(VENV)/dev
 	$(BIN)/python tests/bench/minimize.py
+
 # Time travel over traces of a million events beside a replay of them, and that both arrive at equal states.
 bench-travel: $(VENV)/dev
 	$(BIN)/python -m tests.bench.time_travel
 
+# Imports a log of a million lines; ten seconds.
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py
 
@@ -129,7 +193,7 @@ big: $(VENV)/dev
 deep: $(VENV)/dev
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest -q tests/replay/test_stateful.py tests/replay/test_stateful_qemu.py
 
-# Every one-line fault of tests/mutants/catalogue.py must be killed by a test.
+# Every one-line fault of tests/mutants/catalogue.py must be killed by a test; a second or two for each of hundreds.
 mutants: $(VENV)/dev
 	$(BIN)/python tests/mutants/run.py
 
@@ -144,5 +208,6 @@ pythons: $(VENV)/dev
 	  echo "digests are equal on Python $$version"; \
 	done
 
+# Removes .venv and what was built.
 clean:
 	rm -rf $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,6 +26,7 @@ VERBS: Final = {
     "state": ("state", "the ITS at any event of a trace"),
     "blame": ("blame", "who wrote a component, what that rested on, and what resets did to it"),
     "diff": ("diff", "where two traces of what should be the same boot first differ"),
+    "report": ("report", "a page that shows a trace, two side by side, or a corpus"),
     "bisect": ("bisect", "the first event after which something holds, or the first build"),
     "doctor": ("doctor", "which state a file is in, where it is damaged, and what to do"),
     "recover": ("recover", "write what of a damaged or cut file can be saved"),

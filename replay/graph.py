@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgpack
 
-from tracer.log.codec import PayloadError, brief
+from tracer.log.checks import PayloadError, brief
 
 MAX_BYTES: Final = 64 << 20  # of what is unpacked
 TEXT: Final = "surrogatepass"  # the name of a file may be no UTF-8

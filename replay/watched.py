@@ -25,7 +25,7 @@ from replay.verify import Verifier
 from replay.vmm_reset import Pause
 from replay.writers import Writers
 from tracer.errors import UsageError
-from tracer.log.codec import PayloadError
+from tracer.log.checks import PayloadError
 
 _CLASSES: Final[dict[type, tuple[str, ...]]] = {
     each: tuple(field.name for field in fields(each))

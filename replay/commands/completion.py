@@ -11,7 +11,7 @@ from replay.commands.common import LazyParser, build_parser
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose script")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -21,7 +21,10 @@ from tracer.log.opening import AnyReader, create_output, open_trace
 
 # form -> its module; a reproducer's has export(header, plot), another's write(reader, frames, path)
 REPRODUCERS: Final = {"kvm-c": "kvm_c", "qtest": "qtest_shell"}
-STREAMS: Final = {"text": "text", "jsonl": "jsonl", "sqlite": "sqlite"}
+STREAMS: Final = {
+    "text": "text", "jsonl": "jsonl", "sqlite": "sqlite", "parquet": "parquet",
+    "ctf": "ctf", "perfetto": "perfetto",
+}  # fmt: skip
 _LOST: Final = (NUMBER["loss"], NUMBER["source.gap"])
 
 
@@ -31,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", required=True, choices=(*REPRODUCERS, *STREAMS), metavar="FORM",
         help="kvm-c: a C file of KVM ioctls, as a kernel selftest; qtest: a shell line that asks a "
-        "stock QEMU; text, jsonl, sqlite: every event",
+        "stock QEMU; perfetto: a timeline; text, jsonl, sqlite, parquet, ctf: every event",
     )  # fmt: skip
     parser.add_argument(
         "--ask", choices=WAYS,

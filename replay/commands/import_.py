@@ -9,10 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from replay.commands.common import EXIT_LOST, number, progress, say
+from replay.commands.common import EXIT_LOST, number, progress, ram_range, say
 from replay.commands.flight import dumps_on_signal, make_writer, tell_dumps
 from replay.commands.import_vms import import_vms
-from replay.commands.ring_options import Folder, add_ring_options, opened_output
+from replay.commands.ring_options import Folder, add_bounds, add_ring_options, opened_output
 from tracer import oplog
 from tracer.errors import SourceError, UsageError
 from tracer.events import Event
@@ -56,13 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ram", action="append", metavar="BASE:SIZE", help="guest RAM; may be repeated"
     )
-    parser.add_argument("--codec", choices=tuple(fmt.CODEC_NAMES), default="zstd")
-    parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
     parser.add_argument(
-        "--bound-ms", type=int,
-        help=f"default: {fmt.DEFAULT_BOUND_MS}, of a stream; a file's events are written as they fill frames",
+        "--codec", choices=tuple(fmt.CODEC_NAMES), default="zstd",
+        help="how frames are packed (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+    add_bounds(parser, of_a_file=True)
     add_ring_options(parser)
 
 
@@ -149,23 +147,13 @@ def _given(header: Header, options: argparse.Namespace) -> Header:
         "profile": options.profile,
         "cpus": options.cpus,
         "its_bases": None if options.its_base is None else [options.its_base],
-        "ram_ranges": None if options.ram is None else [_range(text) for text in options.ram],
+        "ram_ranges": None if options.ram is None else [ram_range(text) for text in options.ram],
     }
     for key, value in given.items():
         if value is not None:
             setattr(header, key, value)
             header.guessed = [name for name in header.guessed if name != key]
     return header
-
-
-def _range(text: str) -> list[int]:
-    base, colon, size = text.partition(":")
-    try:
-        if colon:
-            return [int(base, 0), int(size, 0)]
-    except ValueError:
-        pass
-    raise UsageError(f"--ram must be BASE:SIZE, as 0x40000000:0x40000000, not {text!r:.40}")
 
 
 def _write(

@@ -59,8 +59,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="ask kvm:KERNEL or qemu:BINARY instead of the model; twice: where two differ",
     )  # fmt: skip
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)"
-    )
+        "--jobs", type=int, default=os.cpu_count() or 1,
+        help="processes (default: one for each core)",
+    )  # fmt: skip
     parser.add_argument(
         "--journal", metavar="FILE",
         help="what was answered, to go on from when killed (default: beside the output)",

@@ -20,10 +20,9 @@ from replay.commands.common import EXIT_LOST, say
 from replay.commands.flight import make_writer, tell_dumps
 from replay.commands.import_ import report
 from replay.commands.import_vms import PLACE, Outputs
-from replay.commands.ring_options import Folder, add_ring_options, opened_output
+from replay.commands.ring_options import Folder, add_bounds, add_ring_options, opened_output
 from tracer.errors import UsageError
 from tracer.events import Event
-from tracer.log import format as fmt
 from tracer.log.header import Header
 from tracer.log.opening import create_output
 from tracer.log.ring import Ring
@@ -59,9 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-script", action="store_true", help="print what would run on the host, and end"
     )
-    parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
-    parser.add_argument("--bound-ms", type=int, default=fmt.DEFAULT_BOUND_MS)
-    parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+    add_bounds(parser)
     add_ring_options(parser)
     parser.epilog = _EPILOG + (parser.epilog or "")
 

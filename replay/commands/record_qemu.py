@@ -17,9 +17,8 @@ from types import FrameType
 from typing import BinaryIO, Final, cast
 
 from replay.commands.common import EXIT_LOST, say
-from replay.commands.ring_options import Folder, add_ring_options, opened_output
+from replay.commands.ring_options import Folder, add_bounds, add_ring_options, opened_output
 from tracer.errors import SourceError, TracerError, UsageError
-from tracer.log import format as fmt
 from tracer.log.header import RUNNING, Header
 from tracer.log.ring import Ring
 from tracer.log.stream import Writer
@@ -71,9 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --attach: what its -D names; where nothing is, a pipe is made and QEMU told",
     )
-    parser.add_argument("--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS)
-    parser.add_argument("--bound-ms", type=int, default=fmt.DEFAULT_BOUND_MS)
-    parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
+    add_bounds(parser)
     add_ring_options(parser)
     parser.epilog = _EPILOG
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final
 
 from tracer.errors import UsageError
+from tracer.log import format as fmt
 from tracer.log.opening import create_output
 from tracer.log.ring import END, make_folder
 
@@ -34,6 +35,20 @@ def add_ring_options(parser: argparse.ArgumentParser) -> None:
         "--dump-on", action="append", choices=(RESET, STALE, END),
         help="when to write the ring out, besides SIGUSR1; may be repeated (default: end)",
     )  # fmt: skip
+
+
+def add_bounds(parser: argparse.ArgumentParser, *, of_a_file: bool = False) -> None:
+    """Declare how late an event may come into the file; without a default where a file is read."""
+    parser.add_argument(
+        "--bound-events", type=int, default=fmt.DEFAULT_BOUND_EVENTS, metavar="N",
+        help="write a frame when it has N events (default: %(default)s)",
+    )  # fmt: skip
+    whole = ", of a stream; a file's events are written as they fill frames" if of_a_file else ""
+    parser.add_argument(
+        "--bound-ms", type=int, default=None if of_a_file else fmt.DEFAULT_BOUND_MS, metavar="MS",
+        help=f"write a frame when its first event is MS old (default: {fmt.DEFAULT_BOUND_MS}{whole})",
+    )  # fmt: skip
+    parser.add_argument("--fsync", action="store_true", help="wait for the disk at each frame")
 
 
 def ring_size(text: str) -> int:

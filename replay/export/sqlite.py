@@ -14,33 +14,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from replay.export.streaming import Frames, each_event
+from replay.decode import REGISTERS
+from replay.export.columns import COMMAND, COMMAND_FIELDS, command_of, register_of, unknown_fields
+from replay.export.streaming import Frames, each_event, public
 from tracer.errors import UsageError, WriteError
-from tracer.events import KINDS, NUMBER, Event, Field, fields_of, kind_name
-from tracer.its import commands
-from tracer.its.registers import gicr_register, its_register
+from tracer.events import KINDS, Event, Field, fields_of, kind_name
 from tracer.log.header import Header
 from tracer.log.opening import AnyReader, create_output
 
 _VIEWS: Final = Path(__file__).with_name("sqlite_views.sql")
 _BATCH: Final = 8192  # events
 _U63: Final = 1 << 63
-_REGISTERS: Final = {
-    NUMBER["reg.read"]: its_register, NUMBER["reg.write"]: its_register,
-    NUMBER["gicr.read"]: gicr_register, NUMBER["gicr.write"]: gicr_register,
-}  # fmt: skip
-_COMMAND: Final = NUMBER["command"]
-# What a command's doublewords say, each a column of the table `command`.
-_COMMAND_FIELDS: Final = tuple(
-    dict.fromkeys(
-        field.attr
-        for spec in commands.COMMANDS
-        for field in spec.layout.fields_
-        if field.attr != "opcode"
-    )
-)
-# Of the recorder's machine nothing is given away.
-_PRIVATE: Final = frozenset(("host", "command_line", "annotations"))
 
 
 def write(reader: AnyReader, frames: Frames, path: str, *, force: bool) -> None:
@@ -54,7 +38,7 @@ def write(reader: AnyReader, frames: Frames, path: str, *, force: bool) -> None:
         raise UsageError("a database is a file: give -o FILE")
     with create_output(path, force=force):
         pass
-    base = sqlite3.connect(path, isolation_level=None)
+    base = sqlite3.connect(Path(path).absolute(), isolation_level=None)  # `:memory:` is a file
     try:
         _fill(base, reader.header, frames)
     except sqlite3.Error as error:
@@ -108,10 +92,10 @@ def table_of(number: int) -> str:
 
 def _columns(number: int) -> list[tuple[str, str]]:
     columns = [(field.name, _type(field)) for field in KINDS[number].fields]
-    if number in _REGISTERS:
+    if number in REGISTERS:
         columns.append(("register", "TEXT"))
-    if number == _COMMAND:
-        columns += [("command", "TEXT"), *((name, "INTEGER") for name in _COMMAND_FIELDS)]
+    if number == COMMAND:
+        columns += [("command", "TEXT"), *((name, "INTEGER") for name in COMMAND_FIELDS)]
     return columns
 
 
@@ -122,8 +106,7 @@ def _type(field: Field) -> str:
 
 
 def _header(header: Header) -> list[tuple[str, str]]:
-    known = header.to_map().items()
-    return [(key, json.dumps(value, default=str)) for key, value in known if key not in _PRIVATE]
+    return [(key, json.dumps(value, default=str)) for key, value in public(header).items()]
 
 
 # -- rows
@@ -144,33 +127,18 @@ def _insert(base: sqlite3.Connection, batch: Iterable[tuple[int, int, Event]]) -
 def _row(seq: int, event: Event) -> tuple[Any, ...]:
     cls = KINDS.get(event[0])
     if cls is None:
-        return seq, event[0], json.dumps(event[2:], default=lambda item: item.hex())
+        return seq, event[0], unknown_fields(event)
     f = fields_of(event)
     values = [_value(field, f[field.name]) for field in cls.fields]
-    if event[0] in _REGISTERS:
-        found = _REGISTERS[event[0]](f["offset"])
-        values.append(found[0] if found else None)
-    if event[0] == _COMMAND:
-        values += _decoded(f)
+    if event[0] in REGISTERS:
+        values.append(register_of(event[0], f["offset"]))
+    if event[0] == COMMAND:
+        name, told = command_of(f)
+        values += [
+            name,
+            *(_signed(told[attr]) if attr in told else None for attr in COMMAND_FIELDS),
+        ]
     return seq, *values
-
-
-def _decoded(f: dict[str, Any]) -> list[Any]:
-    """Return a command's name and fields; what is not known of it is null."""
-    name = commands.decode(f["dw0"], f["dw1"], f["dw2"], f["dw3"])[0]
-    spec = commands.BY_NAME.get(name)
-    if spec is None:
-        return [name, *([None] * len(_COMMAND_FIELDS))]
-    raw = commands.join(f["dw0"], f["dw1"], f["dw2"], f["dw3"])
-    known = commands.join(f["known0"], f["known1"], f["known2"], f["known3"])
-    own = {each.attr: each for each in spec.layout.fields_}
-    return [
-        name,
-        *(
-            _signed(own[attr].get(raw)) if attr in own and known & own[attr].mask else None
-            for attr in _COMMAND_FIELDS
-        ),
-    ]
 
 
 def _value(field: Field, value: Any) -> Any:

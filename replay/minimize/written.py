@@ -78,21 +78,25 @@ def variants(least: Candidate, case: Case) -> list[tuple[str, Variant]]:
     """Return what a result shows under the behaviour of its case, and under what cures it."""
     found = []
     for name, profile in (("buggy", case.profile), ("fixed", case.cure)):
-        if profile is not None:
+        if profile is not None and profile.family == case.profile.family:
             judged = judge(Frames(least), profile, strict=case.strict)
             shows = case.signature in judged.signatures
             signature = case.signature if shows else next(iter(judged.signatures), None)
-            found.append((name, Variant(_between(case, name, profile), judged.word, signature)))
+            found.append((name, Variant(_between(case, profile), judged.word, signature)))
     return found
 
 
-def _between(case: Case, name: str, profile: Profile) -> dict[str, Any]:
-    """Return the flags that tell a case's two behaviours apart, as one of them has them."""
-    other = case.cure if name == "buggy" else case.profile
-    own = flags_beside(profile)
-    for flag in flags_beside(other) if other is not None else ():
-        own.setdefault(flag, getattr(profile.choices, flag))
-    return own
+def _between(case: Case, profile: Profile) -> dict[str, Any]:
+    """Return the flags that tell a case's behaviours from the named profile, as one of them has them.
+
+    What cures it may be a profile of another name; the manifest names that of the case.
+    """
+    behaviours = [find(case.profile.name)[0], case.profile, case.cure or case.profile]
+    return {
+        name: getattr(profile.choices, name)
+        for name in (row.name for row in FLAGS[profile.family])
+        if len({getattr(each.choices, name) for each in behaviours}) > 1
+    }
 
 
 def manifest(case: Case, found: list[tuple[str, Variant]], source: str) -> str:

@@ -26,7 +26,7 @@ from replay.watched import VERDICTS, kind_of, packed
 from tracer.errors import TracerError, UsageError
 from tracer.events import Event
 from tracer.log import files
-from tracer.log.codec import PayloadError
+from tracer.log.checks import PayloadError
 from tracer.log.opening import AnyReader, reader_of
 from tracer.log.source import Place, Problem
 from tracer.log.stream import Ending, Reader

@@ -35,6 +35,7 @@ _SOURCES: Final = (
     "replay/verify.py", "replay/verdict.py", "replay/contracts.py", "replay/evidence.py",
     "replay/writers.py", "replay/aims.py", "replay/reinit.py", "replay/round_trips.py",
     "replay/vmm_reset.py", "tracer/events.py", "tracer/its/*.py", "tracer/log/codec.py",
+    "tracer/log/checks.py",
 )  # fmt: skip
 TICK_NS: Final = 2_000_000_000  # of the coarsest file system's clock (FAT's)
 

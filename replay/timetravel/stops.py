@@ -14,7 +14,8 @@ from replay.kept import FLAG, INT, U32, U64
 from replay.shapes import Each, Keyed, Maybe, Number, Record, Room, Row, Shape, Text
 from tracer.events import LAST_KIND
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, brief, compress, decompress
+from tracer.log.checks import PayloadError, brief
+from tracer.log.codec import compress, decompress
 from tracer.log.source import Place
 
 MAX_STOPS: Final = 8192

@@ -35,7 +35,7 @@ from replay.watched import kind_of, packed, restored
 from tracer.errors import UsageError
 from tracer.events import FIRST_OUTPUT, NUMBER, Event
 from tracer.log import files, format as fmt
-from tracer.log.codec import PayloadError
+from tracer.log.checks import PayloadError
 from tracer.log.header import Header
 from tracer.log.opening import AnyReader, open_input, reader_of
 from tracer.log.source import Place

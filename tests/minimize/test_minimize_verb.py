@@ -9,6 +9,7 @@ import pytest
 from replay import cli
 from replay.corpus import run_trace
 from replay.generator.answers import generate, header_of
+from replay.manifest import read_manifest
 from replay.profiles import PROFILES
 from tests.support.scenarios import SCENARIOS
 from tracer.log.opening import open_trace
@@ -60,6 +61,19 @@ def test_the_result_is_a_trace_of_a_corpus(out):
     results = run_trace(out)
     assert [(each.variant, each.got, each.passed) for each in results] == [
         ("buggy", "suspected", True), ("fixed", "equal", True),
+    ]  # fmt: skip
+
+
+def test_a_cure_of_another_image_is_told_as_flags_of_this_one(out, tmp_path):
+    life = tmp_path / "life.its.txt"
+    text = (SCENARIOS / "S09-K23-F4-save-after-mapc-unmap.its.txt").read_text()
+    life.write_text(text)  # answered by linux-6.1.192, and without its manifest
+    assert minimize(life, out, "--profile", "linux-6.1.176") == 0
+    found = read_manifest(out.with_name("least.toml"))
+    flags = [each.flags["save_zeroes_ite_without_collection"] for each in found.expectations]
+    assert flags == [False, True]
+    assert [(each.got, each.passed) for each in run_trace(out)] == [
+        ("crash", True), ("unproven", True),
     ]  # fmt: skip
 
 

@@ -91,6 +91,18 @@ def test_help_imports_the_plugin_and_nothing_else_of_ours(project, path):
     assert out.splitlines()[-1] == "loaded ['replay', 'replay.pytest_plugin']"
 
 
+@pytest.mark.skipif(shutil.which("man") is None, reason="needs man")
+def test_man_finds_the_installed_pages(project, path):
+    found = call("man -w itstrace itstrace-verify itstrace-completion", project, path).split()
+    assert [Path(each).parent for each in found] == [path.parent / "share/man/man1"] * 3
+    assert "itstrace verify [OPTION ...] TRACE" in call("man itstrace-verify | cat", project, path)
+
+
+def test_every_page_of_the_sources_is_installed(path):
+    installed = {each.name for each in (path.parent / "share/man/man1").iterdir()}
+    assert installed == {each.name for each in (REPOSITORY / "docs/man").iterdir()}
+
+
 # -- docs/ci.md
 
 

@@ -27,6 +27,12 @@ pytestmark = needs_qemu
 
 LARGE = 0xFF | 2 << 8  # Size and Page_Size of a BASER: 16 MiB, which take a second to dump
 FOR_EVER = 4000  # lives
+KILLED_AT_ONCE = """
+import os, signal, sys
+from tracer.sources.qemu_start import Started
+Started(sys.argv[1:], probe=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def looked_at(events):
@@ -189,7 +195,7 @@ def kill(recorder):
 
 def test_a_vm_goes_on_when_its_recorder_is_killed(start):
     vm = start(code=image(FOR_EVER), record=["--probe-resets"]).connect()
-    until(lambda: vm.lives() > 3)
+    until(lambda: vm.lives() > 3 and vm.trace.stat().st_size)
     kill(vm.recorder)
     runs_on(vm)
     assert read(vm.trace)[0] == "cut"
@@ -225,6 +231,13 @@ def test_a_vm_goes_on_when_its_recorder_is_killed_at_the_beginning(start):
     sleep(0.2)
     assert vm.status() == "prelaunch"
     kill(vm.recorder)
+    runs_on(vm)
+
+
+def test_a_vm_goes_on_when_its_recorder_is_killed_before_it_has_said_a_word(start):
+    vm = start(record=None, by=(sys.executable, "-c", KILLED_AT_ONCE))
+    assert vm.recorder.wait(timeout=20) == -signal.SIGKILL
+    vm.connect()
     runs_on(vm)
 
 

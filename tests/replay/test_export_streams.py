@@ -4,59 +4,24 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 
 from replay import cli
 from replay.decode import decode
 from replay.export.sqlite import table_of
-from replay.generator.answers import generate, header_of
-from replay.profiles import find
+from tests.support.exported import LIVES, TOP, export, written
 from tests.support.traces import small_events, small_header
-from tracer.events import FIRST_NOTE, FIRST_OUTPUT, KINDS, NUMBER, fields_of, kind_name, make
+from tracer.events import FIRST_OUTPUT, KINDS, NUMBER, fields_of, kind_name, make
 from tracer.log.opening import open_trace
 from tracer.log.stream import Writer
 
-TOP = (1 << 64) - 1
 
-
-def least(field):
-    if isinstance(field.form, tuple):
-        return len(field.form) - 1
-    return {"bytes": b"\x00\xff", "text": "'; DROP TABLE events; --\n\u2028", "int": -(2**63)}.get(
-        field.form, TOP
-    )
-
-
-def one_of_each():
-    """Return an event of each kind with the values that are hardest to keep, and unknown ones."""
-    events = [
-        make(cls.name, 7, **{field.name: least(field) for field in cls.fields})
-        for cls in KINDS.values()
-    ]
-    return [*events, (FIRST_NOTE - 1, -5, 1, b"\x01", "text"), (255, 3), (*make("save", 0), 9)]
-
-
-@pytest.fixture(params=["small", "each", "life"])
+@pytest.fixture(params=LIVES)
 def trace(request, tmp_path):
-    header = small_header(host="secret-host", command_line=["secret-command"])
-    if request.param == "life":
-        profile = find("linux-6.1.192")[0]
-        header = header_of(3, profile, 400)
-        events = list(generate(3, profile, 400))
-    else:
-        events = small_events() if request.param == "small" else one_of_each()
-    path = tmp_path / "a.itstrace"
-    with path.open("wb", buffering=0) as out:
-        writer = Writer(out, header)
-        for event in events:
-            writer.add(event)
-        writer.close()
-    return path, events
-
-
-def export(trace, to, made, *words):
-    return cli.main(["export", str(trace), "--to", to, "-o", str(made), *words])
+    events = written(tmp_path / "a.itstrace", request.param)
+    return tmp_path / "a.itstrace", events
 
 
 def test_text_reads_back_as_the_same_trace(trace, tmp_path):
@@ -120,7 +85,7 @@ def test_sqlite_has_every_event_in_its_kinds_table(trace, tmp_path):
                 assert read_back(base, seq, event[0]) == wanted
         unknown = sum(event[0] not in KINDS for event in events)
         assert base.execute("SELECT count(*) FROM unknown").fetchone()[0] == unknown
-        assert "secret" not in str(base.execute("SELECT * FROM trace").fetchall())
+        assert "secret" not in str([*map(tuple, base.execute("SELECT * FROM trace"))])
     finally:
         base.close()
 
@@ -177,12 +142,26 @@ def test_sqlite_decodes_commands_and_joins_msis_with_their_results(tmp_path):
         base.close()
 
 
+def test_a_database_is_a_file_whatever_it_is_called(trace, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert export(trace[0], "sqlite", ":memory:") == 0
+    with closing(sqlite3.connect(tmp_path / ":memory:")) as base:
+        assert base.execute("SELECT count(*) FROM events").fetchone() == (len(trace[1]),)
+
+
 def test_a_database_is_no_stream(trace, tmp_path, capsys):
     assert cli.main(["export", str(trace[0]), "--to", "sqlite"]) == 2
     assert "give -o FILE" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("to", ["text", "jsonl", "sqlite"])
+@pytest.mark.parametrize("to", ["text", "jsonl", "parquet", "perfetto"])
+def test_a_full_disk_is_no_bug_of_ours(to, tmp_path, capsys):
+    written(tmp_path / "a.itstrace", "small")
+    assert export(tmp_path / "a.itstrace", to, "/dev/full", "--force") == 3
+    assert capsys.readouterr().err.endswith("/dev/full: No space left on device\n")
+
+
+@pytest.mark.parametrize("to", ["text", "jsonl", "sqlite", "parquet", "perfetto"])
 def test_what_exists_is_kept_unless_told_otherwise(to, trace, tmp_path):
     made = tmp_path / "mine"
     made.write_text("mine")

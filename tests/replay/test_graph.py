@@ -11,7 +11,7 @@ from replay import graph, watched
 from replay.judge import model_of, profile_named
 from replay.verify import Verifier
 from tests.support.scenarios import SCENARIOS
-from tracer.log.codec import PayloadError
+from tracer.log.checks import PayloadError
 from tracer.log.opening import open_trace
 
 

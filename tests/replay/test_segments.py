@@ -109,7 +109,7 @@ def test_segments_of_bugs_find_them(tmp_path, name):
         assert_in_segments(shutil.copy(path, tmp_path), VERIFY)
 
 
-def test_divergences_and_what_stands_before_them_are_the_same(busy):
+def test_divergences_and_what_stands_before_them_are_the_same(busy, at_every_stop):
     question = Question(profile="linux-5.10.223", invariants=True, verify=True)
     tally = alone(busy, question)[0]
     assert tally.divergences

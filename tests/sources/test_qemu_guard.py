@@ -50,7 +50,7 @@ def monitor():
 
 SHUTDOWN = json.dumps({"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-reset"}})
 POWER_OFF = json.dumps({"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-shutdown"}})
-ASKED = ["set-action", "query-status"]
+ASKED = ["qmp_capabilities", "set-action", "query-status"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from tests.sources.test_qemu_machine import TREE, VERSION
 from tracer.events import KINDS, fields_of
 from tracer.sources.lines import LineReader
+from tracer.sources.qemu_guard import Guard
 from tracer.sources.qemu_live import LiveQemu
 from tracer.sources.qemu_log import QemuLog
 from tracer.sources.qemu_probe import ARMED, Prober
@@ -26,7 +27,7 @@ WRITE = b"gicv3_its_write GICv3 ITS write: offset 0x80 data 0x0 size 8\n"
 class Qemu:
     """How `LiveQemu` reaches it, and its other side."""
 
-    joined = follows = waits = False
+    joined = follows = False
     undo = (ARMED,)
     state = None
 
@@ -36,6 +37,7 @@ class Qemu:
         theirs.settimeout(10)
         self.stream = theirs.makefile("rw")
         theirs.close()
+        self.guard = Guard(self.monitor, paused=False)
         self.nudged = 0
         self._gone = False
 

@@ -7,6 +7,7 @@ powers it off or begins anew. The counterpart is `small_guest`, which does so fr
 from __future__ import annotations
 
 import struct
+import sys
 
 START = 0x4020_0000  # QEMU puts its device tree before it
 COUNTER = 0x4100_0000
@@ -78,3 +79,12 @@ def image(lives: int | None = None, *, table_size: int = 0, spin: int = 0) -> by
         code += [0xF100_001F | lives << 10 | 1 << 5, 0x5400_0003 | (len(off) + 1) << 5]  # b.lo
         code += [*off, *reset]
     return struct.pack(f"<{len(code)}I", *code)
+
+
+def main() -> None:
+    """Write a guest of three lives to standard output; `qemu-system-aarch64 -kernel` takes it."""
+    sys.stdout.buffer.write(image(3))
+
+
+if __name__ == "__main__":
+    main()

@@ -37,11 +37,11 @@ def itstrace(*words, **more):
 class Vm:
     """A VM of QEMU's with a monitor of the user's own; recorded, unless `record` is None.
 
-    `record` are options of `record qemu`, `options` of QEMU. Its guest is `code`, a bare-metal
+    `record` are options of `record qemu`, `options` of QEMU; `by` starts one that is not recorded. Its guest is `code`, a bare-metal
     image, or is named by `options` when `code` is empty.
     """
 
-    def __init__(self, tmp_path, *options, code=None, record=(), **more):
+    def __init__(self, tmp_path, *options, code=None, record=(), by=(), **more):
         self.trace = tmp_path / "t.itstrace"
         self.qmp = tmp_path / "qmp"
         self._pidfile = tmp_path / "pid"
@@ -50,7 +50,7 @@ class Vm:
         command += options
         if record is None:
             self.recorder = subprocess.Popen(
-                list(map(str, command)), stderr=subprocess.DEVNULL, **more
+                list(map(str, [*by, *command])), stderr=subprocess.DEVNULL, **more
             )
         else:
             words = ("record", "qemu", "-o", self.trace, "--bound-ms", "50", *record, "--")

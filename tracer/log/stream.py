@@ -20,9 +20,8 @@ from tracer.errors import DamagedTrace, NewerTrace, NotATrace, WriteError
 from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.checkpoint import Assembly, digest, parts
+from tracer.log.checks import PayloadError, brief
 from tracer.log.codec import (
-    PayloadError,
-    brief,
     check_sizes,
     compress,
     count_events,
@@ -37,6 +36,8 @@ from tracer.log.migrate import events_now, header_now, steps_from
 from tracer.log.source import Place, Problem, Source
 
 _TIME: Final = itemgetter(1)
+# Below, starting a compressor costs most of a write, and gains a few bytes at most.
+_LEAST_COMPRESSED_BYTES: Final = 64
 CHANGED: Final = "frames before this one were changed or taken out"
 
 
@@ -225,7 +226,7 @@ class Writer:
         self._frames += 1
 
     def _frame(self, kind: int, raw: bytes, codec: int) -> None:
-        stored = compress(raw, codec)
+        stored = raw if len(raw) < _LEAST_COMPRESSED_BYTES else compress(raw, codec)
         if len(stored) >= len(raw):
             stored, codec = raw, fmt.CODEC_NONE
         self._put_frame(kind, codec, stored, len(raw))
@@ -242,7 +243,8 @@ class Writer:
         view = memoryview(data)
         try:
             while view:
-                view = view[self._out.write(view) or 0 :]
+                written = self._out.write(view)  # None where it would block
+                view = view[written or 0 :]
             if self._fsync:
                 os.fsync(self._out.fileno())
         except OSError as error:

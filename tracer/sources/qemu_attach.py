@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tracer.errors import UsageError
+from tracer.sources.qemu_guard import Guard
 from tracer.sources.qemu_probe import DISARMED, Prober
 from tracer.sources.qemu_start import TRACED
 from tracer.sources.qemu_vmstate import StateFile
@@ -49,6 +50,7 @@ class Attached:
         except OSError as error:
             self.close()
             raise UsageError(f"{qmp}: {error.strerror or error}") from error
+        self.guard = Guard(self.monitor, paused=False)
 
     def _open(self) -> int:
         """Open QEMU's log behind what is in it, or make a pipe."""

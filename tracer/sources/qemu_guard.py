@@ -101,7 +101,8 @@ def _close_all_but(*keep: int) -> None:
 def release(sock: socket.socket, *, paused: bool, undo: Sequence[Ask]) -> None:
     """Undo what was done to a VM, and carry out what it has paused for."""
     reason, status = "", ""
-    for message in _messages(sock, *undo, Ask("query-status")):
+    # A recorder that was killed at once has not greeted the monitor, which then answers nothing else.
+    for message in _messages(sock, Ask("qmp_capabilities"), *undo, Ask("query-status")):
         if message.get("event") == "SHUTDOWN":
             reason = (message.get("data") or {}).get("reason", "")
         elif isinstance(message.get("return"), dict):

@@ -73,10 +73,10 @@ class Vm(Protocol):
 
     log: int
     monitor: socket.socket
+    guard: Guard  # of the VM; whoever closes us ends it
     state: StateFile  # where it saves the state of its devices
     joined: bool  # whether the monitor's end is QEMU's, and we may leave before
     follows: bool  # whether the log is a file that may grow
-    waits: bool  # whether the VM stands still until we have looked at it
 
     @property
     def undo(self) -> Sequence[Ask]:
@@ -128,7 +128,7 @@ class LiveQemu:
         self._requests: deque[Callable[[], Talk]] = deque()
         self._wake, self._waker = os.pipe()
         self._undo: Sequence[Ask] = ()
-        self._guard = Guard(vm.monitor, paused=vm.waits)
+        self._guard = vm.guard
         self._qmp = Qmp(vm.monitor)
         self._prober = Prober(self.machine, lambda: self.log, skip, self._guard, vm.state)
         self._poll = select.poll()

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from tracer.errors import UsageError
+from tracer.sources.qemu_guard import Guard
 from tracer.sources.qemu_probe import DISARMED, Prober
 from tracer.sources.qemu_vmstate import StateFile
 from tracer.sources.qmp import Ask, Talk
@@ -76,6 +77,7 @@ class Started:
         state = os.memfd_create("itstrace-state")
         self.state = StateFile(state, f"/dev/fd/{state}")
         self.monitor, theirs = socket.socketpair()
+        self.guard = Guard(self.monitor, paused=self.waits)  # before there is a VM to be left
         self.log, log = os.pipe()
         with suppress(OSError):  # a smaller pipe only makes QEMU wait more often
             fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -86,6 +88,7 @@ class Started:
                 [*command, *options], pass_fds=(log, state, theirs.fileno())
             )
         except OSError as error:
+            self.guard.dismiss()
             self.close()
             raise UsageError(f"{command[0]}: {error.strerror}") from error
         finally:

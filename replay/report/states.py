@@ -1,0 +1,167 @@
+"""The states of a trace as checkpoints and changes, as one replay of the model passes through them.
+
+A state is a set of leaves: a path into `itstrace.state/1` and a JSON value. A segment holds all
+leaves of its first state, and then, of each event after which the state is another, the leaves that are
+no longer so. The page puts leaves into a tree, and knows nothing of what they mean.
+
+The digest of a state stands in the page while states are few; it is as random as it is long.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from replay.judge import AnyModel
+from replay.model.effects import Effect
+from replay.report.columns import Block
+from replay.targets.kvm_model import KvmModel
+from tracer.events import NUMBER, Event
+
+MAX_DIGESTS: Final = 4096  # changes of a trace whose digests are in its report
+_MIN_CHANGED: Final = 4096  # leaves that change before a segment ends
+_REG_READ: Final = NUMBER["reg.read"]
+# Inputs after which the state is as before, its digest apart. KVM shows nothing of what lies in guest RAM.
+_QUIET: Final = frozenset((NUMBER["context"],))
+_QUIET_ON_KVM: Final = frozenset((NUMBER["mem.write"],))
+Path = tuple[str, ...]
+Leaves = dict[Path, str]
+
+
+def told(model: AnyModel, *, digest: bool) -> dict[str, Any]:
+    """Return the state as leaves can have it: a translation cache as names and INTIDs."""
+    state = model.state() if digest else model.shown()
+    for its in state["its"].values():
+        its["translation_cache"] = {
+            f"{device}/{event}": intid for device, event, intid in its["translation_cache"]
+        }
+    return state
+
+
+def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Yield (path, JSON) of every leaf; a dictionary without entries is one."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from leaves(item, (*path, name))
+    else:
+        yield path, json.dumps(value, separators=(",", ":"))
+
+
+def changes(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, str | None]]:
+    """Yield (path, JSON) of leaves that are not as they were; None for one that is gone."""
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict) and old and new:
+        for name in dict.fromkeys((*old, *new)):
+            if name not in new:
+                yield from ((each, None) for each, _ in leaves(old[name], (*path, name)))
+            elif name not in old:
+                yield from leaves(new[name], (*path, name))
+            else:
+                yield from changes(old[name], new[name], (*path, name))
+        return
+    after = dict(leaves(new, path))
+    yield from ((each, None) for each, _ in leaves(old, path) if each not in after)
+    yield from after.items()
+
+
+class StateTable:
+    """A watcher that notes each change of a model's state."""
+
+    def __init__(self, model: AnyModel, first_seq: int) -> None:
+        self.model = model
+        self.paths: dict[Path, int] = {}
+        self.values: dict[str, int] = {}
+        self.segments: list[bytes] = []
+        self.starts: list[int] = []  # the event after which each segment begins
+        self.changed = 0  # events that changed anything
+        self._state: dict[str, Any] = {}
+        self._seqs: list[int] = []
+        self._counts: list[int] = []
+        self._set: list[tuple[int, int]] = []  # (path, value + 1), 0 for none
+        self._joined = model.joined
+        self._quiet = _QUIET | (_QUIET_ON_KVM if isinstance(model, KvmModel) else frozenset())
+        self._begin(first_seq - 1)
+
+    # -- the engine's watcher
+
+    def resumed(self, seq: int, *, overlap: bool) -> None:
+        """The model was filled before the first event."""
+        self._begin(seq - 1)
+
+    def before_input(self, seq: int, event: Event) -> None:
+        """Nothing has happened yet."""
+
+    def after_input(
+        self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
+    ) -> None:
+        """An input was carried out."""
+        if event[0] not in self._quiet or self.changed <= MAX_DIGESTS:
+            self.look(seq)
+
+    def output(self, seq: int, event: Event, expected: int | None) -> None:
+        """An answer may have been learned from; a register's read only where things are unknown."""
+        if event[0] != _REG_READ or self._joined:
+            self.look(seq)
+
+    def note(self, seq: int, event: Event) -> None:
+        """A loss makes things unknown."""
+        self._joined = True
+        self.look(seq)
+
+    # -- what is noted
+
+    def _begin(self, seq: int) -> None:
+        """Begin a segment with the state as it is, after event `seq`."""
+        self._state = self._told()
+        self.starts.append(seq)
+        self._first = [(self._path(path), self._value(text)) for path, text in leaves(self._state)]
+        self._limit = max(_MIN_CHANGED, 4 * len(self._first))
+
+    def _told(self) -> dict[str, Any]:
+        return told(self.model, digest=self.changed <= MAX_DIGESTS)
+
+    def look(self, seq: int) -> None:
+        """Note what changed, after event `seq`."""
+        state = self._told()
+        found = list(changes(self._state, state))
+        if not found:
+            return
+        self._state = state
+        if self._seqs and self._seqs[-1] == seq:
+            self._counts[-1] += len(found)
+        else:
+            self._seqs.append(seq)
+            self._counts.append(len(found))
+            self.changed += 1
+        for path, text in found:
+            self._set.append((self._path(path), 0 if text is None else self._value(text) + 1))
+        if len(self._set) >= self._limit:
+            self._cut()
+            self._begin(seq)
+
+    def _path(self, path: Path) -> int:
+        return self.paths.setdefault(path, len(self.paths))
+
+    def _value(self, text: str) -> int:
+        return self.values.setdefault(text, len(self.values))
+
+    def _cut(self) -> None:
+        block = Block()
+        header = {
+            "first": [len(self._first), *self._pair(block, self._first)],
+            "seqs": [len(self._seqs), block.numbers(self._seqs)],
+            "counts": block.numbers(self._counts),
+            "set": [len(self._set), *self._pair(block, self._set)],
+        }
+        self.segments.append(block.packed(header))
+        self._seqs, self._counts, self._set = [], [], []
+
+    @staticmethod
+    def _pair(block: Block, pairs: list[tuple[int, int]]) -> tuple[list[Any], list[Any]]:
+        return block.numbers([a for a, _ in pairs]), block.numbers([b for _, b in pairs])
+
+    def close(self) -> None:
+        """End the last segment."""
+        self._cut()
