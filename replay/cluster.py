@@ -21,6 +21,7 @@ from tracer.errors import TracerError, UsageError
 CONNECT_SECONDS: Final = 15  # for a scheduler to answer, and then for a first worker to be there
 ALONE_SECONDS: Final = 60  # without any worker before this is given up
 _LOOK_SECONDS: Final = 2
+_FETCH_SECONDS: Final = 60  # for an answer to come from a worker that has it
 
 
 class NoCluster(TracerError):
@@ -48,10 +49,12 @@ class Cluster:
                 "--cluster needs dask.distributed: pip install 'itstrace[cluster]'"
             ) from error
         # It tells on standard error what we tell ourselves, or what its user cannot change.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in ("distributed", "distributed.client", "distributed.core"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._address = address
         self._distributed = distributed
         self._asked = 0
+        self._alone_since: float | None = None
         self._futures: dict[Any, int] = {}
         self._done: Queue[Any] = Queue()
         with warnings.catch_warnings():
@@ -97,37 +100,55 @@ class Cluster:
 
     def answer(self) -> tuple[int, bytes | Lost]:
         """Wait for the next answer; NoCluster when nobody is there any more who could give one."""
-        future = self._next()
-        number = self._futures.pop(future)
-        error = future.exception() if future.status == "error" else None
-        found = None if error or future.status != "finished" else future.result()
-        future.release()
-        if found is not None:
-            return number, found
-        if isinstance(error, self._distributed.KilledWorker):
-            return number, Lost("the workers that had it died one after the other", often=4)
-        if error is not None:
-            raise NoCluster(f"{self._address}: a worker cannot run itstrace: {error}")
-        raise NoCluster(f"{self._address}: the scheduler gave a task up ({future.status})")
+        while True:
+            future = self._next()
+            found = self._found(future)
+            if found is not None:
+                future.release()
+                return self._futures.pop(future), found
+            # What was found was lost with the worker that had it, and is looked for again.
+            future.add_done_callback(self._done.put)
 
     def _next(self) -> Any:
-        alone = None
         while True:
             try:
                 return self._done.get(timeout=_LOOK_SECONDS)
             except Empty:
-                alone = self._alone(alone)
+                self._look()
 
-    def _alone(self, since: float | None) -> float | None:
-        """Return since when there is nobody; None while there is somebody."""
+    def _found(self, future: Any) -> bytes | Lost | None:
+        """Return the answer that a task has; None where it went with its worker."""
+        status = future.status
+        if status == "error":
+            error = future.exception()
+            if isinstance(error, self._distributed.KilledWorker):
+                return Lost("the workers that had it died one after the other", often=4)
+            raise NoCluster(f"{self._address}: a worker cannot run itstrace: {error}")
+        if status == "cancelled":
+            raise NoCluster(f"{self._address}: the scheduler gave everything up")
+        if status == "finished":
+            try:
+                found: bytes = future.result(timeout=_FETCH_SECONDS)
+            except TimeoutError:
+                self._look()
+            else:
+                return found
+        return None
+
+    def _look(self) -> None:
+        """See whether there is still somebody to wait for.
+
+        Raises:
+            NoCluster: there is not, or has not been for a while.
+        """
         if self._client.status != "running":
             raise NoCluster(f"{self._address}: the scheduler is gone")
         if self._threads():
-            return None
-        since = since or monotonic()
-        if monotonic() - since > ALONE_SECONDS:
+            self._alone_since = None
+            return
+        self._alone_since = self._alone_since or monotonic()
+        if monotonic() - self._alone_since > ALONE_SECONDS:
             raise NoCluster(f"{self._address}: there has been no worker for {ALONE_SECONDS} s")
-        return since
 
     def close(self) -> None:
         """Take back what was not answered, and disconnect."""

@@ -14,6 +14,7 @@ from replay.commands.replaying import (
     exit_code,
     json_caveats,
     question_of,
+    refuse_spread,
     replayed,
 )
 from replay.tally import CLASSES, Divergence, Tally
@@ -36,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print how the outputs were classed; 1 when one diverges."""
     if options.git_bisect:
+        refuse_spread(options, "--git-bisect")
         return rule_on_model(options)
     with replayed(options, question_of(options, invariants=options.invariants)) as found:
         reader, engine, model = found.reader, found.engine, found.engine.model

@@ -86,6 +86,12 @@ def pool_of(options: argparse.Namespace, *, default: int = 1) -> Iterator[Pool |
         yield pool
 
 
+def refuse_spread(options: argparse.Namespace, what: str) -> None:
+    """Raise UsageError where several were asked for what one does."""
+    if options.jobs is not None or options.cluster is not None:
+        raise UsageError(f"{what} is for one process: no --jobs, no --cluster")
+
+
 @contextmanager
 def replayed(options: argparse.Namespace, question: Question) -> Iterator[Found]:
     """Yield what a replay of the trace finds, by whoever the options say."""
@@ -95,7 +101,7 @@ def replayed(options: argparse.Namespace, question: Question) -> Iterator[Found]
                 yield _alone(reader, question)
             return
         if options.trace == "-":
-            raise UsageError("standard input is read once, in one process: no --jobs, no --cluster")
+            refuse_spread(options, "standard input")
         watch = partial(progress, title=f"{options.trace}: replaying")
         with asked(options.trace, question, pool, tell=say, watch=watch) as found:
             _say_nearest(found.reader.header, question)

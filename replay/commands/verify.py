@@ -24,6 +24,7 @@ from replay.commands.replaying import (
     json_caveats,
     make_model,
     question_of,
+    refuse_spread,
     replayed,
 )
 from replay.engine import Engine
@@ -86,12 +87,14 @@ def run(options: argparse.Namespace) -> int:
     if options.on:
         if options.follow:
             raise UsageError("--on asks a target of a whole trace: it does not go with -f")
+        refuse_spread(options, "--on")
         from replay.commands.verify_on import run as run_on
 
         return run_on(options)
     if options.probe or options.record or options.kind or options.at:
         raise UsageError("--probe, --kind, --at and --record are questions to a target: give --on")
     if options.git_bisect:
+        refuse_spread(options, "--git-bisect")
         return rule_on_model(options)
     if options.follow:
         return _follow(options)
@@ -103,10 +106,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _follow(options: argparse.Namespace) -> int:
-    if options.jobs is not None or options.cluster is not None:
-        raise UsageError(
-            "a trace that is being written is followed by one: no --jobs, no --cluster"
-        )
+    refuse_spread(options, "--follow")
     with opened(options) as reader:
         model = make_model(reader.header, options)
         verifier = Verifier(

@@ -290,10 +290,11 @@ def test_the_command_prints_the_same_bytes(busy, capsys, words):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["check", "-", "--jobs", "2"], "standard input is read once"),
+        (["check", "-", "--jobs", "2"], "standard input is for one process"),
         (["check", "x.itstrace", "--jobs", "0"], "--jobs must be 1 to 256, not 0"),
         (["check", "x.itstrace", "--jobs", "2", "--cluster", "a:1"], "give one"),
-        (["verify", "x.itstrace", "-f", "--jobs", "2"], "followed by one"),
+        (["verify", "x.itstrace", "-f", "--jobs", "2"], "--follow is for one process"),
+        (["verify", "x.itstrace", "--on", "qemu", "--jobs", "2"], "--on is for one process"),
     ],
 )
 def test_what_cannot_be_spread_says_so(capsys, words, why):
