@@ -6,22 +6,22 @@ import argparse
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, progress, say
 from replay.engine import Engine
 from replay.judge import AnyModel, model_of, profile_named, with_flags
-from replay.pools import MAX_JOBS, Pool, Processes
-from replay.profile_file import MAX_BYTES
 from replay.profiles import Profile
 from replay.segments.question import Found, Question
-from replay.segments.run import asked
 from replay.timetravel.timeline import Timeline
 from tracer import events as ev
 from tracer.errors import UsageError
 from tracer.log.files import read
 from tracer.log.header import Header
 from tracer.log.opening import AnyReader, open_trace
+
+if TYPE_CHECKING:
+    from replay.pools import Pool
 
 
 def add_replay_options(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +67,11 @@ def pool_of(options: argparse.Namespace, *, default: int = 1) -> Iterator[Pool |
         UsageError: not so many, or both are given.
         NoCluster: nobody answers there.
     """
+    if options.cluster is None and options.jobs in (None, 1) and default == 1:
+        yield None
+        return
+    from replay.pools import MAX_JOBS, Processes
+
     jobs = default if options.jobs is None else options.jobs
     if not 1 <= jobs <= MAX_JOBS:
         raise UsageError(f"--jobs must be 1 to {MAX_JOBS}, not {jobs}")
@@ -102,6 +107,8 @@ def replayed(options: argparse.Namespace, question: Question) -> Iterator[Found]
             return
         if options.trace == "-":
             refuse_spread(options, "standard input")
+        from replay.segments.run import asked
+
         watch = partial(progress, title=f"{options.trace}: replaying")
         with asked(options.trace, question, pool, tell=say, watch=watch) as found:
             _say_nearest(found.reader.header, question)
@@ -125,6 +132,8 @@ def _say_nearest(header: Header, question: Question) -> None:
 
 def question_of(options: argparse.Namespace, **more: bool) -> Question:
     """Return what the options ask; the bytes of a profile's file are in it."""
+    from replay.profile_file import MAX_BYTES
+
     name = options.profile
     held = {name: read(name, MAX_BYTES + 1)} if name and name.endswith(".toml") else {}
     return Question(name, dict(options.flag or ()), options.cpus, held, **more)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -182,6 +181,8 @@ def fetching() -> Iterator[None]:
 def _copy_of(url: str) -> BinaryIO:
     """Return a file without a name that holds what a URL names."""
     if url not in _fetched:
+        import tempfile
+
         copy = cast(BinaryIO, tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
         try:
             _asked(url, lambda system, path: _fetch(url, system, path, copy))
