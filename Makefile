@@ -112,7 +112,7 @@ test-targets: $(VENV)/dev
 test-bugs: $(VENV)/dev
 	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
 
-# What exporting 1,000,000 events costs; a minute.
+# What exporting 1,000,000 events in each form costs; three minutes.
 bench-export: $(VENV)/dev
 	$(BIN)/python -m tests.bench.export
 
