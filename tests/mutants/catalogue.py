@@ -1269,6 +1269,8 @@ EXPORT: Final = (
           TEST_SHELL + "::test_a_system_reset_stands_between_two_parts", "a reset that is not made"),
     Fault("export.sqlite.known", _EXPORT + "columns.py", 'if field.attr != "opcode" and known & field.mask', 'if field.attr != "opcode"',
           TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "what was not seen of a command is a zero"),
+    Fault("log.own_input", "tracer/log/opening.py", "    if force and _is_being_read(path):", "    if False:",
+          "tests/cli/test_own_input.py::test_an_input_stays_as_it_is", "a verb truncates the file that it reads"),
     Fault("export.full", _EXPORT + "streaming.py", '            raise WriteError(f"{path}: {error.strerror or error}") from error', "            raise",
           TEST_STREAMS + "::test_a_full_disk_is_no_bug_of_ours", "a full disk is called a bug of ours"),
     Fault("export.private", _EXPORT + "streaming.py", "if key not in _PRIVATE}", "if key}",
