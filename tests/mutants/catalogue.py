@@ -529,7 +529,7 @@ QEMU: Final = (
           VECTORS, "CTE: the target begins at bit 2"),
     Fault("qemu.tables.ite_intid", _QENTRIES, "return valid | inttype << 1 | intid << 2 |", "return valid | inttype << 1 | intid << 3 |",
           VECTORS, "ITE: the INTID begins at bit 3"),
-    Fault("qemu.tables.ite_icid_read", _QENTRIES, "raw >> 32 & 0xFFFF,", "raw >> 32 & 0x1,",
+    Fault("qemu.tables.ite_icid_read", _QENTRIES, "        middle & 0xFFFF,", "        middle & 0x1,",
           VECTORS, "ITE: one bit of the ICID is read"),
     Fault("qemu.tables.ite_size", _QENTRIES, "ITE_SIZE_BYTES: Final = 12", "ITE_SIZE_BYTES: Final = 16",
           VECTORS, "an ITE has 16 bytes"),
