@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth compiled
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth compiled bench-segments
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -131,9 +131,13 @@ test-outside: $(VENV)/dev
 corpus-real: $(VENV)/dev
 	$(BIN)/python -m tests.real_corpus
 
-# 10,000 small traces in one process, in two, and with one of the two killed: the same bytes, and the ratio.
+# 10,000 small traces and a large one in one process, in two, on a dask cluster of two, and with one killed.
 bench-corpus: $(VENV)/dev
 	$(BIN)/python -m tests.bench.corpus
+
+# A trace of 5,000,000 events and one of 10,000,000 in one process and in two, on a dask cluster, and with one killed.
+bench-segments: $(VENV)/dev
+	$(BIN)/python -m tests.bench.segments
 
 # The pages of docs/ as a site in build/site, which needs no network to be read.
 site: $(VENV)/dev

@@ -1462,6 +1462,30 @@ REPORT: Final = (
     Fault("report.corpus", "replay/commands/report_corpus.py", "    return 0 if met else EXIT_FINDING", "    return 0",
           _REPORT + "::test_a_corpus_has_an_index", "an expectation that is not met is none"),
 )
+_SEGMENTS: Final = "tests/replay/test_segments.py"
+_FILES: Final = "tests/log/test_files.py"
+SPREAD: Final = (
+    Fault("spread.ends", "replay/segments/run.py", "        if before.crash or left != kept or before.ends != behind.begins:", "        if before.crash or left != kept:",
+          _SEGMENTS + "::test_a_checkpoint_of_another_event_is_an_error_that_names_the_file", "a wrong checkpoint is an answer"),
+    Fault("spread.beside", "replay/segments/run.py", "        kept = (stop.seq - 1, stop.place, stop.joined, stop.lost, stop.unknown_inputs)", "        kept = (stop.seq - 1, stop.place, before.joined, before.lost, stop.unknown_inputs)",
+          _SEGMENTS + "::test_what_stands_beside_a_state_is_compared_too", "a lossy trace is judged as a whole one"),
+    Fault("spread.before", "replay/segments/run.py", "        each.before = (recent + each.before)[-_CONTEXT:]", "        pass",
+          _SEGMENTS + "::test_divergences_and_what_stands_before_them_are_the_same", "bytes depend on the number of processes"),
+    Fault("spread.open", "replay/segments/run.py", "            verifier.resets[piece.closed_resets :] = piece.resets", "            verifier.resets += piece.resets",
+          _SEGMENTS + "::test_segments_of_a_life_find_what_one_replay_finds", "a verdict is told once for each segment"),
+    Fault("spread.sources", "replay/tasks.py", '    if asked["sources"] != sources():', "    if False:",
+          _SEGMENTS + "::test_a_worker_with_other_sources_carries_out_nothing", "an older itstrace on a worker judges"),
+    Fault("spread.lost", "replay/segments/run.py", "            lost[at] += found.often", "            lost[at] = 0",
+          _SEGMENTS + "::test_one_that_costs_process_after_process_is_named", "a trace that kills every process is asked for without end"),
+    Fault("spread.values", "replay/graph.py", "    return params is not None and bool(params.frozen)", "    return False",
+          "tests/replay/test_graph.py::test_what_never_changes_makes_no_difference_by_being_one", "equal states have other bytes"),
+    Fault("spread.listing", "tracer/log/files.py", '        if "::" in name or "://" in name or ".." in name.split("/"):', "        if False:",
+          _FILES + "::test_no_listing_makes_a_url_of_a_name", "an archive reaches the network"),
+    Fault("spread.held", "tracer/log/files.py", '            raise UsageError(f"{name}: No such file or directory")', '            return cast(BinaryIO, Path(name).open("rb"))',
+          _FILES + "::test_what_is_held_is_all_that_there_is", "a worker opens a file of its own"),
+    Fault("spread.fetched", "tracer/log/files.py", "            if left < 0:", "            if False:",
+          _FILES + "::test_more_than_the_limit_is_not_fetched", "a URL fills the disk"),
+)
 # fmt: on
 
 
@@ -1482,6 +1506,7 @@ FAULTS: Final = (
     *EXPORT,
     *MINIMIZE,
     *FILES,
+    *SPREAD,
     *CORPUS,
     *CHECKS,
     *REPORT,
