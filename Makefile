@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus chromium test-web screenshots babeltrace bench-peers
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ $(VENV)/web: requirements-web.txt $(VENV)/dev
 
 $(VENV)/bench: requirements-bench.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-bench.txt
+	touch $@
+
+$(VENV)/consumers: requirements-consumers.txt $(VENV)/dev
+	$(PIP) install --require-hashes -r requirements-consumers.txt
 	touch $@
 
 # The README's session: import a capture that is shipped, and judge its resets; seconds, once .venv is made.
@@ -91,6 +95,11 @@ bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/recorder.py
 
+# Instructions an event, as callgrind counts them: what a busy machine does not change. Takes valgrind, as root.
+bench-counts: $(VENV)/dev
+	command -v valgrind || { apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind; }
+	$(BIN)/python -m tests.bench.counts
+
 # A million events against a million, and twice as many in the same memory; takes minutes.
 bench-diff: $(VENV)/dev
 	$(BIN)/python tests/bench/diff.py
@@ -108,8 +117,10 @@ bench-export: $(VENV)/dev
 	$(BIN)/python -m tests.bench.export
 
 # A project that has only the built wheel runs its traces in pytest, and docs/ci.md's jobs do; half a minute.
+# OUTSIDE='-k image' runs some of it.
+OUTSIDE ?=
 test-outside: $(VENV)/dev
-	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside
+	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside $(OUTSIDE)
 
 # The corpus of traces/ on the QEMU and on every kernel that is here (`itstrace kernels SUITE...`); two minutes.
 corpus-real: $(VENV)/dev
@@ -135,14 +146,24 @@ test-web: $(VENV)/web chromium
 screenshots: $(VENV)/web chromium
 	$(BIN)/python -m tests.web.screenshots
 
-# Installs babeltrace2, which reads CTF, where it is missing; as root, on Debian.
+# Installs babeltrace2, which reads CTF, and its Python bindings, where they are missing; as root, on Debian.
 babeltrace:
-	command -v babeltrace2 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2; }
+	command -v babeltrace2 && /usr/bin/python3 -c 'import bt2' || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2 python3-bt2; }
+
+# Exports read back by whom they are for: Babeltrace, DuckDB, Perfetto's own descriptors; a quarter of a minute.
+test-consumers: $(VENV)/consumers babeltrace
+	ITSTRACE_CONSUMERS=1 $(BIN)/python -m pytest tests/consumers
 
 # itstrace beside mcap, eventsourcing, SQLite, DuckDB, babeltrace2, a real QEMU and bare msgpack; writes
 # docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
 bench-peers: $(VENV)/bench qemu babeltrace
 	$(BIN)/python -m tests.bench.peers.run $(PEERS)
+
+# What an event costs among ten thousand, a million and a hundred million, what real VMs do, and a fleet on paper;
+# writes docs/scale.md. Half an hour; needs a kernel, which it fetches, for an idle and a busy guest.
+bench-growth: $(VENV)/bench qemu
+	$(BIN)/python -m tests.bench.scale.run $(GROWTH)
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev

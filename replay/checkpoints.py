@@ -18,7 +18,8 @@ from replay.kept import FLAG, INT, MODELS, U64, Kept
 from replay.shapes import Each, Keyed, Maybe, Number, Record, Room, Row
 from tracer.errors import DamagedTrace, NewerTrace, UsageError
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, brief, unpack_plain
+from tracer.log.checks import PayloadError, brief
+from tracer.log.codec import unpack_plain
 
 FORMAT: Final = 1
 _KEYS: Final = ("format", "family", "version", "profile", "cpus", "seq", "replay", "state")

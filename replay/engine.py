@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from typing import Any, Final
 
 from replay import checkpoints
@@ -37,6 +38,7 @@ _KNOWN: Final = frozenset(ev.KINDS)
 _CAUSED: Final = frozenset(
     kind for kind, cls in ev.KINDS.items() if cls.fields and cls.fields[0].name == "cause"
 )
+_KIND: Final = itemgetter(0)
 CONTEXT_EVENTS: Final = 5
 MAX_LISTED: Final = 100
 
@@ -69,7 +71,9 @@ class Engine:
         self.unknown_inputs: dict[int, int] = {}
         self.unknown_others = 0
         self._seen_kinds: set[int] = set()
-        self._input: tuple[int, Event] | None = None
+        # The input that is not carried out before its outputs were read, if there is one.
+        self.held: int | None = None
+        self._input: Event = ()
         self._outputs: list[Event] = []
         self._output_seqs: list[int] = []
         self._recent: list[tuple[int, Event]] = []
@@ -105,9 +109,9 @@ class Engine:
         self.lost, self.unknown_inputs = value.lost, value.unknown_inputs
 
     @property
-    def held(self) -> int | None:
-        """The input that is not carried out before its outputs were read, if there is one."""
-        return None if self._input is None else self._input[0]
+    def recent(self) -> list[tuple[int, Event]]:
+        """The last events that were taken in, at most five."""
+        return self._before(self.seq + 1)
 
     def run(
         self,
@@ -173,16 +177,16 @@ class Engine:
         for seq, event in enumerate(events, first_seq):
             kind = event[0]
             if kind < ev.FIRST_OUTPUT:
-                if self._input is not None:
+                if self.held is not None:
                     self._settle()
-                self._input = (seq, event)
+                self.held, self._input = seq, event
                 if kind == _CONTEXT:
                     self._overlap = overlaps(event)
-            elif kind in expresses and self._input is not None and seq - event[2] == self._input[0]:
+            elif kind in expresses and seq - event[2] == self.held:
                 outputs.append(event)
                 seqs.append(seq)
             elif kind == _REG_READ:
-                if self._input is not None:
+                if self.held is not None:
                     self._settle()
                 self._reg_read(seq, event)
             elif kind < ev.FIRST_NOTE:
@@ -210,26 +214,25 @@ class Engine:
             if event[0] in self.model.expresses:
                 self._outputs.append(event)
                 self._output_seqs.append(seq)
-        return self._input is None
+        return self.held is None
 
     def _is_of_held(self, seq: int, event: Event) -> bool:
         """Return whether an event is an output of the input that is held."""
         kind = event[0]
         return (
-            self._input is not None
-            and kind in _CAUSED
+            kind in _CAUSED
             and (kind in self.model.expresses or kind not in self.model.asks)
-            and seq - event[2] == self._input[0]
+            and seq - event[2] == self.held
         )
 
     # -- inputs
 
     def _settle(self) -> None:
         """Apply the input that is held and judge its outputs."""
-        if self._input is None:
+        if self.held is None:
             return
-        seq, event = self._input
-        self._input = None
+        seq, event = self.held, self._input
+        self.held = None
         if event[0] not in _KNOWN:
             self.unknown_inputs[event[0]] = self.unknown_inputs.get(event[0], 0) + 1
             return
@@ -249,21 +252,34 @@ class Engine:
         if outputs:
             outputs.clear()
             self._output_seqs.clear()
-        self._check_invariants(seq)
+        if self.invariants:
+            self._check_invariants(seq)
 
     def _class(self, seq: int, event: Event, done: list[effects.Effect]) -> None:
         """Put the outputs of an input into their classes."""
         if self._overlap:
             self.tally.ambiguous += len(self._outputs)
-        elif NOT_JUDGED in self.model.bound.values():
+        elif self.model.bound and NOT_JUDGED in self.model.bound.values():
             for output in self._outputs:
                 self._unjudged(output)
-        else:
+        elif self.model.bound or not self._all_match(done):
             self._compare(seq, event, done)
 
     def _check_invariants(self, seq: int) -> None:
-        if self.invariants and len(self.violated) < MAX_LISTED:
+        if len(self.violated) < MAX_LISTED:
             self.violated += [(seq, name) for name in self.model.violations()]
+
+    def _all_match(self, done: list[effects.Effect]) -> bool:
+        """Take in the outputs if all are as the model has them, one by one: nearly always."""
+        outputs = self._outputs
+        if len(done) != len(outputs):
+            return False
+        for effect, output in zip(done, outputs, strict=True):
+            if effect[0] != output[0] or effect[1:] != output[3 : len(effect) + 2]:
+                return False
+        self._seen_kinds.update(map(_KIND, outputs))
+        self.tally.matched += len(outputs)
+        return True
 
     def _compare(self, seq: int, cause: Event, done: list[effects.Effect]) -> None:
         """Pair effects with outputs in order; each left over on either side is a divergence."""
@@ -272,14 +288,6 @@ class Engine:
         count = len(done)
         for out_seq, output in zip(self._output_seqs, self._outputs, strict=True):
             kind = output[0]
-            if at < count and (effect := done[at])[0] == kind and output[3:] == effect[1:]:
-                seen.add(kind)
-                if at in bound:
-                    self._bound(out_seq, bound[at])
-                else:
-                    matched += 1
-                at += 1
-                continue
             seen.add(kind)
             while at < count and done[at][0] != kind and done[at][0] not in seen:
                 at += 1
@@ -477,8 +485,10 @@ def lists(event: Event) -> int:
 
 def _difference(effect: effects.Effect, output: Event) -> tuple[str, Any, Any] | None:
     """Return (field, expected, got) of the first observed field that differs, or None."""
+    if output[3 : len(effect) + 2] == effect[1:]:
+        return None
     if output[0] == effects.COMMAND:
-        return None if output[3:8] == effect[1:] else _command_difference(effect, output)
+        return _command_difference(effect, output)
     names = [each.name for each in ev.KINDS[output[0]].fields[1:]]
     for name, expected, got in zip(names, effect[1:], output[3:], strict=False):
         if got is not None and got != expected:

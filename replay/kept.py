@@ -54,7 +54,7 @@ from replay.targets.kvm_model import KvmModel
 from replay.targets.qemu_model import QemuModel
 from replay.targets.xen_model import XenModel
 from tracer.its.commands import COMMAND_SIZE_BYTES
-from tracer.log.codec import PayloadError
+from tracer.log.checks import PayloadError
 
 U64: Final = Number()
 U32: Final = Number(0, (1 << 32) - 1)

@@ -18,7 +18,7 @@ from itertools import accumulate, chain, pairwise, repeat
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from tracer.log.codec import PayloadError, brief
+from tracer.log.checks import PayloadError, brief
 
 MAX_ITEMS: Final = 1 << 22
 _WIDE_BYTES: Final = 18

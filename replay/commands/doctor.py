@@ -22,7 +22,7 @@ from replay.commands.common import (
 )
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace, UsageError
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError
+from tracer.log.checks import PayloadError
 from tracer.log.opening import open_input
 from tracer.log.survey import CLEAN, CUT, DAMAGED, LOSSY, NEWER, NO_TRACE, Survey, survey
 from tracer.log.text import SUFFIX, TextReader

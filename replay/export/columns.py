@@ -1,13 +1,15 @@
 """What an event's fields mean, as columns of a table: the register, the command and its fields.
 
-Counterparts: `sqlite`, a table for each kind, and `parquet`, one for all.
+Counterparts: `sqlite`, a table for each kind, and `parquet`, one for all; `ctf` and `perfetto` name
+the same things.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
-from tracer.events import NUMBER
+from tracer.events import NUMBER, Event
 from tracer.its import commands
 from tracer.its.registers import gicr_register, its_register
 
@@ -47,3 +49,8 @@ def command_of(f: dict[str, Any]) -> tuple[str, dict[str, int]]:
         for field in spec.layout.fields_
         if field.attr != "opcode" and known & field.mask
     }
+
+
+def unknown_fields(event: Event) -> str:
+    """Return what a newer recorder wrote as JSON, bytes as hexadecimal digits."""
+    return json.dumps(event[2:], default=lambda item: item.hex())

@@ -11,13 +11,20 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from replay.export.columns import COMMAND, COMMAND_FIELDS, REGISTERS, command_of, register_of
+from replay.export.columns import (
+    COMMAND,
+    COMMAND_FIELDS,
+    REGISTERS,
+    command_of,
+    register_of,
+    unknown_fields,
+)
 from replay.export.streaming import Frames, created, each_event, public
 from tracer.errors import UsageError, WriteError
 from tracer.events import ENTRY_FIELDS, KINDS, NUMBER, Event, Field, fields_of, kind_name
 from tracer.log.opening import AnyReader
 
-MAX_GROUP_ROWS: Final = 65_536
+MAX_GROUP_ROWS: Final = 32_768
 MAX_GROUP_BYTES: Final = 8 << 20  # of texts and bytes in one row group
 MISSING: Final = "a Parquet file needs pyarrow: pip install 'itstrace[export]'"
 _ENTRIES: Final = (NUMBER["table.read"], NUMBER["table.write"])
@@ -115,7 +122,7 @@ def _row(seq: int, time_ns: int, event: Event) -> dict[str, Any]:
     row: dict[str, Any] = {"seq": seq, "time_ns": at, "kind": kind_name(number)}
     cls = KINDS.get(number)
     if cls is None:
-        row["unknown"] = json.dumps(event[2:], default=lambda item: item.hex())
+        row["unknown"] = unknown_fields(event)
         return row
     f = fields_of(event)
     for field in cls.fields:

@@ -54,14 +54,15 @@ def write(reader: AnyReader, frames: Frames, path: str, *, force: bool) -> None:
     with created(path, force=force) as out:
         packets = Packets(out.write, CATEGORIES, ANNOTATIONS)
         story = _Story(packets, Tracks(packets, reader.header))
-        time_ns = 0
+        time_ns, begun = 0, False
         for first_seq, events in frames:
             times = array("q")
             for seq, event in enumerate(events, first_seq):
                 time_ns += event[1]
                 at = max(0, min(time_ns if timed else seq * STEP_NS, _LAST))
-                if not seq and reader.header.clock == REALTIME:
+                if not begun and reader.header.clock == REALTIME:
                     packets.wall_clock(at)
+                begun = True
                 story.event(seq, at, event)
                 times.append(at)
             verdicts.feed(first_seq, events)
@@ -121,11 +122,12 @@ class _Story:
         if kind == _CONTEXT:
             self._tracks.context(f)
             return
+        if kind == _RESET:
+            self._tracks.forget()
         more = self._told(told(seq, event, f))
         if kind == _COMMAND:
             self._command(seq, at, event, f, more)
         elif kind == _RESET and len(self._resets) < MAX_RESETS:
-            self._tracks.forget()
             self._resets[seq] = at, called(event, f), more
         elif kind in (_VCPU, _PROBE):
             begins = f["action"] == _RUN if kind == _VCPU else f["edge"] == _BEGINS
@@ -237,6 +239,9 @@ class _Story:
     def judged(self, verdicts: Verdicts, first_seq: int, times: array[int]) -> None:
         """Note when that was of which there is a verdict now: it is of this frame or the last."""
         self._times = [*self._times[-1:], (first_seq, times)]
+        self._mark(verdicts)
+
+    def _mark(self, verdicts: Verdicts) -> None:
         for seq in verdicts.news():
             for first, known in self._times:
                 if first <= seq < first + len(known) and seq not in self._resets:
@@ -244,19 +249,19 @@ class _Story:
 
     def finish(self, verdicts: Verdicts) -> None:
         """Draw what was held back, and the verdicts."""
+        self._mark(verdicts)
         for held in self._held.values():
             self._unanswered(held)
         for queue in self._queues.values():
             self._rest(queue, queue.last)
-        for seq, what, word, findings in verdicts.told():
-            verdict = {"verdict": word, "findings": ", ".join(dict.fromkeys(findings))}
-            said = self._told({key: value for key, value in verdict.items() if value})
+        for seq, what, told_of_it in verdicts.told():
+            said, word = self._told(told_of_it), told_of_it["verdict"]
             if seq in self._resets:
                 at, name, more = self._resets.pop(seq)
                 self._verdict(at, f"{name}: {word}", "reset", more, said)
             elif seq in self._marks:
                 more = self._told({"seq": seq})
-                self._verdict(self._marks.pop(seq), f"{what}: {word}", "verdict", more, said)
+                self._verdict(self._marks[seq], f"{what}: {word}", "verdict", more, said)
         unjudged = self._told({"verdict": verdicts.reason or "none"})
         for at, name, more in self._resets.values():
             self._verdict(at, name, "reset", more, unjudged)

@@ -17,6 +17,7 @@ from tracer.its.registers import RW
 from tracer.log.header import Header
 
 MAX_TRACKS: Final = 1000  # a guest chooses how many devices it has
+MAX_ITS: Final = 64  # this one and those above it are drawn as one
 _MAX_TITLE: Final = 200
 _OTHERS: Final = "(more than can be shown)"
 # Kind -> its track; of an access it is that of who made it.
@@ -56,7 +57,7 @@ class Tracks:
 
     def context(self, f: dict[str, Any]) -> None:
         """Take in who does what follows."""
-        self.its, self._cpu = f["its"], f["cpu"]
+        self.its, self._cpu = min(f["its"], MAX_ITS), f["cpu"]
 
     @property
     def commands(self) -> int:

@@ -5,12 +5,18 @@ Counterpart: `perfetto`, which draws it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from replay.export.columns import COMMAND, COMMAND_FIELDS, REGISTERS, command_of, register_of
+from replay.export.columns import (
+    COMMAND,
+    COMMAND_FIELDS,
+    REGISTERS,
+    command_of,
+    register_of,
+    unknown_fields,
+)
 from replay.export.streaming import inner
 from tracer.events import ENTRY_FIELDS, KINDS, NUMBER, RESET_KINDS, TABLES, Event, Field, kind_name
 from tracer.its.commands import BY_NAME
@@ -25,7 +31,7 @@ _DECODED: Final = [*COMMAND_FIELDS, *(name for each in ENTRY_FIELDS.values() for
 CATEGORIES: Final = [*(cls.name for cls in KINDS.values()), "unknown", "queue", "verdict"]
 ANNOTATIONS: Final = [
     "seq", *(field.name for field in _FIELDS), *_DECODED, "register", "fields",
-    "waited_ns", "verdict", "findings",
+    "waited_ns", "verdict", "findings", "observed", "caveats",
 ]  # fmt: skip
 HEXADECIMAL: Final = (
     frozenset(field.name for field in _FIELDS if field.form == "hex")
@@ -104,4 +110,4 @@ def _shown(field: Field, value: Any) -> int | str:
 
 def unknown(seq: int, event: Event) -> dict[str, Any]:
     """Return what is known of an event of a kind that is not."""
-    return {"seq": seq, "fields": json.dumps(event[2:], default=lambda x: x.hex())[:MAX_SHOWN]}
+    return {"seq": seq, "fields": unknown_fields(event)[:MAX_SHOWN]}

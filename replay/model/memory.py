@@ -110,7 +110,10 @@ class GuestRam:
             key = gpa >> 2
             get = self.words.get
             return get(key, 0) | get(key + 1, 0) << 32
-        low, high = self.load32(gpa), self.load32(gpa + 4)
+        if not self._partial:
+            low, high = self.words.get(gpa >> 2), self.words.get((gpa >> 2) + 1)
+        else:
+            low, high = self.load32(gpa), self.load32(gpa + 4)
         return None if low is None or high is None else low | high << 32
 
     def store8(self, gpa: int, value: int) -> None:

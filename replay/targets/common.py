@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgpack
@@ -40,10 +41,10 @@ class OutputWitness:
     def _find(self, at: int, kind: int, first: int, values: tuple[int, ...]) -> Event | None:
         """Return the output at step `at`, or behind it, whose fields from `first` are `values`."""
         end = first + len(values)
-        for output in self.outputs[at:]:
-            if output[0] == kind and output[first:end] == values:
-                return output
-        for output in self.outputs[:at]:  # a trace that lacks kinds of outputs has fewer steps
+        outputs = self.outputs
+        # A trace that lacks kinds of outputs has fewer steps: those before come last.
+        for step in chain(range(at, len(outputs)), range(min(at, len(outputs)))):
+            output = outputs[step]
             if output[0] == kind and output[first:end] == values:
                 return output
         return None

@@ -23,7 +23,8 @@ from replay.shapes import Maybe, Number, Record, Room, Row
 from replay.timetravel import identity, stops
 from replay.timetravel.identity import DIGEST_BYTES, TICK_NS, Stamp
 from replay.timetravel.stops import COURSE, Course, Digest, Stop
-from tracer.log.codec import PayloadError, unpack_plain
+from tracer.log.checks import PayloadError
+from tracer.log.codec import unpack_plain
 
 SUFFIX: Final = ".states"
 _MAGIC: Final = b"\x89ITSTAT\n"

@@ -14,10 +14,13 @@ from replay.kept import FLAG, INT, U32, U64
 from replay.shapes import Each, Keyed, Maybe, Number, Record, Room, Row, Shape, Text
 from tracer.events import LAST_KIND
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, brief, compress, decompress
+from tracer.log.checks import PayloadError, brief
+from tracer.log.codec import compress, decompress
 from tracer.log.source import Place
 
 MAX_STOPS: Final = 8192
+MAX_WATCHED_STOPS: Final = 512
+MAX_STOP_BYTES: Final = 16 << 20  # of a checkpoint, with its verifier's state
 MAX_RESETS: Final = 1 << 20
 _MAX_NAMES: Final = 1000
 
@@ -75,7 +78,7 @@ _PLACE: Final = Record(Place, {"offset": U64, "seq": _SEQ, "chain": Digest(), "l
 _STOP: Final = Record(Stop, {
     "seq": _SEQ, "place": _PLACE, "joined": FLAG, "lost": U64,
     "unknown_inputs": Keyed(Number(0, LAST_KIND), U64),
-    "size_bytes": Number(0, fmt.MAX_CHECKPOINT_BYTES), "at": U64, "stored_bytes": U32,
+    "size_bytes": Number(0, MAX_STOP_BYTES), "at": U64, "stored_bytes": U32,
     "seal": Digest(),
 }, anew=frozenset(("stored",)))  # fmt: skip
 _NAME: Final = Text(_MAX_NAMES)

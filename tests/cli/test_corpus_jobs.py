@@ -14,6 +14,7 @@ import pytest
 from replay import cli, corpus_jobs
 from replay.corpus import find_traces, run_trace
 from replay.corpus_jobs import run_traces
+from replay.pools import Processes
 from tests.support.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,12 +64,12 @@ def test_results_come_in_order_from_processes_of_their_own(traces, alone, monkey
         return run_trace(trace)
 
     monkeypatch.setattr(corpus_jobs, "run_trace", elsewhere)
-    assert list(run_traces(traces, 2)) == alone
+    assert list(run_traces(traces, Processes(2))) == alone
     assert multiprocessing.active_children() == []
 
 
 def test_a_process_that_is_killed_in_the_middle_changes_nothing(traces, alone):
-    found = run_traces(traces, 2)
+    found = run_traces(traces, Processes(2))
     first = next(found)
     (victim, _) = multiprocessing.active_children()
     os.kill(victim.pid, signal.SIGKILL)
@@ -83,7 +84,7 @@ def test_a_trace_whose_process_is_lost_once_is_run_again(traces, alone, monkeypa
         return run_trace(trace)
 
     monkeypatch.setattr(corpus_jobs, "run_trace", killed)
-    assert list(run_traces(traces, 2)) == alone
+    assert list(run_traces(traces, Processes(2))) == alone
     assert (tmp_path / "been").exists()
 
 
@@ -94,7 +95,7 @@ def test_a_trace_that_loses_two_is_named_and_no_other_is(traces, alone, monkeypa
         return run_trace(trace)
 
     monkeypatch.setattr(corpus_jobs, "run_trace", killed)
-    found = list(run_traces(traces, 2))
+    found = list(run_traces(traces, Processes(2)))
     (lost,) = found[7]
     assert (lost.trace, lost.passed, lost.code) == (traces[7], False, 4)
     assert "its process lost twice, the last time with signal 9" in lost.sentence()
@@ -111,9 +112,10 @@ def test_a_bug_of_ours_in_a_process_is_one_here(traces, monkeypatch, capsys):
 
 def test_many_small_traces_do_not_cost_a_message_each(monkeypatch):
     asked = []
-    monkeypatch.setattr(corpus_jobs, "wait", lambda pipes: asked.append(len(pipes)) or pipes)
+    answer = Processes.answer
+    monkeypatch.setattr(Processes, "answer", lambda self: asked.append(1) or answer(self))
     monkeypatch.setattr(corpus_jobs, "run_trace", lambda _: [])
-    assert list(run_traces([Path(str(at)) for at in range(1000)], 2)) == [[]] * 1000
+    assert list(run_traces([Path(str(at)) for at in range(1000)], Processes(2))) == [[]] * 1000
     assert sum(asked) <= 1000 / 31 + 1
 
 

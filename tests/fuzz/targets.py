@@ -35,7 +35,7 @@ from tests.support.traces import (
 )
 from tracer.errors import SourceError, TraceError, UsageError
 from tracer.events import Event
-from tracer.log.codec import check_events
+from tracer.log.checks import check_events
 from tracer.log.header import Header
 from tracer.log.stream import Reader
 from tracer.log.survey import survey

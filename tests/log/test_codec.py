@@ -11,7 +11,8 @@ from hypothesis import example, given, settings, strategies as st
 from tests.support.traces import all_kinds, packed, small_events
 from tracer.events import KINDS, REQUIRED, Event, Field
 from tracer.log import codec, format as fmt
-from tracer.log.codec import PayloadError, check_plain, fits, unpack_events, unpack_map
+from tracer.log.checks import PayloadError, check_event, check_events, fits
+from tracer.log.codec import check_plain, unpack_events, unpack_map
 
 seeded = settings(derandomize=True, database=None, deadline=None)
 CODECS = (fmt.CODEC_NONE, fmt.CODEC_ZLIB, fmt.CODEC_ZSTD)
@@ -242,7 +243,7 @@ def test_any_time_of_64_bits_is_read(dt_ns: int):
 
 def test_a_time_that_no_file_can_hold_wrong():
     for dt_ns in (-(2**63) - 1, 2**64):
-        assert refusal(codec.check_event, (9, dt_ns)) == (
+        assert refusal(check_event, (9, dt_ns)) == (
             f"a time must be -2^63 to 2^64-1 nanoseconds, not {dt_ns}"
         )
 
@@ -328,6 +329,34 @@ def test_the_fast_check_lets_through_what_the_schema_does(events: list[Event]):
         assert unpack_events(raw) == (0, tuple(events))
     else:
         assert refusal(unpack_events, raw).startswith("event ")
+
+
+@pytest.mark.parametrize("size", [13, 64, 65, 127, 128, 129, 200, 255, 256, 300])
+def test_a_length_that_no_kind_has_is_told_before_it_is_packed_wrong(size: int):
+    # Lengths are compared as bytes, and those above 127 must not pass by borrowing.
+    long = (1, 0, *[0] * (size - 2))
+    for events in ([long], [long, (1, 0, 0, 0)], [(1, 0, 0, 0), long], [(71, *[0] * 11), long]):
+        if size <= fmt.MAX_EVENT_FIELDS:
+            check_events(events)  # fields that a newer version appended
+        else:
+            assert "an array of 2 to 64" in refusal(check_events, events)
+
+
+def test_many_events_are_judged_as_each_of_them_is():
+    # Both ways of unpacking, and every kind in one frame: what one event may hold, many may.
+    for events in (all_kinds() * 200, small_events() * 300, all_kinds() * 40):
+        assert unpack_events(packed(*events)) == (0, tuple(events))
+        for odd in ((1, 0, 0, True), (72, 0, 0, 5, 0, 0, 0), (6, 0, 0, "text"), b"\x01\0\0\0"):
+            at = len(events)
+            message = refusal(unpack_events, packed(*events, odd))
+            assert message.startswith(f"event {at} of its frame: ")
+
+
+def test_arrays_claim_no_more_where_many_events_are_wrong():
+    long, few, many = (200, 0, *[0] * 63), [(9, 0)] * 4095, [(9, 0)] * 4096
+    assert "event 4095 of its frame: an event must be" in refusal(unpack_events, packed(*few, long))
+    limit = "msgpack: 65 exceeds max_array_len(64)"
+    assert refusal(unpack_events, packed(*many, long)) == limit
 
 
 @settings(seeded, max_examples=1000)

@@ -23,7 +23,7 @@ from tests.support.traces import (
 )
 from tracer.errors import DamagedTrace, TraceError, WriteError
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, brief
+from tracer.log.checks import PayloadError, brief
 from tracer.log.header import Header
 from tracer.log.stream import Reader, Writer
 

@@ -514,7 +514,7 @@ QEMU: Final = (
           VECTORS, "a disabled ITS runs its queue"),
     Fault("qemu.stall.no_flag", _QCOMMANDS, "its.creadr |= Creadr.stalled.mask", "pass",
           VECTORS, "Stalled is not set"),
-    Fault("qemu.stall.flag_goes", _QCOMMANDS, "its.creadr = its.creadr & ~Creadr.offset.mask | at", "its.creadr = at",
+    Fault("qemu.stall.flag_goes", _QCOMMANDS, "its.creadr = its.creadr & ~_OFFSET | at", "its.creadr = at",
           VECTORS, "Stalled goes with the next command"),
     Fault("qemu.stall.in_collection", _QCOMMANDS, "return False  # do_process_its_cmd reports the command as consumed all the same", "raise",
           VECTORS, "INT stalls at a collection that cannot be read"),
@@ -1035,6 +1035,8 @@ TARGETS: Final = (
           TEST_MINIMIZE_ON_TARGET, "what a life shows under the probe passes for what its story shows"),
     Fault("minimize.flaky.exit", "replay/commands/minimize.py", "    return 0 if result.minimal and not confirmed else EXIT_CANNOT_JUDGE", "    return 0 if result.minimal else EXIT_CANNOT_JUDGE",
           TEST_MINIMIZE_ON_TARGET, "a result that fresh targets do not show is a success"),
+    Fault("minimize.manifest.cure", "replay/minimize/written.py", "case.profile, case.cure or case.profile]", "case.profile]",
+          "tests/minimize/test_minimize_verb.py::test_a_cure_of_another_image_is_told_as_flags_of_this_one", "a result's fixed behaviour is its buggy one"),
     Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
           TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
     Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",
@@ -1240,6 +1242,9 @@ _EXPORT: Final = "replay/export/"
 TEST_KVM_C: Final = "tests/replay/test_export_kvm_c.py"
 TEST_SHELL: Final = "tests/replay/test_export_qtest.py"
 TEST_STREAMS: Final = "tests/replay/test_export_streams.py"
+TEST_PARQUET: Final = "tests/replay/test_export_parquet.py"
+TEST_CTF: Final = "tests/replay/test_export_ctf.py"
+TEST_PERFETTO: Final = "tests/replay/test_export_perfetto.py"
 # fmt: off
 EXPORT: Final = (
     Fault("export.c.mask", _EXPORT + "kvm_masks.py", '    return int(clause.mask >> 8 * (f["offset"] - start))', "    return ALL_BITS",
@@ -1264,6 +1269,36 @@ EXPORT: Final = (
           TEST_SHELL + "::test_a_system_reset_stands_between_two_parts", "a reset that is not made"),
     Fault("export.sqlite.known", _EXPORT + "columns.py", 'if field.attr != "opcode" and known & field.mask', 'if field.attr != "opcode"',
           TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "what was not seen of a command is a zero"),
+    Fault("export.full", _EXPORT + "streaming.py", '            raise WriteError(f"{path}: {error.strerror or error}") from error', "            raise",
+          TEST_STREAMS + "::test_a_full_disk_is_no_bug_of_ours", "a full disk is called a bug of ours"),
+    Fault("export.private", _EXPORT + "streaming.py", "if key not in _PRIVATE}", "if key}",
+          TEST_STREAMS + "::test_sqlite_has_every_event_in_its_kinds_table", "a command line leaves the house"),
+    Fault("export.parquet.rows", _EXPORT + "parquet.py", "        if at == MAX_GROUP_ROWS or held > MAX_GROUP_BYTES:", "        if at == MAX_GROUP_ROWS:",
+          TEST_PARQUET + "::test_row_groups_are_bounded", "a row group of texts has no bound"),
+    Fault("export.parquet.time", _EXPORT + "parquet.py", "    at = time_ns if -_I63 <= time_ns < _I63 else None", "    at = min(time_ns, _I63 - 1)",
+          TEST_PARQUET + "::test_a_time_that_no_column_can_hold_is_null", "a time that is not the event's"),
+    Fault("export.parquet.size", _EXPORT + "parquet.py", '    return _ITT_SIZE if attr == "size" else attr', "    return attr",
+          TEST_PARQUET + "::test_commands_and_registers_are_decoded", "a number of bits is the size of an access"),
+    Fault("export.ctf.clock", _EXPORT + "ctf.py", "        self._now = max(self._now, min(now, _CLOCK_END))", "        self._now = max(0, min(now, _CLOCK_END))",
+          TEST_CTF + "::test_packets_fill_the_stream_and_each_begins_with_its_event", "a clock goes back"),
+    Fault("export.ctf.folder", _EXPORT + "ctf.py", "        if not (folder / _METADATA).is_file():", "        if False:",
+          TEST_CTF + "::test_a_folder_is_made_and_only_a_ctf_trace_is_overwritten", "somebody else's files are overwritten"),
+    Fault("export.ctf.lost", _EXPORT + "ctf.py", "(1 if count is None else count)", "(count or 0)",
+          TEST_CTF + "::test_what_was_lost_is_counted_in_the_packets", "a loss that nobody counted is none"),
+    Fault("export.perfetto.queue", _EXPORT + "perfetto.py", "        if queue.runs and (cause is None or cause != queue.cause):", "        if False:",
+          TEST_PERFETTO + "::test_commands_last_from_one_to_the_next_within_what_was_queued", "one queue that never ends"),
+    Fault("export.perfetto.nest", _EXPORT + "perfetto.py", "        if not self._drawn.get(held.track, 0) <= held.at <= at:", "        if False:",
+          TEST_PERFETTO + "::test_attributes_last_until_their_errno_also_where_another_came_between", "an answer ends another's slice"),
+    Fault("export.perfetto.held", _EXPORT + "perfetto.py", "        if len(self._held) == MAX_HELD:", "        if False:",
+          TEST_PERFETTO + "::test_names_tracks_and_what_waits_are_bounded", "inputs that nobody answers are kept for ever"),
+    Fault("export.perfetto.verdict", _EXPORT + "perfetto.py", "            story.judged(verdicts, first_seq, times)", "            pass",
+          TEST_PERFETTO + "::test_what_is_judged_and_is_no_reset_is_drawn_beside_them", "a hand-over's verdict is not drawn"),
+    Fault("export.perfetto.half", _EXPORT + "perfetto_tracks.py", "        if known | bits == (1 << 8 * row.size_bytes) - 1:", "        if True:",
+          TEST_PERFETTO + "::test_a_register_is_a_counter_once_all_of_it_is_known", "what is not known of a register is zero"),
+    Fault("export.perfetto.names", _EXPORT + "perfetto_packets.py", "            if len(self._names) == MAX_NAMES:", "            if False:",
+          TEST_PERFETTO + "::test_names_tracks_and_what_waits_are_bounded", "names of a guest's choice are all kept"),
+    Fault("export.perfetto.exact", _EXPORT + "perfetto_packets.py", "        if value < _EXACT:", "        if True:",
+          TEST_PERFETTO + "::test_a_register_is_a_counter_once_all_of_it_is_known", "an address with bit 63 is a negative number"),
     Fault("export.sqlite.last", _EXPORT + "sqlite.py", "    for statement in views():", "    for statement in views()[:1]:",
           TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "a database without its views"),
 )
@@ -1298,6 +1333,7 @@ TEST_DOCTOR: Final = "tests/cli/test_doctor.py"
 TEST_DAMAGE: Final = "tests/log/test_damage.py"
 TEST_CUT: Final = "tests/cli/test_cut.py"
 TEST_HOSTILE_TEXT: Final = "tests/cli/test_hostile_text.py"
+_SCRUB: Final = "tests/cli/test_scrub_addresses.py"
 # fmt: off
 FILES: Final = (
     Fault("files.frames.inside", "tracer/log/frames.py", "    source.skip(size if trusting or is_head(behind) else 1)", "    source.skip(size if trusting else 1)",
@@ -1322,6 +1358,16 @@ FILES: Final = (
           TEST_CUT + "::test_a_part_begins_and_ends_where_no_input_is_torn_from_its_outputs", "an input is torn from its outputs"),
     Fault("files.text.newline", "replay/commands/common.py", "[\\x00-\\x08\\x0a-\\x1f", "[\\x00-\\x08\\x0b-\\x1f",
           TEST_HOSTILE_TEXT + "::test_text_is_shown_and_not_thrown_away", "a guest writes lines into a CI log"),
+    Fault("files.scrub.pointer", "replay/addresses.py", '    "kvm": (LEVEL1, KVM_DTE),', '    "kvm": (LEVEL1,),',
+          _SCRUB + "::test_no_address_is_left_and_the_verdict_is_the_same", "a device's table entry keeps its address"),
+    Fault("files.scrub.entry", "replay/moving.py", "        for at in (_BASE, *ats, _GPA):", "        for at in (_BASE, _GPA):",
+          _SCRUB + "::test_no_address_is_left_and_the_verdict_is_the_same", "an entry that was seen keeps its address"),
+    Fault("files.scrub.queue", "replay/moving.py", "                step = step if step <= len(data) - begin and step == COMMAND_SIZE_BYTES else 8", "                step = 8",
+          _SCRUB + "::test_commands_in_the_queue_are_moved_whole_or_in_pieces", "a vPE's table keeps its address"),
+    Fault("files.scrub.judged", "replay/commands/scrub.py", "        if move and _judged(options.trace, options) != _judged(output, options):", "        if False:",
+          _SCRUB + "::test_a_pointer_that_is_not_seen_as_one_shows_when_the_traces_are_judged", "a trace that shows another bug is handed on"),
+    Fault("files.scrub.room", "replay/moving.py", "                if last > high or not down + up:", "                if False:",
+          _SCRUB, "addresses leave their RAM"),
 )
 # fmt: on
 
@@ -1332,7 +1378,7 @@ _CORPUS: Final = "tests/cli/test_corpus.py"
 _CORPUS_JOBS: Final = "tests/cli/test_corpus_jobs.py"
 # fmt: off
 CORPUS: Final = (
-    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = (folder / name).resolve().is_relative_to(folder)", "        inside = True",
+    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = _is_below(path.parent, name)", "        inside = True",
           _PLUGIN + "::test_a_manifest_names_no_file_outside_its_folder", "a manifest reads any file"),
     Fault("corpus.header.file", "replay/corpus.py", '    if name is None or name.endswith(".toml"):  # whoever sent a trace names no file of ours', "    if name is None:",
           _PLUGIN + "::test_a_header_names_no_file_at_all", "whoever sent a trace reads any file"),
@@ -1354,12 +1400,40 @@ CORPUS: Final = (
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest writes HTML into the job's page"),
     Fault("corpus.jobs.lost", "replay/corpus_jobs.py", "        self._todo.extendleft(range(at, at + 1) for at in reversed(chunk))", "        self.found.update((at, []) for at in chunk)",
           _CORPUS_JOBS + "::test_a_trace_whose_process_is_lost_once_is_run_again", "a lost process loses results"),
-    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, count // (jobs * _CHUNKS_EACH)))", "        size = 1",
+    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, count // (pool.width * _CHUNKS_EACH)))", "        size = 1",
           _CORPUS_JOBS + "::test_many_small_traces_do_not_cost_a_message_each", "a message for each trace"),
     Fault("corpus.record.answers", "replay/pytest_recordings.py", "            yield from _first_difference(kept, trace)", "            pass",
           _RECORDED + "::test_a_device_that_answers_otherwise_than_what_is_kept_fails_until_it_is_recorded_anew", "an answer that no contract speaks of changes unseen"),
     Fault("corpus.record.end", "replay/pytest_plugin.py", "        problems = recordings.conclude()", "        problems = []",
           _RECORDED + "::test_a_reset_that_leaves_something_fails_the_test", "a recording is verified by nobody"),
+    Fault("corpus.record.summary", "replay/pytest_plugin.py", "        report.longrepr.reprcrash.message = item.stash[_FAILED]", "        pass",
+          _RECORDED + "::test_a_failure_is_told_once_and_its_first_line_in_the_summary", "a failure is told twice in CI"),
+)
+
+_CHECKS: Final = "tracer/log/checks.py"
+TEST_CODEC: Final = "tests/log/test_codec.py"
+
+CHECKS: Final = (
+    Fault("checks.plain.too_long", _CHECKS, "    if not _none_above(lengths, kinds.translate(_MOST)):", "    if False:",
+          TEST_CODEC, "a text is taken for a number, being beyond the fields that were counted"),
+    Fault("checks.plain.too_short", _CHECKS, "    if not _none_above(kinds.translate(_LEAST), lengths):", "    if False:",
+          TEST_CODEC, "an event lacks a field"),
+    Fault("checks.plain.borrows", _CHECKS, "    return difference & tops == tops and low.isascii() and high.isascii()", "    return difference & tops == tops",
+          TEST_CODEC, "a length above 127 passes"),
+    Fault("checks.plain.booleans", _CHECKS, "    return all(packed.count(byte) == parts.count(byte) for byte in _BOOLEANS if byte in packed)", "    return True",
+          TEST_CODEC, "booleans pass for numbers"),
+    Fault("checks.plain.names", _CHECKS, "        if 1 in ones and max(map(itemgetter(at), compress(events, ones))) >= names:", "        if False:",
+          TEST_CODEC, "an enumeration has a value without a name"),
+    Fault("checks.plain.types", _CHECKS, "        return _all_of(tuple, events) and (_are_plain(events, packed) or _fit_by_columns(events))", "        return _are_plain(events, packed) or _fit_by_columns(events)",
+          TEST_CODEC, "bytes pass for an event"),
+    Fault("checks.columns.length", _CHECKS, "    if not least <= size <= len(checks):", "    if not least <= size:",
+          TEST_CODEC, "fields of a newer version are looked at by nobody"),
+    Fault("checks.columns.null", _CHECKS, "    return partial(_are_null_or, check) if field.default is None else check", "    return partial(_are_null_or, check)",
+          TEST_CODEC, "null passes everywhere"),
+    Fault("checks.columns.kind", _CHECKS, "            partial(_are_numbers, kind, kind + 1),", "            lambda values: True,",
+          TEST_CODEC, "a kind of true passes for 1"),
+    Fault("codec.nesting.at_once", "tracer/log/codec.py", "    if count > fmt.MAX_EVENTS_AT_ONCE:", "    if False:",
+          TEST_CODEC, "arrays in an event of a long frame claim 65,536"),
 )
 _REPORT = "tests/report/test_report.py"
 REPORT = (
@@ -1408,4 +1482,5 @@ FAULTS: Final = (
     *MINIMIZE,
     *FILES,
     *REPORT,
+    *CHECKS,
 )

@@ -30,7 +30,7 @@ from tests.replay.test_xen_model import (
 )
 from tests.support.captures import ALL, TRACES, open_capture
 from tracer.errors import DamagedTrace, NewerTrace, TraceError, UsageError
-from tracer.log.codec import PayloadError
+from tracer.log.checks import PayloadError
 from tracer.log.header import Header
 from tracer.log.opening import open_trace
 

@@ -84,7 +84,7 @@ def test_sqlite_has_every_event_in_its_kinds_table(trace, tmp_path):
                 assert read_back(base, seq, event[0]) == wanted
         unknown = sum(event[0] not in KINDS for event in events)
         assert base.execute("SELECT count(*) FROM unknown").fetchone()[0] == unknown
-        assert "secret" not in str(base.execute("SELECT * FROM trace").fetchall())
+        assert "secret" not in str([*map(tuple, base.execute("SELECT * FROM trace"))])
     finally:
         base.close()
 
@@ -146,7 +146,14 @@ def test_a_database_is_no_stream(trace, tmp_path, capsys):
     assert "give -o FILE" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("to", ["text", "jsonl", "sqlite"])
+@pytest.mark.parametrize("to", ["text", "jsonl", "parquet", "perfetto"])
+def test_a_full_disk_is_no_bug_of_ours(to, tmp_path, capsys):
+    written(tmp_path / "a.itstrace", "small")
+    assert export(tmp_path / "a.itstrace", to, "/dev/full", "--force") == 3
+    assert capsys.readouterr().err.endswith("/dev/full: No space left on device\n")
+
+
+@pytest.mark.parametrize("to", ["text", "jsonl", "sqlite", "parquet", "perfetto"])
 def test_what_exists_is_kept_unless_told_otherwise(to, trace, tmp_path):
     made = tmp_path / "mine"
     made.write_text("mine")

@@ -40,7 +40,7 @@ from tests.support.ftrace_text import (
 )
 from tracer.errors import SourceError
 from tracer.events import Event, fields_of, kind_name
-from tracer.log.codec import check_events
+from tracer.log.checks import check_events
 from tracer.log.header import Header
 from tracer.log.stream import Reader, Writer
 from tracer.sources import ftrace, qemu_log, vectors

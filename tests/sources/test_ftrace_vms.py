@@ -13,7 +13,7 @@ from replay import cli
 from tests.support.ftrace_text import asked, back, got, msi, mutate, split, without_times, write
 from tracer.errors import SourceError
 from tracer.events import Event, fields_of, kind_name
-from tracer.log.codec import check_events
+from tracer.log.checks import check_events
 from tracer.log.header import Header
 from tracer.sources.ftrace_samples import MAX_ROWS, MAX_SAMPLES
 from tracer.sources.ftrace_vms import MAX_VMS, WAIT_RECORDS, Vms

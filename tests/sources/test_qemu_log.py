@@ -25,7 +25,7 @@ from tracer.errors import SourceError
 from tracer.events import KINDS, Event, fields_of, kind_name
 from tracer.its.commands import decode
 from tracer.log import format as fmt
-from tracer.log.codec import check_events
+from tracer.log.checks import check_events
 from tracer.log.stream import Reader, Writer
 from tracer.log.text import format_event
 from tracer.sources import qemu_log

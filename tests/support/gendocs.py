@@ -128,7 +128,7 @@ class _Asked:
         self.options.append((name, known))
 
 
-_TARGET = re.compile(r"((?:^# .*\n)+)(?:^\w+ \?= .*\n)*^([\w-]+):", re.M)
+_TARGET = re.compile(r"((?:^# .*\n)+)(?:^\w+ \?=.*\n)*^([\w-]+):", re.M)
 
 
 def make_targets() -> str:

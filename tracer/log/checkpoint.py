@@ -11,7 +11,8 @@ from typing import Final
 import msgpack
 
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, unpack_list
+from tracer.log.checks import PayloadError
+from tracer.log.codec import unpack_list
 
 _MOST_PARTS: Final = -(-fmt.MAX_CHECKPOINT_BYTES // fmt.CHECKPOINT_PART_BYTES)
 

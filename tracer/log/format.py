@@ -32,6 +32,8 @@ MAX_FRAME_STORED_BYTES: Final = 2 << 20
 MAX_FRAME_RAW_BYTES: Final = 2 << 20
 MAX_HEADER_RAW_BYTES: Final = 1 << 20
 MAX_EVENTS_PER_FRAME: Final = 65_536
+# Unpacked as one array: what it may hold, an array in it may claim, 1024 deep, msgpack's limit.
+MAX_EVENTS_AT_ONCE: Final = 4096
 MAX_EVENT_FIELDS: Final = 64
 MAX_EVENT_BYTES: Final = 1 << 20
 MAX_TEXT_BYTES: Final = 65_536

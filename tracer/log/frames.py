@@ -12,7 +12,8 @@ from hashlib import blake2b
 from typing import Final
 
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, decompress
+from tracer.log.checks import PayloadError
+from tracer.log.codec import decompress
 from tracer.log.source import Problem, Source
 
 NO_FRAME: Final = "no frame begins here: its first bytes are damaged"

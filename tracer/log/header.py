@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, brief, check_plain
+from tracer.log.checks import PayloadError, brief
+from tracer.log.codec import check_plain
 
 RECORDER: Final = "itstrace"
 IN_PROCESS: Final = "recorder"  # the source of a device that is under test

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from tracer.errors import UsageError, WriteError
+from tracer.log.files import is_url, opened
 from tracer.log.stream import Reader
 from tracer.log.text import SUFFIX, TextReader
 
@@ -18,7 +19,7 @@ AnyReader = Reader | TextReader
 
 @contextmanager
 def open_input(path: str) -> Iterator[BinaryIO]:
-    """Yield the bytes of `path`, or of standard input for `-`.
+    """Yield the bytes of `path`, a URL too, or of standard input for `-`.
 
     Raises:
         UsageError: it cannot be opened.
@@ -26,12 +27,8 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         yield cast(BinaryIO, sys.stdin.buffer)
         return
-    try:
-        stream = Path(path).open("rb", buffering=0)  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    with stream:
-        yield cast(BinaryIO, stream)
+    with opened(path) as stream:
+        yield stream
 
 
 @contextmanager
@@ -59,6 +56,8 @@ def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
+    if is_url(path):
+        raise UsageError(f"{path}: an output must be a local file")
     try:
         stream = Path(path).open("wb" if force else "xb", buffering=0)  # noqa: SIM115
     except FileExistsError as error:

@@ -11,7 +11,7 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 from typing import BinaryIO, Final
@@ -20,9 +20,8 @@ from tracer.errors import DamagedTrace, NewerTrace, NotATrace, WriteError
 from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.checkpoint import Assembly, digest, parts
+from tracer.log.checks import PayloadError, brief
 from tracer.log.codec import (
-    PayloadError,
-    brief,
     check_sizes,
     compress,
     count_events,
@@ -37,6 +36,8 @@ from tracer.log.migrate import events_now, header_now, steps_from
 from tracer.log.source import Place, Problem, Source
 
 _TIME: Final = itemgetter(1)
+# Below, starting a compressor costs most of a write, and gains a few bytes at most.
+_LEAST_COMPRESSED_BYTES: Final = 64
 CHANGED: Final = "frames before this one were changed or taken out"
 
 
@@ -225,7 +226,7 @@ class Writer:
         self._frames += 1
 
     def _frame(self, kind: int, raw: bytes, codec: int) -> None:
-        stored = compress(raw, codec)
+        stored = raw if len(raw) < _LEAST_COMPRESSED_BYTES else compress(raw, codec)
         if len(stored) >= len(raw):
             stored, codec = raw, fmt.CODEC_NONE
         self._put_frame(kind, codec, stored, len(raw))
@@ -294,6 +295,17 @@ class Writer:
         self._wake.set()
         if self._watcher:
             self._watcher.join()
+
+
+@dataclass(slots=True)
+class Ending:
+    """How the reading of a file ended: where, and what was wrong with it."""
+
+    place: Place
+    problems: list[Problem]
+    problem_count: int
+    ended: bool
+    goes_on: bool
 
 
 class Reader:
@@ -414,6 +426,17 @@ class Reader:
     def here(self) -> Place:
         """Where the next block of events begins."""
         return Place(self._source.offset, self.next_seq, self.chain)
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended, for a reader that did not read it itself: see `end_as`."""
+        return Ending(self.here, self.problems, self.problem_count, self.ended, self._goes_on)
+
+    def end_as(self, ending: Ending) -> None:
+        """Say of the file what another reader said of it, at its end."""
+        self.go_to(ending.place)
+        self.problems, self.problem_count = list(ending.problems), ending.problem_count
+        self.ended, self._goes_on = ending.ended, ending.goes_on
 
     def go_to(self, place: Place) -> None:
         """Read on from `place` in this file; nothing is said of what stands before it."""

@@ -18,7 +18,8 @@ from typing import BinaryIO, Final
 from tracer.events import FIRST_OUTPUT, KINDS, LAST_KIND, NUMBER, Event, kind_name
 from tracer.log import format as fmt
 from tracer.log.checkpoint import Assembly
-from tracer.log.codec import PayloadError, brief, unpack_events, unpack_map
+from tracer.log.checks import PayloadError, brief
+from tracer.log.codec import unpack_events, unpack_map
 from tracer.log.frames import Frame, is_head, kind_here, link, look, preamble, resync
 from tracer.log.header import Header
 from tracer.log.migrate import Step, events_now, header_now, steps_from

@@ -31,7 +31,8 @@ from tracer.events import (
 )
 from tracer.its import commands
 from tracer.log import format as fmt
-from tracer.log.codec import PayloadError, brief, check_event, compress, decompress, fits
+from tracer.log.checks import PayloadError, brief, check_event, fits
+from tracer.log.codec import compress, decompress
 from tracer.log.header import Header
 from tracer.log.source import Place, Problem
 

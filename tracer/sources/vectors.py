@@ -14,7 +14,7 @@ from typing import Any, Final
 from tracer import events as ev
 from tracer.errors import SourceError
 from tracer.events import Event, make
-from tracer.log.codec import check_event
+from tracer.log.checks import check_event
 from tracer.log.header import MAX_CPUS, Header
 from tracer.sources.lines import LineReader
 

@@ -16,7 +16,7 @@ from replay.model.qemu.entries import PHYSICAL, VIRTUAL
 from replay.model.qemu.tables import Fault
 from tracer.its.commands import NO_DOORBELL, Opcode
 from tracer.its.lpi import FIRST_LPI
-from tracer.its.registers import Creadr, Cwriter
+from tracer.its.registers import Creadr
 
 if TYPE_CHECKING:
     from replay.model.qemu.vm import QemuVm
@@ -25,6 +25,7 @@ _MASK32: Final = 0xFFFF_FFFF
 _MASK36: Final = (1 << 36) - 1
 _MASK44: Final = (1 << 44) - 1
 _COMMAND_SIZE_BYTES: Final = 32
+_OFFSET: Final = Creadr.offset.mask  # of CREADR and CWRITER, in bytes
 _ID_BITS: Final = 15  # GITS_TYPER.ID_bits: the largest Size of MAPD and VMAPP
 
 # What happens to the pending state of the event's LPI.
@@ -38,8 +39,8 @@ def process_queue(vm: QemuVm) -> None:
     if not its.ctlr & 1:
         return
     queue = its.queue
-    stop = Cwriter.offset.get(its.cwriter)
-    at = Creadr.offset.get(its.creadr)
+    stop = its.cwriter & _OFFSET
+    at = its.creadr & _OFFSET
     size_bytes = queue.entries * _COMMAND_SIZE_BYTES
     if stop >= size_bytes or at >= size_bytes:
         return
@@ -50,7 +51,7 @@ def process_queue(vm: QemuVm) -> None:
             its.creadr |= Creadr.stalled.mask
             return
         at = (at + _COMMAND_SIZE_BYTES) % size_bytes
-        its.creadr = its.creadr & ~Creadr.offset.mask | at
+        its.creadr = its.creadr & ~_OFFSET | at
 
 
 def run_one(vm: QemuVm, gpa: int, queue_offset: int) -> None:

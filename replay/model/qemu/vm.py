@@ -10,7 +10,6 @@ the effect that first needed it: `learned`, or `assumed` with the name of the as
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, Protocol
 
 from replay.model.effects import Effect
@@ -115,8 +114,10 @@ class QemuVm:
         """Carry out a write to GITS_TRANSLATER (gicv3_its_translation_write)."""
         if self.its.ctlr & 1:
             # A fault is a bus error for the device that wrote; no register shows it.
-            with suppress(Fault):
+            try:
                 translate(self, device_id, event_id)
+            except Fault:
+                return
 
     def acknowledge(self, cpu: int, intid: int) -> None:
         """A CPU read ICC_IAR1 and took an LPI."""

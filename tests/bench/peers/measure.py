@@ -63,12 +63,20 @@ def _rate(row: Row, seconds: float) -> str:
     return f"{row.count / seconds / 1000:,.0f}"
 
 
+def _of_a_core(row: Row, samples: Samples) -> str:
+    """CPU time, which another load on the machine does not lengthen; none where it is a service's."""
+    if any(sample["cpu"] is None for sample in samples):
+        return ""
+    return f"{best(samples, 'cpu') / row.count * 1e6:.3f}"
+
+
 NAME: Final = Column("contestant", lambda row, _: f"**{row.name}**" if row.ours else row.name)
 EVENTS: Final = Column("events", lambda row, _: f"{row.count:,}")
 RATES: Final = (
     Column("best, thousand events/s", lambda row, got: _rate(row, best(got))),
     Column("median", lambda row, got: _rate(row, median(got))),
     Column("best, µs an event", lambda row, got: f"{best(got) / row.count * 1e6:.3f}"),
+    Column("of a core, µs", _of_a_core),
 )
 
 

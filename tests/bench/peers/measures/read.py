@@ -22,7 +22,8 @@ MEASURE: Final = Measure(
 CRCs, the chain, and every event's fields and ranges; *types not checked* is the same frames (`Reader.event_frames`)
 with `msgpack.unpackb` behind them, which no verb does. mcap: `validate_crcs=True`, the payload with `msgpack.unpackb`.
 SQLite: `SELECT`, the bench's CRC of each row, `msgpack.unpackb`. babeltrace2 is C, is a process with its start, and
-its CTF has no checksums: once it decodes and counts, once it prints to nowhere. Every contestant proves once that it
+its CTF has no checksums: once it decodes and counts, once it prints to nowhere; of `export --to ctf`, which names and
+fills every field, only the number of events is compared. Every other contestant proves once that it
 saw the same events: their number, and a CRC-32 over all of them in order.""",
     (
         OURS,
@@ -32,6 +33,14 @@ saw the same events: their number, and a CRC-32 over all of them in order.""",
         Row("eventsourcing", "eventsourcing_", "read", 20_000, before=("append",)),
         Row("babeltrace2, counts", "babeltrace", "read", MANY, before=("append",)),
         Row("babeltrace2, prints", "babeltrace", "read_text", MANY, before=("append",)),
+        Row(
+            "babeltrace2, counts `export --to ctf`",
+            "babeltrace",
+            "read",
+            MANY,
+            {"variant": "exported", "exported": True},
+            before=("export",),
+        ),
         LIMIT,
     ),
     (NAME, EVENTS, *RATES),

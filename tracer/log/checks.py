@@ -1,0 +1,313 @@
+"""Whether events are what their kinds say: shapes, types and ranges, of one event and of many.
+
+`check_event` is the rule, in the order in which its messages name things. `check_events` judges
+the same of thousands at once, in passes that run in C. Counterpart: `tracer.events`, which says
+what each kind holds.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from itertools import chain, compress, repeat, takewhile
+from operator import itemgetter
+from typing import Any, Final
+
+from tracer.events import KINDS, LAST_KIND, REQUIRED, Event, Field, kind_name
+from tracer.log import format as fmt
+
+
+class PayloadError(ValueError):
+    """A payload that no writer of this version wrote."""
+
+
+MAX_SHOWN: Final = 1000
+
+
+def brief(value: object) -> str:
+    """Return a value for a message: short, and never by walking into a long one."""
+    if isinstance(value, list | tuple | dict) or (
+        isinstance(value, str | bytes) and len(value) > MAX_SHOWN
+    ):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value!r:.40}"
+
+
+# -- one event
+
+
+def check_event(event: object) -> None:
+    """Check shape, types and ranges of one event; PayloadError says what is wrong with it."""
+    if type(event) is not tuple or not 2 <= len(event) <= fmt.MAX_EVENT_FIELDS:
+        raise PayloadError(f"an event must be an array of 2 to {fmt.MAX_EVENT_FIELDS}")
+    kind, dt_ns = event[0], event[1]
+    if type(kind) is not int or not 0 <= kind <= LAST_KIND:
+        raise PayloadError(f"a kind must be 0 to {LAST_KIND}, not {brief(kind)}")
+    if type(dt_ns) is not int or not -(2**63) <= dt_ns < 2**64:
+        raise PayloadError(f"a time must be -2^63 to 2^64-1 nanoseconds, not {brief(dt_ns)}")
+    cls = KINDS.get(kind)
+    _check_fields(kind_name(kind), cls.fields if cls else (), event[2:])
+
+
+def _check_fields(name: str, fields: tuple[Field, ...], values: tuple[object, ...]) -> None:
+    for field, value in zip(fields, values, strict=False):
+        if not fits(field, value):
+            raise PayloadError(f"{name}: {field.name} must not be {brief(value)}")
+    if len(values) < _required(fields):
+        raise PayloadError(f"{name} needs {fields[len(values)].name}")
+    for at, value in enumerate(values[len(fields) :], len(fields)):
+        if not _fits_unknown(value):
+            raise PayloadError(
+                f"{name}: field.{at} must hold null, integers, texts, bytes and arrays of these, "
+                f"{fmt.MAX_NESTING} deep and {fmt.MAX_EVENT_FIELDS} long at most, "
+                f"not {brief(value)}"
+            )
+
+
+def _required(fields: tuple[Field, ...]) -> int:
+    return sum(1 for field in fields if field.default is REQUIRED)
+
+
+def _fits_unknown(value: object, depth: int = fmt.MAX_NESTING) -> bool:
+    """Return whether a field that this version does not know holds what any version may write."""
+    if type(value) is not tuple:
+        return _is_event_scalar(value)
+    if not depth or len(value) > fmt.MAX_EVENT_FIELDS:
+        return False
+    return all(map(_fits_unknown, value, repeat(depth - 1)))
+
+
+def _is_event_scalar(item: object) -> bool:
+    if type(item) is int:
+        return -(2**63) <= item < 2**64
+    if type(item) is str:
+        return is_text(item)
+    return item is None or (type(item) is bytes and len(item) <= fmt.MAX_EVENT_BYTES)
+
+
+def is_text(text: str) -> bool:
+    """Return whether a text can be written: no lone surrogate, not too long."""
+    try:
+        return len(text.encode()) <= fmt.MAX_TEXT_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def fits(field: Field, value: object) -> bool:
+    """Return whether `value` has the type and range of `field`."""
+    form = field.form
+    if value is None:
+        return field.default is None
+    if form == "bytes":
+        return type(value) is bytes and len(value) <= fmt.MAX_EVENT_BYTES
+    if form == "text":
+        return type(value) is str and is_text(value)
+    if type(value) is not int:
+        return False
+    if form == "int":
+        return -(2**63) <= value < 2**63
+    if isinstance(form, tuple):
+        return 0 <= value < len(form)
+    return 0 <= value < 2**64
+
+
+# -- many events
+
+
+def check_events(events: Sequence[Event], packed: bytes | None = None) -> None:
+    """Check every event; PayloadError names the first bad one. `packed`: as for `are_usual`."""
+    if are_usual(events, packed):
+        return
+    for at, event in enumerate(events):
+        try:
+            check_event(event)
+        except PayloadError as error:
+            raise PayloadError(f"event {at} of its frame: {error}") from error
+
+
+def are_usual(events: Sequence[Event], packed: bytes | None = None) -> bool:
+    """Return whether every event passes; False, too, where some must be looked at one by one.
+
+    Where all are nothing but unsigned numbers, a few passes over all of them tell. Otherwise those
+    of one kind and length are laid side by side, and a field is judged of all of them at once.
+    False for what is neither: an unknown kind, or more fields than this version knows.
+
+    `packed`: what msgpack made the events of, which tells sooner that there are no booleans.
+    """
+    try:
+        return _all_of(tuple, events) and (_are_plain(events, packed) or _fit_by_columns(events))
+    except (TypeError, ValueError, LookupError, OverflowError):
+        return False
+
+
+_KIND: Final = itemgetter(0)
+_ONES: Final = 2**64 - 1  # and msgpack holds no number below -2^63
+# msgpack's booleans, which pass for numbers
+_BOOLEANS: Final = (b"\xc2", b"\xc3")
+
+
+def _all_of(wanted: type, values: Collection[object]) -> bool:
+    """Return whether all are of this very type."""
+    return list(map(type, values)).count(wanted) == len(values)
+
+
+def _are_plain(events: Sequence[Event], packed: bytes | None) -> bool:
+    """Return whether all are of kinds and lengths that hold only unsigned numbers, and hold them."""
+    kinds, lengths = bytes(map(_KIND, events)), bytes(map(len, events))
+    if not _none_above(kinds.translate(_LEAST), lengths):
+        return False
+    if not _none_above(lengths, kinds.translate(_MOST)):
+        return False
+    return _are_unsigned(events, packed) and _have_names(events, kinds)
+
+
+def _none_above(low: bytes, high: bytes) -> bool:
+    """Return whether no byte of `low` is above the one of `high` at its place, all below 128.
+
+    All at once, as two large numbers: where a byte is above, its difference borrows the top bit.
+    """
+    tops = int.from_bytes(b"\x80" * len(low))
+    difference = (int.from_bytes(high) | tops) - int.from_bytes(low)
+    return difference & tops == tops and low.isascii() and high.isascii()
+
+
+def _are_unsigned(events: Sequence[Event], packed: bytes | None) -> bool:
+    """Return whether all that is in the events is 0 to 2^64-1, but for times, which may be less.
+
+    Raises:
+        TypeError, OverflowError: it is not.
+    """
+    flat: list[Any] = []
+    for event in events:
+        flat += event
+    try:
+        numbers = array("Q", flat)
+    except OverflowError:
+        if packed is None:
+            return False
+        flat.clear()
+        for event in events:
+            flat += event if event[1] >= 0 else (event[0], event[1] & _ONES, *event[2:])
+        numbers = array("Q", flat)
+    if packed is None:
+        return _all_of(int, flat)
+    # A byte that is no part of any number stands for a boolean.
+    parts = numbers.tobytes()
+    return all(packed.count(byte) == parts.count(byte) for byte in _BOOLEANS if byte in packed)
+
+
+def _have_names(events: Sequence[Event], kinds: bytes) -> bool:
+    """Return whether every enumeration in plain events has one of its names."""
+    for (at, names), is_one in _ENUMERATED.items():
+        ones = kinds.translate(is_one)
+        if 1 in ones and max(map(itemgetter(at), compress(events, ones))) >= names:
+            return False
+    return True
+
+
+def _fit_by_columns(events: Sequence[Event]) -> bool:
+    """Return whether all are of known kinds, and every field of theirs fits."""
+    alike: dict[tuple[int, int], list[Event]] = {}
+    for event in events:
+        alike.setdefault((event[0], len(event)), []).append(event)
+    return all(_fit(_COLUMNS[kind], size, same) for (kind, size), same in alike.items())
+
+
+def _fit(fits_columns: Columns, size: int, events: list[Event]) -> bool:
+    """Return whether events of one kind and size fit."""
+    least, checks = fits_columns
+    if not least <= size <= len(checks):
+        return False
+    return all(
+        check(column) for check, column in zip(checks, zip(*events, strict=True), strict=False)
+    )
+
+
+def _fits_all(field: Field) -> Callable[[Collection[Any]], bool]:
+    """Return `fits` of many values of a field."""
+    form = field.form
+    if form == "bytes":
+        check: Callable[[Collection[Any]], bool] = _are_bytes
+    elif form == "text":
+        check = _are_texts
+    elif form == "int":
+        check = partial(_are_numbers, -(2**63), 2**63)
+    elif isinstance(form, tuple):
+        check = partial(_are_numbers, 0, len(form))
+    else:
+        check = _are_unsigned_numbers
+    return partial(_are_null_or, check) if field.default is None else check
+
+
+def _are_numbers(low: int, end: int, values: Collection[Any]) -> bool:
+    return _all_of(int, values) and low <= min(values) and max(values) < end
+
+
+def _are_unsigned_numbers(values: Collection[Any]) -> bool:
+    """Return whether all are 0 to 2^64-1; OverflowError when one is not."""
+    return _all_of(int, values) and len(array("Q", values)) > 0
+
+
+def _are_bytes(values: Collection[Any]) -> bool:
+    return _all_of(bytes, values) and max(map(len, values)) <= fmt.MAX_EVENT_BYTES
+
+
+def _are_texts(values: Collection[Any]) -> bool:
+    return _all_of(str, values) and all(map(is_text, values))
+
+
+def _are_null_or(check: Callable[[Collection[Any]], bool], values: Collection[Any]) -> bool:
+    given = [value for value in values if value is not None]
+    return not given or check(given)
+
+
+Columns = tuple[int, tuple[Callable[[Collection[Any]], bool], ...]]
+# kind -> the least length of its events, and what judges each position
+_COLUMNS: Final[dict[int, Columns]] = {
+    kind: (
+        2 + _required(cls.fields),
+        (
+            partial(_are_numbers, kind, kind + 1),
+            partial(_are_numbers, -(2**63), 2**64),
+            *map(_fits_all, cls.fields),
+        ),
+    )
+    for kind, cls in KINDS.items()
+}
+
+
+_ANY_KIND: Final = range(LAST_KIND + 1)
+
+
+def _plain(kind: int) -> list[Field]:
+    """Return the fields of a plain event: the first ones, as far as they are unsigned numbers.
+
+    An enumeration is one only where none of its events lacks it.
+    """
+    fields = KINDS[kind].fields if kind in KINDS else ()
+    return list(takewhile(_is_plain, fields))
+
+
+def _enumerations(kind: int) -> list[tuple[int, int]]:
+    """Return (position in the event, number of names) of the enumerations of plain events."""
+    return [
+        (at, len(each.form)) for at, each in enumerate(_plain(kind), 2) if type(each.form) is tuple
+    ]
+
+
+def _is_plain(field: Field) -> bool:
+    is_enumeration = isinstance(field.form, tuple) and field.default is REQUIRED
+    return is_enumeration or field.form in ("hex", "dec")
+
+
+# By kind, the least and the greatest length of its plain events; none is as short as 0.
+_LEAST: Final = bytes(
+    2 + _required(KINDS[kind].fields) if kind in KINDS else 0 for kind in _ANY_KIND
+)
+_MOST: Final = bytes(2 + len(_plain(kind)) if kind in KINDS else 0 for kind in _ANY_KIND)
+# (position, number of names) -> for each kind whether its plain events have such an enumeration there
+_ENUMERATED: Final = {
+    place: bytes(place in _enumerations(kind) for kind in _ANY_KIND)
+    for place in sorted(set(chain.from_iterable(map(_enumerations, _ANY_KIND))))
+}
