@@ -1443,6 +1443,8 @@ REPORT: Final = (
           _REPORT + "::test_checkpoints_and_changes_give_every_state", "what is gone stays in the page"),
     Fault("report.states.quiet", "replay/report/states.py", "        if event[0] not in self._quiet or self.changed <= MAX_DIGESTS:", "        if event[0] not in self._quiet:",
           _REPORT + "::test_checkpoints_and_changes_give_every_state", "a digest is that of an earlier state"),
+    Fault("report.states.resumed", "replay/report/states.py", "        self.starts.clear()", "        pass",
+          _REPORT + "::test_checkpoints_and_changes_give_every_state", "a part of a trace begins with a state that nobody had"),
     Fault("report.columns.zigzag", "replay/report/columns.py", "        zigzag = _planes([0, *(d << 1 if d >= 0 else ~(d << 1) for d in differences)])", "        zigzag = _planes([0, *(abs(d) << 1 for d in differences)])",
           _REPORT + "::test_columns_come_back", "what falls grows"),
     Fault("report.columns.step", "replay/report/columns.py", '        return ["f", *self._add(plain), low, step]', '        return ["f", *self._add(plain), low, 1]',
@@ -1506,8 +1508,8 @@ FAULTS: Final = (
     *EXPORT,
     *MINIMIZE,
     *FILES,
-    *SPREAD,
     *CORPUS,
     *CHECKS,
     *REPORT,
+    *SPREAD,
 )
