@@ -24,6 +24,7 @@ of a microsecond, less than one call of a Python function and a digest. Next ste
 at the cost of a second implementation of the file format. Who can bear to lose a hundred milliseconds, or with `--bound-ms`
 fewer, records buffered and has the aim.""",
     ("B", "read: times mcap's speed"): _DECODER,
+    ("B", "read: times the speed of mcap's streaming reader"): _DECODER,
     ("B", "the limit: read, times the bare Unpacker's time"): _DECODER,
     ("C", "replay: times QEMU's speed, write, wait, read"): _MODEL,
     ("C", "replay: times eventsourcing's speed"): _MODEL,
