@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -260,7 +261,36 @@ def test_columns_come_back(name):
     ] or (found == [told_as(each) for each in values])
 
 
+def test_big_numbers_are_no_floating_ones():
+    """What JavaScript has no exact number for is said to be big, so that the page makes BigInts."""
+    block = columns.Block()
+    assert block.numbers([0, 1 << 53])[0] == "b"
+    assert block.numbers([1, (1 << 53) + 1])[0] == "b"
+    assert block.numbers([0, (1 << 53) - 1])[0] != "b"
+
+
 def told_as(value):
     if isinstance(value, bytes):
         return ["y", value.hex()]
     return ["i", str(value)] if isinstance(value, int) else value
+
+
+def test_a_corpus_has_an_index(tmp_path, capsys):
+    corpus, out = tmp_path / "traces", tmp_path / "out"
+    corpus.mkdir()
+    for name in SCENARIOS:
+        shutil.copy(TRACES / "scenarios" / name, corpus)
+    manifest = SCENARIOS[0].replace(".its.txt", ".toml")
+    text = (TRACES / "scenarios" / manifest).read_text()
+    (corpus / manifest).write_text(text)
+    assert cli.main(["report", str(corpus), "-o", str(out)]) == 1  # one has no manifest
+    rows = document(blocks_of((out / "index.html").read_bytes())["corpus"])["rows"]
+    assert [row["name"] for row in rows] == [name.removesuffix(".its.txt") for name in SCENARIOS]
+    assert [[each["passed"] for each in row["results"]] for row in rows] == [[True], [False]]
+    assert rows[0]["cells"]["linux-6.1.192"] == ["stale", "measured"]
+    assert rows[0]["cells"]["linux-6.7"][1] == "read"
+    assert {row["page"] for row in rows} | {"index.html"} == {each.name for each in out.iterdir()}
+    assert cli.main(["report", str(corpus), "-o", str(out)]) == 2
+    (corpus / SCENARIOS[1]).unlink()
+    assert cli.main(["report", str(corpus), "-o", str(out), "--force"]) == 0
+    capsys.readouterr()

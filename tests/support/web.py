@@ -15,6 +15,7 @@ from tracer.events import Event
 from tracer.log.stream import Writer
 
 CHROMIUM = "/usr/bin/chromium"
+VIEWPORT = {"width": 1500, "height": 950}
 TIMEOUT_MS = 30_000
 
 
@@ -47,9 +48,7 @@ class Opened:
 
 def open_page(browser: Any, path: Path, address: str = "", **context: Any) -> Opened:
     """Return a report that is ready."""
-    where = browser.new_context(
-        offline=True, viewport={"width": 1500, "height": 950}, **context
-    )  # fmt: skip
+    where = browser.new_context(**{"offline": True, "viewport": VIEWPORT} | context)
     page = where.new_page()
     shown = Opened(page)
     page.on("console", lambda each: shown.wrong.append(f"{each.type}: {each.text}"))

@@ -139,9 +139,10 @@ def test_filtering_leaves_what_passes(opened):
 def test_an_address_can_be_shared(opened):
     one = opened(TWO_BOOTS, "#seq=100")
     one.page.locator(".filter").fill('register ~ "CREADR" and seq > 0x20')
-    one.until("itstrace.views[0].list.chosen !== null")
+    one.until("location.hash.includes('&filter=')")
     one.page.evaluate("location.hash = '#seq=567&' + location.hash.split('&')[1]")
     one.until("itstrace.views[0].state.seq === 567")
+    one.until("location.hash.startsWith('#seq=567&filter=register')")
     address = one.page.evaluate("location.hash")
     other = opened(TWO_BOOTS, address)
     assert other.seq == 567

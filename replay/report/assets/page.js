@@ -147,11 +147,17 @@ class Page {
 
   // -- the address
 
-  address() {
-    return new URLSearchParams(location.hash.slice(1));
+  address(hash = location.hash) {
+    return new URLSearchParams(hash.slice(1));
   }
 
+  // Let the address say what is looked at; not at every step, which browsers take for an attack.
   remember() {
+    clearTimeout(this.remembering);
+    this.remembering = setTimeout(() => this.#remember(), 150);
+  }
+
+  #remember() {
     const parts = [];
     for (const view of this.views) {
       if (view.seq !== null) parts.push(`${view.trace.key}=${view.seq}`);
@@ -162,8 +168,8 @@ class Page {
     if (location.hash !== hash) history.replaceState(null, "", hash);
   }
 
-  async follow() {
-    const address = this.address();
+  async follow(hash) {
+    const address = this.address(hash);
     const [one, other] = this.views.map((view) => address.has(view.trace.key));
     for (const view of this.views) view.held = one && other; // both are given: none moves the other
     await Promise.all(
@@ -240,7 +246,7 @@ class Page {
 
   listen() {
     document.addEventListener("keydown", (event) => this.key(event));
-    addEventListener("hashchange", () => this.follow());
+    addEventListener("hashchange", (event) => this.follow(new URL(event.newURL).hash));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       for (const view of this.views) view.timeline.redraw();
     });
