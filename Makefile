@@ -165,9 +165,12 @@ test-consumers: $(VENV)/consumers babeltrace
 	ITSTRACE_CONSUMERS=1 $(BIN)/python -m pytest tests/consumers
 
 # itstrace beside mcap, eventsourcing, SQLite, DuckDB, babeltrace2, a real QEMU and bare msgpack; writes
-# docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
-bench-peers: $(VENV)/bench qemu babeltrace
-	$(BIN)/python -m tests.bench.peers.run $(PEERS)
+# docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two. Where there is a C
+# compiler, a compiled itstrace has rows of its own.
+bench-peers: $(VENV)/bench $(VENV)/dev qemu babeltrace
+	python=$(CURDIR)/.cache/compiled/venv/bin/python; \
+	$(BIN)/python -m tests.compiled --only-build && compiled="--compiled $$python" || compiled=; \
+	$(BIN)/python -m tests.bench.peers.run $$compiled $(PEERS)
 
 # What an event costs among ten thousand, a million and a hundred million, what real VMs do, and a fleet on paper;
 # writes docs/scale.md. Half an hour; needs a kernel, which it fetches, for an idle and a busy guest.
