@@ -87,7 +87,8 @@ class StateTable:
     # -- the engine's watcher
 
     def resumed(self, seq: int, *, overlap: bool) -> None:
-        """The model was filled before the first event."""
+        """The model was filled before the first event: it begins as it is now."""
+        self.starts.clear()
         self._begin(seq - 1)
 
     def before_input(self, seq: int, event: Event) -> None:

@@ -33,6 +33,7 @@ TRICKY = {
     "negative and big": [-1, BIG], "texts": ["a", "", "a", "<b>"], "all": [None, "x", 1, b"\x00"], "none": [None, None],
     "wide": [n << 33 for n in (5, 1, 9, 2)],
 }  # fmt: skip
+CUT = "cut"  # a part of a trace, that begins with a checkpoint
 SCENARIOS = (
     "F1-lpi-outlives-ctrl-reset.its.txt",
     "S09-K23-F4-save-after-mapc-unmap.its.txt",
@@ -48,7 +49,10 @@ def made(tmp_path_factory):
     def make(name):
         if name not in pages:
             path = TRACES / "scenarios" / name if name in SCENARIOS else folder / f"{name}.itstrace"
-            if name in (TWO_BOOTS, TWO_BOOTS_TIMED):
+            if name == CUT:
+                whole = str(make(TWO_BOOTS)[0])
+                assert cli.main(["cut", whole, "--range", "400..700", "-o", str(path)]) == 0
+            elif name in (TWO_BOOTS, TWO_BOOTS_TIMED):
                 path.write_bytes(trace_bytes(name))
             elif name not in SCENARIOS:
                 path.write_bytes((TRACES / name).read_bytes())
@@ -67,7 +71,7 @@ def shortened(event):
     return describe(short) + "".join(f"... ({size} in all)" for size in sizes)
 
 
-@pytest.mark.parametrize("name", [TWO_BOOTS, PROBED, *SCENARIOS])
+@pytest.mark.parametrize("name", [TWO_BOOTS, CUT, PROBED, *SCENARIOS])
 def test_checkpoints_and_changes_give_every_state(made, name):
     path, shown = made(name)
     blocks = blocks_of(shown)
@@ -83,7 +87,7 @@ def test_checkpoints_and_changes_give_every_state(made, name):
     assert seen == head["states_until"] - head["first_seq"] + 1 - crashed
 
 
-@pytest.mark.parametrize("name", [TWO_BOOTS_TIMED, PROBED, *SCENARIOS])
+@pytest.mark.parametrize("name", [TWO_BOOTS_TIMED, CUT, PROBED, *SCENARIOS])
 def test_every_event_reads_as_show_has_it(made, name):
     path, shown = made(name)
     with open_trace(str(path)) as reader:
