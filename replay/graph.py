@@ -157,15 +157,18 @@ class _Unpacker:
             return self._seen[items[0]]
         if tag == _VALUE:
             kind, names = self._classes[items[0]]
-            return self._filled(object.__new__(kind), names, items[1:])
+            return kind(**dict(self._attributes(names, items[1:])))
         return self._shared(tag, items)
 
     def _shared(self, tag: int, items: list[Any]) -> Any:
+        found: Any
         if tag == _OBJECT:
             kind, names = self._classes[items[0]]
-            self._seen.append(object.__new__(kind))
-            return self._filled(self._seen[-1], names, items[1:])
-        found: Any
+            found = kind.__new__(kind)
+            self._seen.append(found)
+            for name, item in self._attributes(names, items[1:]):
+                setattr(found, name, item)
+            return found
         if tag == _GIVEN:
             found = self._made(items[0])
             self._seen.append(found)
@@ -184,7 +187,6 @@ class _Unpacker:
             found.extend(values)
         return found
 
-    def _filled(self, found: Any, names: tuple[str, ...], items: list[Any]) -> Any:
+    def _attributes(self, names: tuple[str, ...], items: list[Any]) -> Iterator[tuple[str, Any]]:
         for at, item in zip(items[::2], items[1::2], strict=True):
-            object.__setattr__(found, names[at], self.value(item))
-        return found
+            yield names[at], self.value(item)
