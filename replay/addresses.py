@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from replay.model.qemu.entries import Dte as QemuDte, Vte
+from replay.model.qemu.entry_layouts import Dte as QemuDte, Vte
 from replay.model.xen.entries import Dte as XenDte
 from replay.numbers import Number
 from tracer.its.layout import Field, address

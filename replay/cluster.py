@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from importlib import import_module
+from queue import Empty, Queue
 from time import monotonic
 from typing import Any, Final
 
@@ -50,8 +51,9 @@ class Cluster:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self._address = address
         self._distributed = distributed
+        self._asked = 0
         self._futures: dict[Any, int] = {}
-        self._done = distributed.as_completed([], raise_errors=False)
+        self._done: Queue[Any] = Queue()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions of dask that differ, and large tasks
             self._client = self._connected(address)
@@ -83,25 +85,27 @@ class Cluster:
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
         return sum(int(each["nthreads"]) for each in workers.values())
 
-    def ask(self, tag: int, task: bytes) -> None:
+    def ask(self, task: bytes) -> int:
         """Give a task to the scheduler."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             future = self._client.submit(tasks.answer, task, pure=False)
-        self._futures[future] = tag
-        self._done.add(future)
+        self._asked += 1
+        self._futures[future] = self._asked
+        future.add_done_callback(self._done.put)  # in a thread of dask's
+        return self._asked
 
     def answer(self) -> tuple[int, bytes | Lost]:
         """Wait for the next answer; NoCluster when nobody is there any more who could give one."""
         future = self._next()
-        tag = self._futures.pop(future)
+        number = self._futures.pop(future)
         error = future.exception() if future.status == "error" else None
         found = None if error or future.status != "finished" else future.result()
         future.release()
         if found is not None:
-            return tag, found
+            return number, found
         if isinstance(error, self._distributed.KilledWorker):
-            return tag, Lost("the workers that had it died one after the other", often=4)
+            return number, Lost("the workers that had it died one after the other", often=4)
         if error is not None:
             raise NoCluster(f"{self._address}: a worker cannot run itstrace: {error}")
         raise NoCluster(f"{self._address}: the scheduler gave a task up ({future.status})")
@@ -110,8 +114,8 @@ class Cluster:
         alone = None
         while True:
             try:
-                return self._done.next(timeout=_LOOK_SECONDS)
-            except TimeoutError:
+                return self._done.get(timeout=_LOOK_SECONDS)
+            except Empty:
                 alone = self._alone(alone)
 
     def _alone(self, since: float | None) -> float | None:

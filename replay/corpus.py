@@ -7,7 +7,8 @@ Counterparts: `replay.manifest` (what is expected), `replay.judge` (what is foun
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,7 @@ from replay.verdict import STALE, SUSPECTED
 from tracer.errors import TracerError, UsageError
 from tracer.log.files import Url, Where, exists, fetching, found_in, is_folder, where
 from tracer.log.header import Header
-from tracer.log.opening import open_trace
+from tracer.log.opening import AnyReader, open_trace
 
 FINDING: Final = 1
 LOST: Final = 3
@@ -135,23 +136,43 @@ def manifest_of(trace: Where) -> Manifest | Result:
         return Result(trace, "manifest", "a manifest", str(error), None, code=error.exit_code)
 
 
-def run_trace(trace: Where) -> list[Result]:
-    """Run a trace under every expectation of its manifest."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A judgement, with the reader of the trace and what it was replayed as."""
+
+    found: Judgement
+    reader: AnyReader
+    profile: Profile
+
+
+Judging = Callable[[Where, Manifest, Expectation], AbstractContextManager[Judged]]
+
+
+@contextmanager
+def here(trace: Where, manifest: Manifest, wanted: Expectation) -> Iterator[Judged]:
+    """Judge a trace on the model, in one piece."""
+    with open_trace(str(trace)) as reader:
+        profile = profile_of(manifest, reader.header, wanted.flags)
+        yield Judged(judge(reader, profile, strict=manifest.strict), reader, profile)
+
+
+def run_trace(trace: Where, judging: Judging = here) -> list[Result]:
+    """Run a trace under every expectation of its manifest; `judging` replays it."""
     with fetching():
         manifest = manifest_of(trace)
         if isinstance(manifest, Result):
             return [manifest]
-        return [run_expectation(trace, manifest, each) for each in manifest.expectations]
+        return [run_expectation(trace, manifest, each, judging) for each in manifest.expectations]
 
 
-def run_expectation(trace: Where, manifest: Manifest, wanted: Expectation) -> Result:
+def run_expectation(
+    trace: Where, manifest: Manifest, wanted: Expectation, judging: Judging = here
+) -> Result:
     """Run a trace on the model, under the flags of one expectation; say why if it is not met."""
     name, expect, signature = wanted.name, wanted.expect, wanted.signature
-    strict = bool(manifest.values.get("strict"))
     try:
-        with open_trace(str(trace)) as reader:
-            profile = profile_of(manifest, reader.header, wanted.flags)
-            found = judge(reader, profile, strict=strict)
+        with judging(trace, manifest, wanted) as judged:
+            found, reader, profile = judged.found, judged.reader, judged.profile
             status, digest = reader.status, reader.chain.hex()
             problem = reader.problems[-1].what if reader.problems else ""
     except TracerError as error:
@@ -173,7 +194,7 @@ def run_expectation(trace: Where, manifest: Manifest, wanted: Expectation) -> Re
 def _explained(
     result: Result, found: Judgement, manifest: Manifest, profile: Profile, wanted: Expectation
 ) -> Result:
-    strict = bool(manifest.values.get("strict"))
+    strict = manifest.strict
     explainer = Explainer(found, result.trace, profile, strict=strict)
     lines = explainer.lines()
     options = _options(manifest, wanted.flags)
@@ -239,7 +260,7 @@ def matrix(traces: Sequence[Where]) -> dict[str, tuple[list[str], dict[str, dict
         row: dict[str, Cell] = {}
         for profile in columns:
             with open_trace(str(trace)) as reader:
-                word = judge(reader, profile, strict=bool(manifest.values.get("strict"))).word
+                word = judge(reader, profile, strict=manifest.strict).word
             row[profile.name] = Cell(word, _basis(profile, manifest.flags))
         table[1][trace_name(trace)] = row
     return tables

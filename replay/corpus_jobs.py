@@ -11,20 +11,34 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any, Final
 
-from replay.corpus import CANNOT_JUDGE, Result, manifest_of, run_trace
-from replay.manifest import manifest_path
+from replay.corpus import (
+    CANNOT_JUDGE,
+    Judged,
+    Judging,
+    Result,
+    manifest_of,
+    profile_of,
+    run_trace,
+)
+from replay.judge import judgement
+from replay.manifest import Expectation, Manifest, manifest_path
 from replay.pools import Lost, Pool
+from replay.profile_file import MAX_BYTES
+from replay.segments.question import Question
+from replay.segments.run import asked
 from replay.tasks import task, value_of
 from tracer.errors import UsageError
 from tracer.log import files
 from tracer.log.files import Where, where
+from tracer.log.opening import open_trace
 
 MAX_SENT_BYTES: Final = 4 << 20  # of files that go along with a chunk of more than one trace
 MAX_TRACE_BYTES: Final = 1 << 30  # of a trace that goes along
+LARGE_BYTES: Final = 4 << 20  # of a trace that is divided among all: a million events or more
 _CHUNK_TRACES: Final = 32  # traces that one message asks for
 _CHUNKS_EACH: Final = 8  # a process gets at least, so that all end at about the same time
 _WAITING: Final = (
@@ -38,25 +52,48 @@ def run_traces(traces: Sequence[Where], pool: Pool | None) -> Iterator[list[Resu
     if pool is None:
         yield from map(run_trace, traces)
         return
-    with closing(_Crew(traces, pool)) as crew:
-        for at in range(len(traces)):
-            while at not in crew.found:
-                crew.turn()
-            yield crew.found.pop(at)
+    large = [at for at, each in enumerate(traces) if files.size_of(each) >= LARGE_BYTES]
+    of_large = {at: run_trace(traces[at], in_segments(pool)) for at in large}
+    crew = _Crew(traces, pool, of_large)
+    for at in range(len(traces)):
+        while at not in crew.found:
+            crew.turn()
+        yield crew.found.pop(at)
+
+
+def in_segments(pool: Pool) -> Judging:
+    """Return how a large trace is judged by several: in segments between its checkpoints."""
+
+    @contextmanager
+    def judging(trace: Where, manifest: Manifest, wanted: Expectation) -> Iterator[Judged]:
+        with open_trace(str(trace)) as reader:
+            profile = profile_of(manifest, reader.header, wanted.flags)
+        path = manifest.profile_path
+        name = str(path) if path else manifest.profile
+        held = {} if path is None else {str(path): files.read(path, MAX_BYTES + 1)}
+        question = Question(
+            name, wanted.flags, None, held, verify=True, strict=manifest.strict, invariants=True
+        )
+        with asked(str(trace), question, pool) as found:
+            assert found.verifier
+            yield Judged(judgement(found.verifier, found.engine), found.reader, profile)
+
+    return judging
 
 
 class _Crew:
     """Who is asked, what for, what is to be asked for, and what was found."""
 
-    def __init__(self, traces: Sequence[Where], pool: Pool) -> None:
-        count = len(traces)
-        size = max(1, min(_CHUNK_TRACES, count // (pool.width * _CHUNKS_EACH)))
+    def __init__(self, traces: Sequence[Where], pool: Pool, found: dict[int, list[Result]]) -> None:
+        """Of some `found` is known."""
+        left = [at for at in range(len(traces)) if at not in found]
+        size = max(1, min(_CHUNK_TRACES, len(left) // (pool.width * _CHUNKS_EACH)))
         self._traces = traces
         self._pool = pool
-        self._todo = deque(range(at, min(at + size, count)) for at in range(0, count, size))
-        self._asked: dict[int, range] = {}  # by where they begin
+        self._todo = deque(left[at : at + size] for at in range(0, len(left), size))
+        self._asked: dict[int, list[int]] = {}  # by the numbers of their tasks
         self._again: set[int] = set()  # traces that have cost a process
-        self.found: dict[int, list[Result]] = {}
+        self.found = found
 
     def turn(self) -> None:
         """Ask for more, and take what comes next."""
@@ -64,54 +101,50 @@ class _Crew:
             self._ask(self._todo.popleft())
         if not self._asked:
             return
-        start, answer = self._pool.answer()
-        chunk = self._asked.pop(start)
+        number, answer = self._pool.answer()
+        chunk = self._asked.pop(number, None)
+        if chunk is None:
+            return
         if isinstance(answer, Lost):
             self._lost(chunk, answer)
         else:
             self._take(chunk, value_of(answer))
 
-    def close(self) -> None:
-        """Let go of whoever was asked."""
-        self._pool.close()
-
-    def _ask(self, chunk: range) -> None:
+    def _ask(self, chunk: list[int]) -> None:
         held: dict[str, bytes] | None = None
         if not self._pool.shares_files:
             chunk, held = self._with_files(chunk)
         names = [str(self._traces[at]) for at in chunk]
-        self._asked[chunk.start] = chunk
-        self._pool.ask(chunk.start, task("traces", {"names": names, "files": held}))
+        self._asked[self._pool.ask(task("traces", {"names": names, "files": held}))] = chunk
 
-    def _with_files(self, chunk: range) -> tuple[range, dict[str, bytes]]:
+    def _with_files(self, chunk: list[int]) -> tuple[list[int], dict[str, bytes]]:
         """Return as much of a chunk as goes into one message, and the files that go along."""
         held: dict[str, bytes] = {}
         size = 0
-        for at in chunk:
+        for done, at in enumerate(chunk):
             of_trace = _files_of(self._traces[at])
             size += sum(map(len, of_trace.values()))
             if held and size > MAX_SENT_BYTES:
-                self._todo.appendleft(range(at, chunk.stop))
-                return range(chunk.start, at), held
+                self._todo.appendleft(chunk[done:])
+                return chunk[:done], held
             held |= of_trace
         return chunk, held
 
-    def _take(self, chunk: range, answer: Any) -> None:
+    def _take(self, chunk: list[int], answer: Any) -> None:
         for at, results in zip(chunk, answer, strict=True):
             trace = self._traces[at]
             self.found[at] = [
                 Result(trace, **dict(zip(_SENT, each, strict=True))) for each in results
             ]
 
-    def _lost(self, chunk: range, lost: Lost) -> None:
+    def _lost(self, chunk: list[int], lost: Lost) -> None:
         """Ask for each trace of a chunk once more, alone; give up one that was asked for so."""
-        alone = len(chunk) == 1 and (chunk.start in self._again or lost.often > 1)
-        if alone:
-            trace = self._traces[chunk.start]
-            self.found[chunk.start] = [_given_up(trace, lost)]
+        first = chunk[0]
+        if len(chunk) == 1 and (first in self._again or lost.often > 1):
+            self.found[first] = [_given_up(self._traces[first], lost)]
             return
         self._again.update(chunk)
-        self._todo.extendleft(range(at, at + 1) for at in reversed(chunk))
+        self._todo.extendleft([at] for at in reversed(chunk))
 
 
 def _given_up(trace: Where, lost: Lost) -> Result:

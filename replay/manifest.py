@@ -73,6 +73,11 @@ class Manifest:
     planted: Planted | None = None
 
     @property
+    def strict(self) -> bool:
+        """Whether bits of which no clause speaks count, too."""
+        return bool(self.values.get("strict"))
+
+    @property
     def profile(self) -> str | None:
         """The profile to replay on; None: as the trace's header says."""
         value = self.values.get("profile")

@@ -38,11 +38,11 @@ class Pool(Protocol):
     def shares_files(self) -> bool:
         """Whether a file can be opened there by its name here."""
 
-    def ask(self, tag: int, task: bytes) -> None:
-        """Have a task carried out, sooner or later."""
+    def ask(self, task: bytes) -> int:
+        """Have a task carried out, sooner or later; return the number that its answer will have."""
 
     def answer(self) -> tuple[int, bytes | Lost]:
-        """Wait for the next answer; return it with its task's tag."""
+        """Wait for the next answer, be it to somebody who is gone; return its number, and it."""
 
     def close(self) -> None:
         """Let go of everything, also of what was not answered yet."""
@@ -55,29 +55,32 @@ class Processes:
 
     def __init__(self, jobs: int) -> None:
         self.width = jobs
+        self._asked = 0
         self._todo: deque[tuple[int, bytes]] = deque()
         self._idle: list[Worker] = []
         self._busy: dict[Connection, tuple[Worker, int]] = {}
 
-    def ask(self, tag: int, task: bytes) -> None:
+    def ask(self, task: bytes) -> int:
         """Have a task carried out as soon as a process has nothing else to do."""
-        self._todo.append((tag, task))
+        self._asked += 1
+        self._todo.append((self._asked, task))
+        return self._asked
 
     def answer(self) -> tuple[int, bytes | Lost]:
         """Give work to whoever has none, and return what comes next."""
         while self._todo and len(self._busy) < self.width:
             worker = self._idle.pop() if self._idle else Worker.started(_serve)
-            tag, task = self._todo.popleft()
-            self._busy[worker.pipe] = worker, tag
+            number, task = self._todo.popleft()
+            self._busy[worker.pipe] = worker, number
             worker.send(task)
-        worker, tag = self._busy.pop(cast("Connection", wait(list(self._busy))[0]))
+        worker, number = self._busy.pop(cast("Connection", wait(list(self._busy))[0]))
         with suppress(OSError, EOFError):
             found = worker.pipe.recv_bytes()
             self._idle.append(worker)
-            return tag, found
+            return number, found
         worker.let_go(_GRACE_SECONDS)
         code = worker.process.exitcode
-        return tag, Lost(f"signal {-code}" if code < 0 else f"exit code {code}")
+        return number, Lost(f"signal {-code}" if code < 0 else f"exit code {code}")
 
     def close(self) -> None:
         """End the processes."""

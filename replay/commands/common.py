@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 from replay.cli import EXIT_BUG, EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE
 from tracer import oplog
 from tracer.errors import TracerError, UsageError
+from tracer.log.files import fetching
 
 EXIT_FINDING: Final = 1
 EXIT_LOST: Final = 3
@@ -96,7 +97,8 @@ def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
         module.configure(parser)
         options = parser.parse_args(argv)
         oplog.configure(options.log_level)
-        code: int = module.run(options)
+        with fetching():
+            code: int = module.run(options)
         sys.stdout.flush()
         return code
     except TracerError as error:

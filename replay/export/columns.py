@@ -9,14 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from replay.decode import REGISTERS
 from tracer.events import NUMBER, Event
 from tracer.its import commands
-from tracer.its.registers import gicr_register, its_register
 
-REGISTERS: Final = {
-    NUMBER["reg.read"]: its_register, NUMBER["reg.write"]: its_register,
-    NUMBER["gicr.read"]: gicr_register, NUMBER["gicr.write"]: gicr_register,
-}  # fmt: skip
 COMMAND: Final = NUMBER["command"]
 # What a command's doublewords say.
 COMMAND_FIELDS: Final = tuple(

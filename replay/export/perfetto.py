@@ -3,7 +3,8 @@
 Each event but `context` is one slice or instant of the category that its kind is called: what began
 and was answered (an MSI, an attribute, commands of a queue) is a slice, what happened is an instant.
 Registers are counters, arrows lead from an MSI to its LPI, and resets bear their verdicts.
-Counterparts: `perfetto_packets`, which writes these, and `perfetto_tracks`, where they are drawn.
+Counterparts: `perfetto_packets`, which writes these, `perfetto_tracks`, where they are drawn, and
+`perfetto_queue`, the commands.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from replay.export.perfetto_packets import Packets, flow, last_flow
+from replay.export.perfetto_queue import Queue
 from replay.export.perfetto_tracks import Tracks
 from replay.export.perfetto_words import ANNOTATIONS, CATEGORIES, HEXADECIMAL, called, told, unknown
 from replay.export.streaming import NO_CLOCK, STEP_NS, Frames, created
@@ -82,17 +84,6 @@ class _Held:
     more: bytes
 
 
-@dataclass(slots=True)
-class _Queue:
-    """The command queue of one ITS: what runs, since which input, and how far its track is drawn."""
-
-    track: int
-    cause: int | None = None
-    runs: bool = False
-    drawn: int = 0
-    last: int = 0  # when something of the same cause was seen last
-
-
 class _Story:
     """Draws events one after another."""
 
@@ -103,7 +94,7 @@ class _Story:
         self._resets: dict[int, tuple[int, str, bytes]] = {}
         self._marks: dict[int, int] = {}  # what is no reset event and was judged -> its time
         self._times: list[tuple[int, array[int]]] = []
-        self._queues: dict[int, _Queue] = {}
+        self._queues: dict[int, Queue] = {}
         self._drawn: dict[int, int] = {}  # track -> where its last slice ends or began
         self._open: set[int] = set()  # tracks with a slice that has not ended
 
@@ -140,22 +131,35 @@ class _Story:
 
     def _other(self, seq: int, at: int, event: Event, f: dict[str, Any], more: bytes) -> None:
         kind = event[0]
-        track = self._tracks.of(event, f)
         name, category = called(event, f), KINDS[kind].name
         if kind in _HELD or f.get("origin") == _VMM:
             more += flow(seq) if kind == _MSI else b""
-            self._hold(seq, _Held(at, track, name, category, more))
+            self._hold(seq, _Held(at, self._tracks.of(event, f), name, category, more))
         elif "cause" in f:
-            cause = seq - f["cause"] if f["cause"] else None
-            self._caused(cause, at, event, f)
-            if cause is not None and self._recent.get(cause, _NONE)[1] == _MSI:
-                more += last_flow(cause) if kind == _LPI else flow(cause) if kind in _XLAT else b""
-            self._packets.instant(track, at, name, category, more)
-            if kind == _DONE:
-                self._rest(self._queue(), at)
+            self._output(seq - f["cause"] if f["cause"] else None, at, event, f, more)
         else:
-            self._packets.instant(track, at, name, category, more)
+            self._packets.instant(self._tracks.of(event, f), at, name, category, more)
         self._tracks.count(at, event, f)
+
+    def _output(
+        self, cause: int | None, at: int, event: Event, f: dict[str, Any], more: bytes
+    ) -> None:
+        """An output is drawn where the input is that it answers, or where its kind is."""
+        kind = event[0]
+        track = None
+        if cause is not None:
+            if self._tracks.its in self._queues:
+                self._queues[self._tracks.its].seen(cause, at)
+            if kind in _ANSWERS and (held := self._held.pop(cause, None)):
+                track = held.track
+                self._answered(held, at, f)
+            if self._recent.get(cause, _NONE)[1] == _MSI:
+                more += last_flow(cause) if kind == _LPI else flow(cause) if kind in _XLAT else b""
+        if track is None:
+            track = self._tracks.of(event, f)
+        self._packets.instant(track, at, called(event, f), KINDS[kind].name, more)
+        if kind == _DONE:
+            self._queue().rest(at)
 
     # -- what is answered
 
@@ -167,17 +171,7 @@ class _Story:
     def _unanswered(self, held: _Held) -> None:
         self._packets.instant(held.track, held.at, held.name, held.category, held.more)
 
-    def _caused(self, cause: int | None, at: int, event: Event, f: dict[str, Any]) -> None:
-        """An output ends the slice of the input that it names, if it answers it."""
-        queue = self._queues.get(self._tracks.its)
-        if queue and cause is not None and queue.cause == cause:
-            queue.last = max(queue.last, at)
-        if (
-            event[0] not in _ANSWERS
-            or cause is None
-            or (held := self._held.pop(cause, None)) is None
-        ):
-            return
+    def _answered(self, held: _Held, at: int, f: dict[str, Any]) -> None:
         answer = self._told({key: f[key] for key in ("errno", "result") if key in f})
         if not self._drawn.get(held.track, 0) <= held.at <= at:
             held.more += answer  # two at a time have no place on one track
@@ -203,36 +197,17 @@ class _Story:
 
     # -- commands
 
-    def _queue(self) -> _Queue:
+    def _queue(self) -> Queue:
         its = self._tracks.its
         if its not in self._queues:
-            self._queues[its] = _Queue(self._tracks.commands)
+            self._queues[its] = Queue(self._packets, self._tracks.commands)
         return self._queues[its]
 
     def _command(self, seq: int, at: int, event: Event, f: dict[str, Any], more: bytes) -> None:
-        """A command runs until the next one, or until nothing more is seen of what queued it."""
-        queue = self._queue()
         cause = seq - f["cause"] if f["cause"] else None
-        if queue.runs and (cause is None or cause != queue.cause):
-            self._rest(queue, queue.last)
         asked = at if cause is None else self._recent.get(cause, (at, 0))[0]
-        at = max(at, queue.drawn)
-        if queue.runs:
-            self._packets.end(queue.track, at)
-        else:
-            began = max(min(asked, at), queue.drawn)
-            self._packets.begin(queue.track, began, "queue", "queue")
-            queue.runs, queue.cause = True, cause
         waited = self._told({"waited_ns": max(0, at - asked)})
-        self._packets.begin(queue.track, at, called(event, f), "command", more, waited)
-        queue.drawn = queue.last = at
-
-    def _rest(self, queue: _Queue, at: int) -> None:
-        if queue.runs:
-            queue.drawn = max(at, queue.drawn)
-            self._packets.end(queue.track, queue.drawn)  # the command
-            self._packets.end(queue.track, queue.drawn)  # and what was queued with it
-            queue.runs = False
+        self._queue().command(cause, asked, at, called(event, f), more, waited)
 
     # -- verdicts
 
@@ -253,7 +228,7 @@ class _Story:
         for held in self._held.values():
             self._unanswered(held)
         for queue in self._queues.values():
-            self._rest(queue, queue.last)
+            queue.rest()
         for seq, what, told_of_it in verdicts.told():
             said, word = self._told(told_of_it), told_of_it["verdict"]
             if seq in self._resets:

@@ -82,17 +82,24 @@ def _in_segments(
     stops = chosen(line.course.stops, line, pool)
     starts: list[Stop | None] = [None, *stops]
     pieces: dict[int, Piece] = {}
+    waiting: dict[int, int] = {}  # number of a task -> of its segment
     asking = iter(range(len(starts)))
     lost = [0] * len(starts)
 
     def ask(at: int) -> None:
         segment = _segment(line, question, starts, at, pool)
-        pool.ask(at, task("segment", graph.packed(segment, CLASSES)))
+        waiting[pool.ask(task("segment", graph.packed(segment, CLASSES)))] = at
+
+    def answer() -> tuple[int, bytes | Lost]:
+        while True:
+            number, found = pool.answer()
+            if number in waiting:
+                return waiting.pop(number), found
 
     for at in islice(asking, 3 * pool.width):
         ask(at)
     for _ in watch(range(len(starts))):
-        at, found = pool.answer()
+        at, found = answer()
         while isinstance(found, Lost):
             lost[at] += found.often
             if lost[at] > MAX_LOST:
@@ -101,7 +108,7 @@ def _in_segments(
                     f"{found.how}; where memory ran out: fewer --jobs, or workers with more of it"
                 )
             ask(at)
-            at, found = pool.answer()
+            at, found = answer()
         pieces[at] = _piece(line, found)
         following = next(asking, None)
         if following is not None:

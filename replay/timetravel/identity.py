@@ -19,6 +19,7 @@ import msgpack
 
 from replay.judge import AnyModel
 from replay.kept import MODELS
+from tracer.log.files import opened
 from tracer.log.header import Header
 
 DIGEST_BYTES: Final = 16
@@ -57,9 +58,9 @@ def stamp_of(stream: BinaryIO) -> Stamp | None:
 
 
 def content_of(path: str) -> bytes:
-    """Return the digest of a file's bytes; OSError when it cannot be read."""
+    """Return the digest of a file's bytes; UsageError or OSError when it cannot be read."""
     digest = blake2b(digest_size=DIGEST_BYTES)
-    with Path(path).open("rb", buffering=0) as stream:
+    with opened(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.digest()

@@ -34,7 +34,7 @@ from replay.verify import Verifier
 from replay.watched import kind_of, packed, restored
 from tracer.errors import UsageError
 from tracer.events import FIRST_OUTPUT, NUMBER, Event
-from tracer.log import format as fmt
+from tracer.log import files, format as fmt
 from tracer.log.checks import PayloadError
 from tracer.log.header import Header
 from tracer.log.opening import AnyReader, open_input, reader_of
@@ -484,8 +484,8 @@ def _opened(path: str) -> tuple[BinaryIO, Stamp | None]:
     with open_input(path) as stream:
         stamp = None if path == "-" else identity.stamp_of(stream)
         if stamp:
-            file = Path(path).open("rb")  # noqa: SIM115 (the timeline closes it)
-            return file, identity.stamp_of(file)
+            file = io.BufferedReader(cast(io.RawIOBase, files.opened(path)))
+            return cast(BinaryIO, file), identity.stamp_of(cast(BinaryIO, file))
         copy = tempfile.TemporaryFile()  # noqa: SIM115
         shutil.copyfileobj(stream, copy)
         copy.seek(0)

@@ -1,7 +1,8 @@
 """What exporting 1,000,000 events costs: seconds, bytes, and memory beside a tenth of them.
 
-`make bench-export`. The memory of a form must not grow with the trace; `perfetto` verifies the trace,
-and keeps as many verdicts as `verify` does: a thousand.
+`make bench-export`; `python -m tests.bench.export FORM...` measures these alone. The memory of a
+form must not grow with the trace; `perfetto` verifies the trace, and keeps as many verdicts as
+`verify` does: a thousand.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def main() -> int:
         traces = [Path(folder) / f"{size}.itstrace" for size in SIZES]
         for trace, size in zip(traces, SIZES, strict=True):
             make(trace, size)
-        for form in FORMS:
+        for form in sys.argv[1:] or FORMS:
             made = Path(folder) / f"made.{form}"
             (_, small), (seconds, large) = [cost(trace, form, made) for trace in traces]
             grown |= large > (MAX_KIB if form == "perfetto" else MAX_GROWTH * small)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def traces(tmp_path):
         word = "equal" if at % 4 == 2 else "stale"  # not met, or met
         (tmp_path / f"{at:02}.toml").write_text(f'expect = "{word}"\n')
     return find_traces([str(tmp_path)])
+
+
+def in_two(traces):
+    with closing(Processes(2)) as pool:
+        yield from run_traces(traces, pool)
 
 
 @pytest.fixture
@@ -64,12 +70,12 @@ def test_results_come_in_order_from_processes_of_their_own(traces, alone, monkey
         return run_trace(trace)
 
     monkeypatch.setattr(corpus_jobs, "run_trace", elsewhere)
-    assert list(run_traces(traces, Processes(2))) == alone
+    assert list(in_two(traces)) == alone
     assert multiprocessing.active_children() == []
 
 
 def test_a_process_that_is_killed_in_the_middle_changes_nothing(traces, alone):
-    found = run_traces(traces, Processes(2))
+    found = in_two(traces)
     first = next(found)
     (victim, _) = multiprocessing.active_children()
     os.kill(victim.pid, signal.SIGKILL)
@@ -84,7 +90,7 @@ def test_a_trace_whose_process_is_lost_once_is_run_again(traces, alone, monkeypa
         return run_trace(trace)
 
     monkeypatch.setattr(corpus_jobs, "run_trace", killed)
-    assert list(run_traces(traces, Processes(2))) == alone
+    assert list(in_two(traces)) == alone
     assert (tmp_path / "been").exists()
 
 
@@ -95,7 +101,7 @@ def test_a_trace_that_loses_two_is_named_and_no_other_is(traces, alone, monkeypa
         return run_trace(trace)
 
     monkeypatch.setattr(corpus_jobs, "run_trace", killed)
-    found = list(run_traces(traces, Processes(2)))
+    found = list(in_two(traces))
     (lost,) = found[7]
     assert (lost.trace, lost.passed, lost.code) == (traces[7], False, 4)
     assert "its process lost twice, the last time with signal 9" in lost.sentence()
@@ -115,7 +121,7 @@ def test_many_small_traces_do_not_cost_a_message_each(monkeypatch):
     answer = Processes.answer
     monkeypatch.setattr(Processes, "answer", lambda self: asked.append(1) or answer(self))
     monkeypatch.setattr(corpus_jobs, "run_trace", lambda _: [])
-    assert list(run_traces([Path(str(at)) for at in range(1000)], Processes(2))) == [[]] * 1000
+    assert list(in_two([Path(str(at)) for at in range(1000)])) == [[]] * 1000
     assert sum(asked) <= 1000 / 31 + 1
 
 

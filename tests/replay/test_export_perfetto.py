@@ -138,6 +138,17 @@ def test_an_msi_lasts_until_its_result_and_an_arrow_leads_to_its_lpi(drawn):
     assert lpi.track.endswith("/LPIs of CPU 1")
 
 
+def test_a_result_is_drawn_where_its_msi_is(drawn):
+    shown = drawn([
+        make("msi", 1, device_id=8, event_id=0), make("msi", 1, device_id=9, event_id=0),
+        make("msi.result", 1, cause=2, result=1), make("msi.result", 1, cause=2, result=0),
+        make("msi.result", 1, cause=0, result=1),
+    ])  # fmt: skip
+    tracks = [each.track.rpartition("/")[2] for each in of(shown, "msi.result")]
+    assert tracks == ["MSIs of device 0x8", "MSIs of device 0x9", "MSIs of no known device"]
+    assert len(shown.tracks) == 6
+
+
 def test_commands_last_from_one_to_the_next_within_what_was_queued(drawn):
     at = {"queue_offset": 0, "dw1": 0, "dw2": 0, "dw3": 0}
     shown = drawn([

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -139,6 +140,13 @@ def test_sqlite_decodes_commands_and_joins_msis_with_their_results(tmp_path):
         assert ask("SELECT seq, kind, errno FROM attributes") == [(7, "save", -22)]
     finally:
         base.close()
+
+
+def test_a_database_is_a_file_whatever_it_is_called(trace, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert export(trace[0], "sqlite", ":memory:") == 0
+    with closing(sqlite3.connect(tmp_path / ":memory:")) as base:
+        assert base.execute("SELECT count(*) FROM events").fetchone() == (len(trace[1]),)
 
 
 def test_a_database_is_no_stream(trace, tmp_path, capsys):

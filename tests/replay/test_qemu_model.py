@@ -6,7 +6,7 @@ import pytest
 
 from replay.model import effects
 from replay.model.memory import GuestRam
-from replay.model.qemu import entries, registers
+from replay.model.qemu import entries, entry_layouts, registers
 from replay.model.qemu.profile import QEMU_V4
 from replay.model.qemu.vm import QemuVm
 from tests.support.packing import assert_packing_agrees
@@ -73,10 +73,10 @@ def test_effect_codes_are_the_numbers_of_the_events():
 @pytest.mark.parametrize(
     ("layout", "pack", "unpack"),
     [
-        (entries.Dte, entries.pack_dte, entries.unpack_dte),
-        (entries.Cte, entries.pack_cte, entries.unpack_cte),
-        (entries.Ite, entries.pack_ite, entries.unpack_ite),
-        (entries.Vte, entries.pack_vte, entries.unpack_vte),
+        (entry_layouts.Dte, entries.pack_dte, entries.unpack_dte),
+        (entry_layouts.Cte, entries.pack_cte, entries.unpack_cte),
+        (entry_layouts.Ite, entries.pack_ite, entries.unpack_ite),
+        (entry_layouts.Vte, entries.pack_vte, entries.unpack_vte),
     ],
 )
 def test_fast_packing_agrees_with_the_layout_bit_by_bit(layout, pack, unpack):

@@ -243,7 +243,8 @@ class Writer:
         view = memoryview(data)
         try:
             while view:
-                view = view[self._out.write(view) or 0 :]
+                written = self._out.write(view)  # None where it would block
+                view = view[written or 0 :]
             if self._fsync:
                 os.fsync(self._out.fileno())
         except OSError as error:

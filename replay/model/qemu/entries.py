@@ -1,15 +1,12 @@
-"""QEMU's table entries: their bits, and fast packing and unpacking.
+"""QEMU's table entries, packed and unpacked: what the replay loop calls.
 
-The layouts are the facts (QEMU hw/intc/gicv3_internal.h @83baec642a13: DTE, CTE, ITE_L, ITE_H,
-VTE); the functions beside them are what the replay loop calls, and a test holds the two together.
-Addresses are addresses here: the shifts by 8 and 16 that QEMU stores them with are undone.
+Counterpart: `replay.model.qemu.entry_layouts`, which says the same as facts; a test holds the two
+together. Addresses are addresses here: the shifts by 8 and 16 that QEMU stores them with are undone.
 """
 
 from __future__ import annotations
 
 from typing import Final
-
-from tracer.its.layout import Layout, address, bit, bits
 
 DTE_SIZE_BYTES: Final = 8
 CTE_SIZE_BYTES: Final = 8
@@ -21,41 +18,6 @@ VIRTUAL: Final = 0
 
 _MASK36: Final = (1 << 36) - 1
 _MASK44: Final = (1 << 44) - 1
-
-
-class Dte(Layout, width=64):
-    """Device table entry."""
-
-    valid = bit(0, "VALID")
-    size = bits(5, 1, "SIZE")  # EventID bits - 1
-    itt_addr = address(49, 6, "ITTADDR", place=8)
-
-
-class Cte(Layout, width=64):
-    """Collection table entry."""
-
-    valid = bit(0, "VALID")
-    rdbase = bits(16, 1, "RDBASE")
-
-
-class Ite(Layout, width=96):
-    """Interrupt translation entry: ITE_L, and ITE_H from bit 64."""
-
-    valid = bit(0, "VALID")
-    inttype = bit(1, "INTTYPE")
-    intid = bits(25, 2, "INTID")
-    icid = bits(47, 32, "ICID")
-    vpe_id = bits(63, 48, "VPEID")
-    doorbell = bits(87, 64, "DOORBELL")
-
-
-class Vte(Layout, width=64):
-    """vPE table entry."""
-
-    valid = bit(0, "VALID")
-    vpt_size = bits(5, 1, "VPTSIZE")
-    vpt_addr = address(41, 6, "VPTADDR", place=16)
-    rdbase = bits(57, 42, "RDBASE")
 
 
 def unpack_dte(raw: int) -> tuple[int, int, int]:

@@ -45,7 +45,7 @@ class FlagRow(NamedTuple):
 
 _SERIES: Final = "series of January 2022, Message-ID 20220122182444.724087"
 
-FLAGS: Final = (
+FLAGS: Final[tuple[FlagRow, ...]] = (
     FlagRow(
         "creadr_kept_on_enable", "Q2", "unknown",
         f"Don't clear GITS_CREADR when GITS_CTLR.ENABLED is set ({_SERIES})", "v7.0",
@@ -71,8 +71,8 @@ FLAGS: Final = (
     ),
 )  # fmt: skip
 
-QEMU_V3: Final = QemuProfile()
-QEMU_V4: Final = QemuProfile(
+QEMU_V3: Final[QemuProfile] = QemuProfile()
+QEMU_V4: Final[QemuProfile] = QemuProfile(
     typer=0x3F0001EFB3,
     baser_reset=(
         0x0107_0000_0000_0200, 0x0407_0000_0000_0200, 0x0207_0000_0000_0200, 0, 0, 0, 0, 0,
@@ -80,9 +80,9 @@ QEMU_V4: Final = QemuProfile(
     pidr2=0x4B,
     virtual=True,
 )  # fmt: skip
-QEMU_V4_10: Final = replace(QEMU_V4, vpe_level1_fault_stalls=False)
+QEMU_V4_10: Final[QemuProfile] = replace(QEMU_V4, vpe_level1_fault_stalls=False)
 # As read at 00d46e72e97d, before the series.
-QEMU_6_2: Final = replace(
+QEMU_6_2: Final[QemuProfile] = replace(
     QEMU_V3,
     creadr_kept_on_enable=False,
     cwriter_kept_on_cbaser_write=False,

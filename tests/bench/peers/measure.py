@@ -26,6 +26,7 @@ class Row:
     before: tuple[str, ...] = ()  # tasks that make the files it needs, not measured
     rounds: int | None = None  # where once is enough, as for memory and bytes
     ours: bool = False
+    compiled: bool = False  # by a Python whose itstrace is compiled, where there is one
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ NEXT: Final[dict[tuple[str, str], str]] = {
     (
         "A",
         "append, a write an event: times mcap's speed",
-    ): """A frame with one event has a head of 40 bytes, two CRCs, a BLAKE2b digest over the frame before, and zstd over 16
-bytes; mcap's message has none of these, and its one CRC of the data section comes at the end of the file, where nobody
-finds it after a kill. Next step: no zstd where a frame is small (one condition in `Writer._frame`), which is most of the
-time; then the frame in one `struct.pack_into` of a buffer that stays. The limit, a bare Packer with a write for each event,
-stands in the table: three times mcap is less than a microsecond beyond it, and that is C's. Who can bear to lose a
-hundred milliseconds records buffered, and has the aim.""",
+    ): """A frame of one event has a head of 40 bytes, two CRCs and a digest over the frame before; mcap's message has none
+of these, and its one CRC of the data section comes at the end of the file, where nobody finds it after a kill. The limit,
+a bare Packer with a write for each event, stands in the table: what three times mcap's speed leaves beyond it is a fraction
+of a microsecond, less than one call of a Python function and a digest. Next step: the writer's frame in C (or compiled),
+at the cost of a second implementation of the file format. Who can bear to lose a hundred milliseconds, or with `--bound-ms`
+fewer, records buffered and has the aim.""",
     ("B", "read: times mcap's speed"): _DECODER,
     ("B", "the limit: read, times the bare Unpacker's time"): _DECODER,
     ("C", "replay: times QEMU's speed, write, wait, read"): _MODEL,

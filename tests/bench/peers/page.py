@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tests.bench.peers import machine
 from tests.bench.peers.aims import AIMS, Aim, Results, key
 from tests.bench.peers.measure import Column, Measure, Row, Samples, best, per_event
 from tests.bench.peers.next_steps import NEXT
@@ -39,7 +38,7 @@ def table(measure: Measure, results: Results) -> str:
     """Return a measure's table."""
     found = results[measure.name]
     columns = [*measure.columns, *_beside(measure, found)]
-    rows = [_cells(columns, row, found[key(row)]) for row in measure.rows]
+    rows = [_cells(columns, row, found[key(row)]) for row in measure.rows if key(row) in found]
     title = f"({measure.letter}) {measure.title}"
     return f"\n{title}\n\n{rendered([[column.head for column in columns], *rows])}"
 
@@ -63,11 +62,10 @@ def _beside(measure: Measure, found: Mapping[str, Samples]) -> list[Column]:
 
 
 def figures(results: Results) -> Iterator[tuple[Aim, float]]:
-    """Yield the aims of this build with what was measured, as far as it was."""
+    """Yield the aims with what was measured, as far as it was."""
     for aim in AIMS:
-        if aim.compiled in (None, machine.is_compiled()):
-            with suppress(KeyError, ValueError, IndexError):  # it was not measured, or failed
-                yield aim, aim.figure(results)
+        with suppress(KeyError, ValueError, IndexError):  # it was not measured, or failed
+            yield aim, aim.figure(results)
 
 
 def aims_table(results: Results) -> str:
@@ -100,7 +98,7 @@ def _faster(measures: Sequence[Measure], results: Results) -> Iterator[str]:
         less = []
         for row in measure.rows:
             ours = _counterpart(measure, row)
-            if not found[key(ours)] or not found[key(row)]:
+            if not found.get(key(ours)) or not found.get(key(row)):
                 continue
             times = cost(ours, found[key(ours)]) / cost(row, found[key(row)])
             if not row.ours and times > 1:

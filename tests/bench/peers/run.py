@@ -53,8 +53,9 @@ def rounds_of(row: Row, rounds: int) -> int:
 class Run:
     """One run: the files that were made so far, and all samples."""
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, compiled: str | None) -> None:
         self._rounds = rounds
+        self._compiled = compiled
         self._made: set[tuple[str, ...]] = set()
         self.failed: set[str] = set()
         self.results: dict[str, dict[str, list[Sample]]] = {}
@@ -63,14 +64,15 @@ class Run:
         for task in row.before:
             file = (row.module, task, str(row.options.get("variant")), str(row.count))
             if file not in self._made or row.options.get("kill"):
-                ask(row, task, FOLDER)
+                ask(row, task, FOLDER, self._compiled)
                 self._made.add(file)
 
     def take(self, measure: Measure) -> None:
         """Measure all rows of a measure, in turns."""
-        found: dict[str, list[Sample]] = {key(row): [] for row in measure.rows}
+        rows = [row for row in measure.rows if self._compiled or not row.compiled]
+        found: dict[str, list[Sample]] = {key(row): [] for row in rows}
         for turn in range(self._rounds):
-            for row in measure.rows:
+            for row in rows:
                 if turn >= rounds_of(row, self._rounds):
                     continue
                 print(f"({measure.letter}) round {turn + 1}: {row.name}", file=sys.stderr)
@@ -87,7 +89,7 @@ class Run:
             return []
         try:
             self._prepare(row)
-            sample, _ = ask(row, row.task, FOLDER, check=check_too, kill=False)
+            sample, _ = ask(row, row.task, FOLDER, self._compiled, check=check_too, kill=False)
         except Failed as failed:
             self.failed.add(key(row))
             print(failed, file=sys.stderr)
@@ -134,6 +136,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--again", action="store_true", help="only the page, of what was measured last"
     )
+    parser.add_argument(
+        "--compiled", metavar="PYTHON", help="one whose itstrace is compiled, for two rows"
+    )
     parser.add_argument("--profile", metavar="ROW", help="only this: where the time of a row goes")
     return parser.parse_args()
 
@@ -159,7 +164,7 @@ def _measure(options: argparse.Namespace) -> set[str]:
     if options.quick:
         chosen = list(scaled(chosen, QUICK))
     rounds = 1 if options.quick else options.rounds
-    run = Run(rounds)
+    run = Run(rounds, options.compiled)
     about = machine.described() | {"load before": machine.load()}
     began = time.monotonic()
     for measure in chosen:

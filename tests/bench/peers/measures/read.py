@@ -11,6 +11,9 @@ OURS: Final = Row("itstrace", "ours", "read", MANY, before=("append",), ours=Tru
 UNTYPED: Final = Row(
     "itstrace, types not checked", "ours", "read_untyped", MANY, before=("append",), ours=True
 )
+COMPILED: Final = Row(
+    "itstrace, compiled", "ours", "read", MANY, before=("append",), ours=True, compiled=True
+)
 MCAP: Final = Row("mcap", "mcap_", "read", 200_000, before=("append",))
 LIMIT: Final = Row("bare msgpack Unpacker", "bare", "read", MANY, before=("append",))
 
@@ -27,6 +30,7 @@ fills every field, only the number of events is compared. Every other contestant
 saw the same events: their number, and a CRC-32 over all of them in order.""",
     (
         OURS,
+        COMPILED,
         UNTYPED,
         MCAP,
         Row("sqlite3", "sqlite_", "read", MANY, before=("append",)),

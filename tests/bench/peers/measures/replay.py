@@ -8,6 +8,9 @@ from tests.bench.peers.measure import EVENTS, NAME, RATES, Measure, Row
 
 MANY: Final = 200_000
 OURS: Final = Row("itstrace, the full model", "ours", "replay", MANY, before=("append",), ours=True)
+COMPILED: Final = Row(
+    "itstrace, compiled", "ours", "replay", MANY, before=("append",), ours=True, compiled=True
+)
 QEMU: Final = Row("QEMU, write, wait, read", "qemu", "replay", 40_000)
 EVENTSOURCING: Final = Row("eventsourcing", "eventsourcing_", "replay", 20_000, before=("append",))
 
@@ -23,6 +26,7 @@ is `itstrace run --target qemu`. Its last registers are compared with our model'
 number of each command, and must end with the same.""",
     (
         OURS,
+        COMPILED,
         QEMU,
         Row("QEMU, in batches", "qemu", "replay_in_batches", 40_000),
         EVENTSOURCING,
