@@ -529,7 +529,7 @@ QEMU: Final = (
           VECTORS, "CTE: the target begins at bit 2"),
     Fault("qemu.tables.ite_intid", _QENTRIES, "return valid | inttype << 1 | intid << 2 |", "return valid | inttype << 1 | intid << 3 |",
           VECTORS, "ITE: the INTID begins at bit 3"),
-    Fault("qemu.tables.ite_icid_read", _QENTRIES, "raw >> 32 & 0xFFFF,", "raw >> 32 & 0x1,",
+    Fault("qemu.tables.ite_icid_read", _QENTRIES, "        middle & 0xFFFF,", "        middle & 0x1,",
           VECTORS, "ITE: one bit of the ICID is read"),
     Fault("qemu.tables.ite_size", _QENTRIES, "ITE_SIZE_BYTES: Final = 12", "ITE_SIZE_BYTES: Final = 16",
           VECTORS, "an ITE has 16 bytes"),
@@ -1269,6 +1269,8 @@ EXPORT: Final = (
           TEST_SHELL + "::test_a_system_reset_stands_between_two_parts", "a reset that is not made"),
     Fault("export.sqlite.known", _EXPORT + "columns.py", 'if field.attr != "opcode" and known & field.mask', 'if field.attr != "opcode"',
           TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "what was not seen of a command is a zero"),
+    Fault("log.own_input", "tracer/log/opening.py", "    if force and _is_being_read(path):", "    if False:",
+          "tests/cli/test_own_input.py::test_an_input_stays_as_it_is", "a verb truncates the file that it reads"),
     Fault("export.full", _EXPORT + "streaming.py", '            raise WriteError(f"{path}: {error.strerror or error}") from error', "            raise",
           TEST_STREAMS + "::test_a_full_disk_is_no_bug_of_ours", "a full disk is called a bug of ours"),
     Fault("export.private", _EXPORT + "streaming.py", "if key not in _PRIVATE}", "if key}",
@@ -1291,8 +1293,8 @@ EXPORT: Final = (
           TEST_PERFETTO + "::test_attributes_last_until_their_errno_also_where_another_came_between", "an answer ends another's slice"),
     Fault("export.perfetto.held", _EXPORT + "perfetto.py", "        if len(self._held) == MAX_HELD:", "        if False:",
           TEST_PERFETTO + "::test_names_tracks_and_what_waits_are_bounded", "inputs that nobody answers are kept for ever"),
-    Fault("export.perfetto.verdict", _EXPORT + "perfetto.py", "            story.judged(verdicts, first_seq, times)", "            pass",
-          TEST_PERFETTO + "::test_what_is_judged_and_is_no_reset_is_drawn_beside_them", "a hand-over's verdict is not drawn"),
+    Fault("export.perfetto.verdict", _EXPORT + "perfetto.py", "        for first_seq, events in _short(frames):", "        for first_seq, events in frames:",
+          TEST_PERFETTO + "::test_a_round_trip_is_judged_where_it_ends_however_long_the_life_is", "a verdict comes when nobody knows any more when that was"),
     Fault("export.perfetto.half", _EXPORT + "perfetto_tracks.py", "        if known | bits == (1 << 8 * row.size_bytes) - 1:", "        if True:",
           TEST_PERFETTO + "::test_a_register_is_a_counter_once_all_of_it_is_known", "what is not known of a register is zero"),
     Fault("export.perfetto.names", _EXPORT + "perfetto_packets.py", "            if len(self._names) == MAX_NAMES:", "            if False:",
@@ -1462,6 +1464,30 @@ REPORT: Final = (
     Fault("report.corpus", "replay/commands/report_corpus.py", "    return 0 if met else EXIT_FINDING", "    return 0",
           _REPORT + "::test_a_corpus_has_an_index", "an expectation that is not met is none"),
 )
+_SEGMENTS: Final = "tests/replay/test_segments.py"
+_FILES: Final = "tests/log/test_files.py"
+SPREAD: Final = (
+    Fault("spread.ends", "replay/segments/run.py", "        if before.crash or left != kept or before.ends != behind.begins:", "        if before.crash or left != kept:",
+          _SEGMENTS + "::test_a_checkpoint_of_another_event_is_an_error_that_names_the_file", "a wrong checkpoint is an answer"),
+    Fault("spread.beside", "replay/segments/run.py", "        kept = (stop.seq - 1, stop.place, stop.joined, stop.lost, stop.unknown_inputs)", "        kept = (stop.seq - 1, stop.place, before.joined, before.lost, stop.unknown_inputs)",
+          _SEGMENTS + "::test_what_stands_beside_a_state_is_compared_too", "a lossy trace is judged as a whole one"),
+    Fault("spread.before", "replay/segments/run.py", "        each.before = (recent + each.before)[-_CONTEXT:]", "        pass",
+          _SEGMENTS + "::test_divergences_and_what_stands_before_them_are_the_same", "bytes depend on the number of processes"),
+    Fault("spread.open", "replay/segments/run.py", "            verifier.resets[piece.closed_resets :] = piece.resets", "            verifier.resets += piece.resets",
+          _SEGMENTS + "::test_segments_of_a_life_find_what_one_replay_finds", "a verdict is told once for each segment"),
+    Fault("spread.sources", "replay/tasks.py", '    if asked["sources"] != sources():', "    if False:",
+          _SEGMENTS + "::test_a_worker_with_other_sources_carries_out_nothing", "an older itstrace on a worker judges"),
+    Fault("spread.lost", "replay/segments/run.py", "            lost[at] += found.often", "            lost[at] = 0",
+          _SEGMENTS + "::test_one_that_costs_process_after_process_is_named", "a trace that kills every process is asked for without end"),
+    Fault("spread.values", "replay/graph.py", "    return params is not None and bool(params.frozen)", "    return False",
+          "tests/replay/test_graph.py::test_what_never_changes_makes_no_difference_by_being_one", "equal states have other bytes"),
+    Fault("spread.listing", "tracer/log/files.py", '        if "::" in name or "://" in name or ".." in name.split("/"):', "        if False:",
+          _FILES + "::test_no_listing_makes_a_url_of_a_name", "an archive reaches the network"),
+    Fault("spread.held", "tracer/log/files.py", '            raise UsageError(f"{name}: No such file or directory")', '            return cast(BinaryIO, Path(name).open("rb"))',
+          _FILES + "::test_what_is_held_is_all_that_there_is", "a worker opens a file of its own"),
+    Fault("spread.fetched", "tracer/log/files.py", "            if left < 0:", "            if False:",
+          _FILES + "::test_more_than_the_limit_is_not_fetched", "a URL fills the disk"),
+)
 # fmt: on
 
 
@@ -1482,9 +1508,8 @@ FAULTS: Final = (
     *EXPORT,
     *MINIMIZE,
     *FILES,
-    *REPORT,
-    *CHECKS,
     *CORPUS,
     *CHECKS,
     *REPORT,
+    *SPREAD,
 )
