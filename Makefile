@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth compiled bench-segments
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -95,6 +95,11 @@ bench: $(VENV)/dev
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/recorder.py
 
+# The wheel that mypyc compiles (docs/compiled.md) in a venv of its own, and the suite on it; takes a C compiler, minutes.
+compiled: $(VENV)/dev
+	$(BIN)/python -m tests.compiled
+	cd .cache/compiled/tree && ../venv/bin/python tests/bench/bench.py
+
 # Instructions an event, as callgrind counts them: what a busy machine does not change. Takes valgrind, as root.
 bench-counts: $(VENV)/dev
 	command -v valgrind || { apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind; }
@@ -112,7 +117,7 @@ test-targets: $(VENV)/dev
 test-bugs: $(VENV)/dev
 	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
 
-# What exporting 1,000,000 events costs; a minute.
+# What exporting 1,000,000 events in each form costs; three minutes.
 bench-export: $(VENV)/dev
 	$(BIN)/python -m tests.bench.export
 
@@ -126,9 +131,13 @@ test-outside: $(VENV)/dev
 corpus-real: $(VENV)/dev
 	$(BIN)/python -m tests.real_corpus
 
-# 10,000 small traces in one process, in two, and with one of the two killed: the same bytes, and the ratio.
+# 10,000 small traces and a large one in one process, in two, on a dask cluster of two, and with one killed.
 bench-corpus: $(VENV)/dev
 	$(BIN)/python -m tests.bench.corpus
+
+# A trace of 5,000,000 events and one of 10,000,000 in one process and in two, on a dask cluster, and with one killed.
+bench-segments: $(VENV)/dev
+	$(BIN)/python -m tests.bench.segments
 
 # The pages of docs/ as a site in build/site, which needs no network to be read.
 site: $(VENV)/dev
@@ -156,9 +165,12 @@ test-consumers: $(VENV)/consumers babeltrace
 	ITSTRACE_CONSUMERS=1 $(BIN)/python -m pytest tests/consumers
 
 # itstrace beside mcap, eventsourcing, SQLite, DuckDB, babeltrace2, a real QEMU and bare msgpack; writes
-# docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
-bench-peers: $(VENV)/bench qemu babeltrace
-	$(BIN)/python -m tests.bench.peers.run $(PEERS)
+# docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two. Where there is a C
+# compiler, a compiled itstrace has rows of its own.
+bench-peers: $(VENV)/bench $(VENV)/dev qemu babeltrace
+	python=$(CURDIR)/.cache/compiled/venv/bin/python; \
+	$(BIN)/python -m tests.compiled --only-build && compiled="--compiled $$python" || compiled=; \
+	$(BIN)/python -m tests.bench.peers.run $$compiled $(PEERS)
 
 # What an event costs among ten thousand, a million and a hundred million, what real VMs do, and a fleet on paper;
 # writes docs/scale.md. Half an hour; needs a kernel, which it fetches, for an idle and a busy guest.

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Final
 
 from replay.corpus import (
@@ -38,7 +39,8 @@ from tracer.log.opening import open_trace
 
 MAX_SENT_BYTES: Final = 4 << 20  # of files that go along with a chunk of more than one trace
 MAX_TRACE_BYTES: Final = 1 << 30  # of a trace that goes along
-LARGE_BYTES: Final = 4 << 20  # of a trace that is divided among all: a million events or more
+LARGE_BYTES: Final = 1 << 20  # of a trace that is divided among all: half a million events or so
+_MANY: Final = 4  # large traces for each process need not be divided
 _CHUNK_TRACES: Final = 32  # traces that one message asks for
 _CHUNKS_EACH: Final = 8  # a process gets at least, so that all end at about the same time
 _WAITING: Final = (
@@ -52,13 +54,20 @@ def run_traces(traces: Sequence[Where], pool: Pool | None) -> Iterator[list[Resu
     if pool is None:
         yield from map(run_trace, traces)
         return
-    large = [at for at, each in enumerate(traces) if files.size_of(each) >= LARGE_BYTES]
+    large = [at for at, each in enumerate(traces) if _is_large(each)]
+    if len(large) >= _MANY * pool.width:
+        large = []  # they keep everybody busy as they are
     of_large = {at: run_trace(traces[at], in_segments(pool)) for at in large}
     crew = _Crew(traces, pool, of_large)
     for at in range(len(traces)):
         while at not in crew.found:
             crew.turn()
         yield crew.found.pop(at)
+
+
+def _is_large(trace: Where) -> bool:
+    """Return whether a trace is worth dividing; one that a URL names is not asked for its size."""
+    return isinstance(trace, Path) and files.size_of(trace) >= LARGE_BYTES
 
 
 def in_segments(pool: Pool) -> Judging:

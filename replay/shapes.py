@@ -375,7 +375,8 @@ class Record(Shape):
         """Make objects, each attribute of all together."""
         if not (_types(plain) <= {list} and set(map(len, plain)) <= {len(self.kept)}):
             raise _wrong(f"a {self.of.__name__} must have {len(self.kept)} values", plain)
-        made: list[Any] = list(map(object.__new__, repeat(self.of, len(plain))))
+        new: Any = self.of.__new__
+        made: list[Any] = list(map(new, repeat(self.of, len(plain))))
         columns = zip(*plain, strict=True) if plain else repeat(())
         for (name, shape), column in zip(self.kept.items(), columns, strict=False):
             with _within(name):

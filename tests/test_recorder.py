@@ -20,6 +20,7 @@ from replay.cli import main
 from replay.judge import judge_file
 from replay.model.memory import GuestRam
 from replay.model.qemu.vm import QemuVm
+from tests.support.compiled import pure_only
 from tests.support.small_guest import INTID, PENDING, VALID, boot, look
 from tests.support.small_its import BASER0, BASER1, CBASER, CREADR, CTLR, CWRITER, Ram, SmallIts
 from tests.support.traces import read
@@ -668,6 +669,7 @@ def test_a_full_disk_does_not_hide_the_devices_own_error(full):
     assert any("No space left on device" in note for note in raised.value.__notes__)
 
 
+@pure_only
 def test_a_trace_that_lacks_an_event_goes_no_further_and_has_no_clean_end(path, monkeypatch):
     refused = WriteError("no room for this one")
 

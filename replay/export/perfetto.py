@@ -9,7 +9,7 @@ Counterparts: `perfetto_packets`, which writes these, `perfetto_tracks`, where t
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,8 +57,7 @@ def write(reader: AnyReader, frames: Frames, path: str, *, force: bool) -> None:
         packets = Packets(out.write, CATEGORIES, ANNOTATIONS)
         story = _Story(packets, Tracks(packets, reader.header))
         time_ns, begun = 0, False
-        for first_seq, events in frames:
-            times = array("q")
+        for first_seq, events in _short(frames):
             for seq, event in enumerate(events, first_seq):
                 time_ns += event[1]
                 at = max(0, min(time_ns if timed else seq * STEP_NS, _LAST))
@@ -66,11 +65,18 @@ def write(reader: AnyReader, frames: Frames, path: str, *, force: bool) -> None:
                     packets.wall_clock(at)
                 begun = True
                 story.event(seq, at, event)
-                times.append(at)
             verdicts.feed(first_seq, events)
-            story.judged(verdicts, first_seq, times)
+            story.judged(verdicts.news())
         verdicts.finish()
+        story.judged(verdicts.news())
         story.finish(verdicts)
+
+
+def _short(frames: Frames) -> Frames:
+    """Yield frames so short that what is judged behind one is still known to the story."""
+    for first_seq, events in frames:
+        for at in range(0, len(events), MAX_RECENT // 2):
+            yield first_seq + at, events[at : at + MAX_RECENT // 2]
 
 
 @dataclass(slots=True)
@@ -93,7 +99,6 @@ class _Story:
         self._recent: dict[int, tuple[int, int]] = {}  # input -> its time and kind
         self._resets: dict[int, tuple[int, str, bytes]] = {}
         self._marks: dict[int, int] = {}  # what is no reset event and was judged -> its time
-        self._times: list[tuple[int, array[int]]] = []
         self._queues: dict[int, Queue] = {}
         self._drawn: dict[int, int] = {}  # track -> where its last slice ends or began
         self._open: set[int] = set()  # tracks with a slice that has not ended
@@ -211,20 +216,14 @@ class _Story:
 
     # -- verdicts
 
-    def judged(self, verdicts: Verdicts, first_seq: int, times: array[int]) -> None:
-        """Note when that was of which there is a verdict now: it is of this frame or the last."""
-        self._times = [*self._times[-1:], (first_seq, times)]
-        self._mark(verdicts)
-
-    def _mark(self, verdicts: Verdicts) -> None:
-        for seq in verdicts.news():
-            for first, known in self._times:
-                if first <= seq < first + len(known) and seq not in self._resets:
-                    self._marks[seq] = known[seq - first]
+    def judged(self, seqs: Iterable[int]) -> None:
+        """Note when the inputs were of which there is a verdict now."""
+        for seq in seqs:
+            if seq in self._recent and seq not in self._resets:
+                self._marks[seq] = self._recent[seq][0]
 
     def finish(self, verdicts: Verdicts) -> None:
         """Draw what was held back, and the verdicts."""
-        self._mark(verdicts)
         for held in self._held.values():
             self._unanswered(held)
         for queue in self._queues.values():

@@ -120,7 +120,7 @@ class KvmModel:
 
     def fresh(self) -> KvmModel:
         """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
-        other = object.__new__(KvmModel)
+        other = KvmModel.__new__(KvmModel)
         ram = GuestRam(self.vm.ram.slots, complete=self.vm.ram.complete)
         ram.restore(self.vm.ram.snapshot())
         other._set_up(self.profile, self._ids, ram)

@@ -78,7 +78,7 @@ class QemuModel(NothingListed):
 
     def fresh(self) -> QemuModel:
         """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
-        other = object.__new__(QemuModel)
+        other = QemuModel.__new__(QemuModel)
         other.name, other.profile, other._cpus = self.name, self.profile, self._cpus
         other.joined = False
         ram = GuestRam(self.vm.ram.slots, complete=self.vm.ram.complete)

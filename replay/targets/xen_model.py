@@ -59,7 +59,7 @@ class XenModel(NothingListed):
     def fresh(self) -> XenModel:
         """Return a device that was never used, in a VM whose RAM is a copy of this one's."""
         vm = self.vm
-        other = object.__new__(XenModel)
+        other = XenModel.__new__(XenModel)
         ram = GuestRam(vm.ram.slots, complete=vm.ram.complete)
         ram.restore(vm.ram.snapshot())
         other._set_up(self.profile, vm.cpus, ram, gicr_known=vm.gicr_known)

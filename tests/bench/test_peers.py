@@ -13,6 +13,7 @@ from tests.bench.peers.asking import ROOT
 from tests.bench.peers.contestants import bare, ours, sqlite_
 from tests.bench.peers.expected import Disagreement, check
 from tests.bench.peers.job import Job
+from tests.bench.peers.measure import times_as_long
 from tests.bench.peers.measures import append, killed, memory, read, replay, size
 from tests.bench.peers.next_steps import NEXT
 from tests.bench.peers.run import MEASURES
@@ -116,3 +117,11 @@ def test_aims_are_told_as_reached_and_as_missed():
     table = page.aims_table(slow)
     assert "**missed**" in table
     assert "at least 10x | 0.33x" in table
+
+
+def test_a_ratio_is_of_cpu_time_where_both_tell_it_and_else_of_wall_time():
+    row, other = replace(read.OURS, count=10), replace(read.MCAP, count=5)
+    ours, theirs = [{"seconds": 9, "cpu": 2}, {"seconds": 8, "cpu": 3}], [{"seconds": 2, "cpu": 4}]
+    assert times_as_long(row, ours, other, theirs) == (2 / 10) / (4 / 5)
+    service = [{"seconds": 2, "cpu": None}]
+    assert times_as_long(row, ours, other, service) == (8 / 10) / (2 / 5)

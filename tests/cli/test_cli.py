@@ -14,6 +14,7 @@ import pytest
 from replay import cli
 from replay.commands import common
 from tests.support.captures import TRACES, TWO_BOOTS, TWO_BOOTS_TIMED
+from tests.support.compiled import pure_only
 from tracer.log import format as fmt
 
 CAPTURE = TRACES / TWO_BOOTS
@@ -329,6 +330,7 @@ def test_a_wrong_verb_is_guessed_at(capsys):
     assert cli.main([]) == 2
 
 
+@pure_only
 def test_a_bug_of_ours_exits_70(capsys, monkeypatch, trace):
     def broken(self, until=None):
         raise ZeroDivisionError("planted")

@@ -11,6 +11,7 @@ import msgpack
 import pytest
 
 from replay import cli
+from tests.support.compiled import pure_only
 from tests.support.traces import (
     EVENTS,
     PREAMBLE,
@@ -214,6 +215,7 @@ def test_a_frame_in_a_damaged_payload_is_the_guests(tmp_path):
     assert (12, 0) not in [event for _, event in read(output.read_bytes()).events]
 
 
+@pure_only
 def test_recover_reads_again_what_it_wrote(tmp_path, capsys, monkeypatch):
     path, output = tmp_path / "t.itstrace", tmp_path / "o.itstrace"
     path.write_bytes(GOOD)

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from tests.support.compiled import pure_only
 from tests.support.traces import (
     END,
     EVENTS,
@@ -444,6 +445,7 @@ def matryoshka(count: int) -> bytes:
     return data
 
 
+@pure_only
 @pytest.mark.parametrize(
     "frames",
     [

@@ -12,6 +12,7 @@ from hashlib import sha256
 import pytest
 
 from replay import cli
+from tests.support.compiled import EXPECTED
 from tests.support.traces import GOLDEN, build, read, small_header, split
 from tracer.errors import NewerTrace
 from tracer.log import format as fmt, migrate
@@ -48,6 +49,8 @@ def test_a_golden_file_gives_its_old_digest(path, golden):
 @pytest.fixture
 def version_2(monkeypatch):
     """This itstrace reads and writes version 2, in which markers are another kind."""
+    if EXPECTED:
+        pytest.skip("the version stands in what was compiled")
 
     def header(values):
         return values | {"annotations": values["annotations"] | {"was": str(values["version"])}}

@@ -17,6 +17,7 @@ import msgpack
 import pytest
 
 from tests.log.test_codec import UNKNOWN
+from tests.support.compiled import pure_only
 from tests.support.traces import (
     DIGESTS,
     END,
@@ -800,6 +801,7 @@ def test_a_trace_of_more_frames_than_an_array_holds_ends_cleanly():
     assert (reader.problems, reader.status) == ([], "clean")
 
 
+@pure_only
 def test_the_index_names_every_nth_event_frame(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fmt, "MAX_INDEX_ENTRIES", 8)
     for count in range(40):

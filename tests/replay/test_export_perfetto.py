@@ -98,11 +98,17 @@ def test_what_is_judged_and_is_no_reset_is_drawn_beside_them(tmp_path):
     )
 
 
-def test_a_round_trip_is_judged_where_it_ends(tmp_path):
+@pytest.mark.parametrize("bound_events", [1, 10_000])
+def test_a_round_trip_is_judged_where_it_ends_however_long_the_life_is(bound_events, tmp_path):
     scenario = TRACES / "scenarios" / "S06-K17-F3-as-5.10-answered.its.txt"
-    assert export(scenario, "perfetto", tmp_path / "b") == 0
-    trips = judge_file(str(scenario)).verifier.round_trips
-    drawn = [each for each in of(seen(tmp_path / "b"), "verdict") if "round trip" in each.name]
+    trace, made = tmp_path / "a.itstrace", tmp_path / "b"
+    with open_trace(str(scenario)) as reader:
+        events = [event for _, frame in reader for event in frame]
+        events += [make("context", 1)] * 2 * perfetto.MAX_RECENT
+        write(trace, reader.header, events, bound_events=bound_events)
+    assert export(trace, "perfetto", made) == 0
+    trips = judge_file(str(trace)).verifier.round_trips
+    drawn = [each for each in of(seen(made), "verdict") if "round trip" in each.name]
     assert [(each.args["seq"], each.name) for each in drawn] == [
         (trip.seq, f"round trip: {trip.word}") for trip in trips
     ]

@@ -19,6 +19,7 @@ from replay.profiles import FLAGS, PROFILES, find
 from replay.targets.errors import TargetError
 from replay.targets.model_target import ModelTarget
 from replay.targets.spec import Targets, parse
+from tests.support.compiled import pure_only
 from tests.support.kernels import kernel
 from tracer.errors import UsageError
 
@@ -88,6 +89,7 @@ def test_a_life_that_never_ends_is_left_out_where_it_would_not():
     assert "debugfs_hides_intids_above_16_bits" not in found
 
 
+@pure_only
 def test_a_listing_that_is_none_tells_nothing(monkeypatch):
     profile = find("linux-6.1.192")[0]
     monkeypatch.setattr("replay.targets.kvm_model.KvmModel.live_rows", lambda _: None)

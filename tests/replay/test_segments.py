@@ -9,7 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from replay import cli, tasks
+from replay import cli, corpus_jobs, tasks
+from replay.corpus import run_trace
+from replay.corpus_jobs import run_traces
 from replay.engine import Engine
 from replay.generator.answers import generate, header_of
 from replay.judge import model_of
@@ -24,9 +26,11 @@ from replay.timetravel.pace import Pace
 from tests.support.here_pool import Here
 from tests.support.scenarios import SCENARIOS
 from tracer.errors import UsageError
+from tracer.events import NUMBER, make
 from tracer.log.opening import open_trace
 from tracer.log.stream import Writer
 
+PROFILE = find("linux-6.1.192")[0]
 SEED, EVENTS = 5, 100
 CHECK = Question(invariants=True)
 VERIFY = Question(verify=True, invariants=True)
@@ -50,11 +54,13 @@ def at_every_stop(monkeypatch):
 @pytest.fixture
 def busy(tmp_path):
     """A life with resets, saves and restores, played on a profile that has other bugs."""
-    profile = find("linux-6.1.192")[0]
-    path = tmp_path / "busy.itstrace"
+    return written(tmp_path / "busy.itstrace", generate(SEED, PROFILE, EVENTS))
+
+
+def written(path, events):
     with path.open("wb", buffering=0) as out:
-        writer = Writer(out, header_of(SEED, profile, EVENTS), bound_ms=0, bound_events=20)
-        for event in generate(SEED, profile, EVENTS):
+        writer = Writer(out, header_of(SEED, PROFILE, EVENTS), bound_ms=0, bound_events=20)
+        for event in events:
             writer.add(event)
         writer.close()
     return path
@@ -107,11 +113,17 @@ def test_segments_of_bugs_find_them(tmp_path, name):
         assert_in_segments(shutil.copy(path, tmp_path), VERIFY)
 
 
-def test_divergences_and_what_stands_before_them_are_the_same(busy):
-    question = Question(profile="linux-5.10.223", invariants=True, verify=True)
-    tally = alone(busy, question)[0]
-    assert tally.divergences
-    assert_in_segments(busy, question)
+def test_divergences_and_what_stands_before_them_are_the_same(tmp_path, at_every_stop):
+    def answered():
+        for event in generate(SEED, PROFILE, EVENTS):
+            yield event
+            if event[0] == NUMBER["mem.write"]:  # which has no outputs of its own
+                yield make("reg.read", 0, offset=0, value=0xDEAD, size=4)
+
+    path = written(tmp_path / "wrong.itstrace", answered())
+    tally = alone(path, CHECK)[0]
+    assert {len(each.before) for each in tally.divergences} >= {5}
+    assert_in_segments(path, CHECK)
 
 
 @pytest.mark.parametrize("size", [-1, -300])
@@ -127,6 +139,19 @@ def test_a_damaged_trace_ends_where_it_does_in_one(busy):
     busy.write_bytes(data)
     assert alone(busy, VERIFY)[6] == "damaged"
     assert_in_segments(busy, VERIFY)
+
+
+@pytest.mark.parametrize("shares_files", [True, False])
+def test_a_large_trace_of_a_corpus_is_divided_and_told_as_any(busy, monkeypatch, shares_files):
+    monkeypatch.setattr(corpus_jobs, "LARGE_BYTES", 1)
+    text = 'expect = "verified"\n[buggy]\nexpect = "stale"\nflags = { mapd_unmap_clears_dte = false }\n'
+    busy.with_suffix(".toml").write_text(text)
+    wanted = run_trace(busy)
+    assert [each.passed for each in wanted].count(False)
+    for tasks_asked in (0, 2 * 10):  # the first time there are no checkpoints
+        pool = Here(shares_files=shares_files)
+        assert list(run_traces([busy], pool)) == [wanted]
+        assert len(pool.asked) >= tasks_asked
 
 
 # -- checkpoints that are wrong

@@ -28,6 +28,7 @@ from replay.timetravel.pace import COST_SHARE, SPACING_SECONDS, Pace
 from replay.timetravel.timeline import Timeline
 from tests.support.busy_lives import BusyGuest, busy_life
 from tests.support.captures import TRACES, TWO_BOOTS, trace_bytes
+from tests.support.compiled import pure_only
 from tests.support.linear import model_for, states
 from tracer.errors import UsageError
 from tracer.events import make
@@ -323,6 +324,7 @@ def test_one_slow_stop_does_not_space_out_those_behind_it():
     assert pace.wait() < 4 * COST_SHARE * 0.004
 
 
+@pure_only
 def test_stops_cost_at_most_a_quarter_by_any_clock(tmp_path, monkeypatch):
     """A clock that counts what is done, not time: blocks cost 1, a stop costs 3."""
     monkeypatch.setattr(timeline_module, "Pace", Pace)

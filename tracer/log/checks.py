@@ -14,7 +14,7 @@ from itertools import chain, compress, repeat, takewhile
 from operator import itemgetter
 from typing import Any, Final
 
-from tracer.events import KINDS, LAST_KIND, REQUIRED, Event, Field, kind_name
+from tracer.events import KINDS, LAST_KIND, REQUIRED, Field, kind_name
 from tracer.log import format as fmt
 
 
@@ -115,7 +115,7 @@ def fits(field: Field, value: object) -> bool:
 # -- many events
 
 
-def check_events(events: Sequence[Event], packed: bytes | None = None) -> None:
+def check_events(events: Sequence[Any], packed: bytes | None = None) -> None:
     """Check every event; PayloadError names the first bad one. `packed`: as for `are_usual`."""
     if are_usual(events, packed):
         return
@@ -126,7 +126,7 @@ def check_events(events: Sequence[Event], packed: bytes | None = None) -> None:
             raise PayloadError(f"event {at} of its frame: {error}") from error
 
 
-def are_usual(events: Sequence[Event], packed: bytes | None = None) -> bool:
+def are_usual(events: Sequence[Any], packed: bytes | None = None) -> bool:
     """Return whether every event passes; False, too, where some must be looked at one by one.
 
     Where all are nothing but unsigned numbers, a few passes over all of them tell. Otherwise those
@@ -152,7 +152,7 @@ def _all_of(wanted: type, values: Collection[object]) -> bool:
     return list(map(type, values)).count(wanted) == len(values)
 
 
-def _are_plain(events: Sequence[Event], packed: bytes | None) -> bool:
+def _are_plain(events: Sequence[Any], packed: bytes | None) -> bool:
     """Return whether all are of kinds and lengths that hold only unsigned numbers, and hold them."""
     kinds, lengths = bytes(map(_KIND, events)), bytes(map(len, events))
     if not _none_above(kinds.translate(_LEAST), lengths):
@@ -172,7 +172,7 @@ def _none_above(low: bytes, high: bytes) -> bool:
     return difference & tops == tops and low.isascii() and high.isascii()
 
 
-def _are_unsigned(events: Sequence[Event], packed: bytes | None) -> bool:
+def _are_unsigned(events: Sequence[Any], packed: bytes | None) -> bool:
     """Return whether all that is in the events is 0 to 2^64-1, but for times, which may be less.
 
     Raises:
@@ -197,7 +197,7 @@ def _are_unsigned(events: Sequence[Event], packed: bytes | None) -> bool:
     return all(packed.count(byte) == parts.count(byte) for byte in _BOOLEANS if byte in packed)
 
 
-def _have_names(events: Sequence[Event], kinds: bytes) -> bool:
+def _have_names(events: Sequence[Any], kinds: bytes) -> bool:
     """Return whether every enumeration in plain events has one of its names."""
     for (at, names), is_one in _ENUMERATED.items():
         ones = kinds.translate(is_one)
@@ -206,15 +206,15 @@ def _have_names(events: Sequence[Event], kinds: bytes) -> bool:
     return True
 
 
-def _fit_by_columns(events: Sequence[Event]) -> bool:
+def _fit_by_columns(events: Sequence[Any]) -> bool:
     """Return whether all are of known kinds, and every field of theirs fits."""
-    alike: dict[tuple[int, int], list[Event]] = {}
+    alike: dict[tuple[int, int], list[Any]] = {}
     for event in events:
         alike.setdefault((event[0], len(event)), []).append(event)
     return all(_fit(_COLUMNS[kind], size, same) for (kind, size), same in alike.items())
 
 
-def _fit(fits_columns: Columns, size: int, events: list[Event]) -> bool:
+def _fit(fits_columns: Columns, size: int, events: list[Any]) -> bool:
     """Return whether events of one kind and size fit."""
     least, checks = fits_columns
     if not least <= size <= len(checks):

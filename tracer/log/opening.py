@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from tracer.log.stream import Reader
 from tracer.log.text import SUFFIX, TextReader
 
 AnyReader = Reader | TextReader
+# (device, inode) of the files that are being read: an output is none of them, whatever is forced.
+_reading: Counter[tuple[int, int]] = Counter()
 
 
 @contextmanager
@@ -28,7 +32,20 @@ def open_input(path: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, sys.stdin.buffer)
         return
     with opened(path) as stream:
-        yield stream
+        place = _place(stream)
+        _reading[place] += 1
+        try:
+            yield stream
+        finally:
+            _reading[place] -= 1
+
+
+def _place(stream: BinaryIO) -> tuple[int, int]:
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # bytes that were handed over
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -50,7 +67,7 @@ def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
     """Yield an unbuffered stream to a new file, or standard output for `-`.
 
     Raises:
-        UsageError: the file exists and `force` is not set, or cannot be made.
+        UsageError: the file exists and `force` is not set, or is being read, or cannot be made.
     """
     if path == "-":
         yield cast(BinaryIO, sys.stdout.buffer)
@@ -58,6 +75,8 @@ def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
         return
     if is_url(path):
         raise UsageError(f"{path}: an output must be a local file")
+    if force and _is_being_read(path):
+        raise UsageError(f"{path}: is being read, and stays as it is: give another name")
     try:
         stream = Path(path).open("wb" if force else "xb", buffering=0)  # noqa: SIM115
     except FileExistsError as error:
@@ -71,3 +90,11 @@ def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
             stream.close()
         except OSError as error:
             raise WriteError(f"{path}: {error.strerror}") from error
+
+
+def _is_being_read(path: str) -> bool:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return False
+    return _reading[status.st_dev, status.st_ino] > 0

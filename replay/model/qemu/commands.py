@@ -60,11 +60,11 @@ def run_one(vm: QemuVm, gpa: int, queue_offset: int) -> None:
     Raises:
         Fault: it meets no memory, and the queue stalls.
     """
-    fetched = _fetch(vm, gpa, queue_offset)
-    vm.effects.append((effects.COMMAND, queue_offset, *fetched))
-    handler = HANDLERS.get(fetched[0] & 0xFF)
+    dw0, dw1, dw2, dw3 = _fetch(vm, gpa, queue_offset)
+    vm.effects.append((effects.COMMAND, queue_offset, dw0, dw1, dw2, dw3))
+    handler = HANDLERS.get(dw0 & 0xFF)
     if handler is not None:
-        handler(vm, *fetched)
+        handler(vm, dw0, dw1, dw2, dw3)
 
 
 def _fetch(vm: QemuVm, gpa: int, queue_offset: int) -> tuple[int, int, int, int]:

@@ -16,6 +16,7 @@ VTE_SIZE_BYTES: Final = 8
 PHYSICAL: Final = 1
 VIRTUAL: Final = 0
 
+_MASK32: Final = 0xFFFF_FFFF
 _MASK36: Final = (1 << 36) - 1
 _MASK44: Final = (1 << 44) - 1
 
@@ -40,15 +41,23 @@ def pack_cte(valid: int, rdbase: int) -> int:
     return valid | (rdbase & 0xFFFF) << 1
 
 
-def unpack_ite(raw: int) -> tuple[int, int, int, int, int, int]:
+Ite = tuple[int, int, int, int, int, int]
+
+
+def unpack_ite(raw: int) -> Ite:
     """Return (valid, inttype, intid, icid, vpe_id, doorbell) of the 96 bits."""
+    return unpack_ite_words(raw & _MASK32, raw >> 32 & _MASK32, raw >> 64)
+
+
+def unpack_ite_words(low: int, middle: int, high: int) -> Ite:
+    """Return the same of the three words, of which none is a large number."""
     return (
-        raw & 1,
-        raw >> 1 & 1,
-        raw >> 2 & 0xFFFFFF,
-        raw >> 32 & 0xFFFF,
-        raw >> 48 & 0xFFFF,
-        raw >> 64 & 0xFFFFFF,
+        low & 1,
+        low >> 1 & 1,
+        low >> 2 & 0xFFFFFF,
+        middle & 0xFFFF,
+        middle >> 16,
+        high & 0xFFFFFF,
     )
 
 

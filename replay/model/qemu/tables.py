@@ -76,9 +76,9 @@ def read_dte(vm: QemuVm, device_id: int) -> tuple[int, int, int]:
     except Fault:
         vm.effects.append((effects.TABLE_FAULT, effects.DTE, device_id, 0))
         raise
-    dte = entries.unpack_dte(raw)
-    vm.effects.append((effects.TABLE_READ, effects.DTE, device_id, 0, *dte))
-    return dte
+    valid, size, itt_addr = entries.unpack_dte(raw)
+    vm.effects.append((effects.TABLE_READ, effects.DTE, device_id, 0, valid, size, itt_addr))
+    return valid, size, itt_addr
 
 
 def write_dte(vm: QemuVm, device_id: int, valid: int, size: int, itt_addr: int) -> None:
@@ -98,9 +98,9 @@ def read_cte(vm: QemuVm, icid: int) -> tuple[int, int]:
     except Fault:
         vm.effects.append((effects.TABLE_FAULT, effects.CTE, icid, 0))
         raise
-    cte = entries.unpack_cte(raw)
-    vm.effects.append((effects.TABLE_READ, effects.CTE, icid, 0, *cte))
-    return cte
+    valid, rdbase = entries.unpack_cte(raw)
+    vm.effects.append((effects.TABLE_READ, effects.CTE, icid, 0, valid, rdbase))
+    return valid, rdbase
 
 
 def write_cte(vm: QemuVm, icid: int, valid: int, rdbase: int) -> None:
@@ -135,18 +135,31 @@ def write_vte(
     _store_entry(vm, vm.its.vpet, vpe_id, raw)
 
 
-def read_ite(vm: QemuVm, itt_addr: int, event_id: int) -> tuple[int, int, int, int, int, int]:
+def read_ite(vm: QemuVm, itt_addr: int, event_id: int) -> entries.Ite:
     """Return (valid, inttype, intid, icid, vpe_id, doorbell) as get_ite does."""
     at = itt_addr + event_id * entries.ITE_SIZE_BYTES
     since = max(vm.since[0], vm.since_itt.get(itt_addr, 0))
-    try:
-        raw = _load(vm, at, 12, effects.ITE, event_id, itt_addr, since)
-    except Fault:
-        vm.effects.append((effects.TABLE_FAULT, effects.ITE, event_id, itt_addr))
-        raise
-    ite = entries.unpack_ite(raw)
+    ite = _confirmed_ite(vm, at, since)
+    if ite is None:
+        try:
+            raw = _load(vm, at, 12, effects.ITE, event_id, itt_addr, since)
+        except Fault:
+            vm.effects.append((effects.TABLE_FAULT, effects.ITE, event_id, itt_addr))
+            raise
+        ite = entries.unpack_ite(raw)
     vm.effects.append((effects.TABLE_READ, effects.ITE, event_id, itt_addr, *ite))
     return ite
+
+
+def _confirmed_ite(vm: QemuVm, at: int, since: int) -> entries.Ite | None:
+    """Return what observed RAM tells of an ITE; None where the witness may tell more."""
+    if vm.confirmed.get(at, -1) < since:
+        return None
+    words, key = vm.ram.words, at >> 2
+    low, middle, high = words.get(key), words.get(key + 1), words.get(key + 2)
+    if low is None or middle is None or high is None:
+        return None  # a write of guest RAM showed the beginning only
+    return entries.unpack_ite_words(low, middle, high)
 
 
 def write_ite(vm: QemuVm, itt_addr: int, event_id: int, ite: tuple[int, ...]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench.peers.measure import Row, Samples, best, per_event
+from tests.bench.peers.measure import Row, Samples, best, times_as_long
 from tests.bench.peers.measures import append, killed, memory, read, replay, size
 
 Results = Mapping[str, Mapping[str, Samples]]  # measure's name -> row's key -> its samples
@@ -20,16 +20,18 @@ def key(row: Row) -> str:
     return f"{row.name} @ {row.count}"
 
 
-def _speed(results: Results, measure: str, row: Row) -> float:
-    return 1 / per_event(row, results[measure][key(row)])
+def _times_as_long(ours: tuple[str, Row], theirs: tuple[str, Row]) -> Callable[[Results], float]:
+    def ratio(results: Results) -> float:
+        (our_name, our), (their_name, their) = ours, theirs
+        return times_as_long(
+            our, results[our_name][key(our)], their, results[their_name][key(their)]
+        )
+
+    return ratio
 
 
 def _times_as_fast(measure: str, ours: Row, theirs: Row) -> Callable[[Results], float]:
-    return lambda results: _speed(results, measure, ours) / _speed(results, measure, theirs)
-
-
-def _times_as_long(ours: tuple[str, Row], theirs: tuple[str, Row]) -> Callable[[Results], float]:
-    return lambda results: _speed(results, *theirs) / _speed(results, *ours)
+    return _times_as_long((measure, theirs), (measure, ours))
 
 
 def _growth(rows: tuple[Row, ...]) -> Callable[[Results], float]:
@@ -82,6 +84,8 @@ AIMS: Final = (
         _times_as_fast("append", append.OURS_ONE, append.MCAP_ONE), least=3, profile=append.OURS_ONE),
     Aim("B", "read: times mcap's speed",
         _times_as_fast("read", read.OURS, read.MCAP), least=10, profile=read.OURS),
+    Aim("B", "read: times the speed of mcap's streaming reader",
+        _times_as_fast("read", read.OURS, read.STREAMING), least=10, profile=read.OURS),
     Aim("C", "replay: times QEMU's speed, write, wait, read",
         _times_as_fast("replay", replay.OURS, replay.QEMU), least=10, profile=replay.OURS),
     Aim("C", "replay: times eventsourcing's speed",

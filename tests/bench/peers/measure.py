@@ -100,6 +100,11 @@ def seconds(head: str, scale: float = 1, spec: str = ".2f") -> tuple[Column, Col
     )
 
 
-def per_event(row: Row, samples: Samples) -> float:
-    """Return the best seconds an event."""
-    return best(samples) / row.count
+def times_as_long(row: Row, samples: Samples, other: Row, others: Samples) -> float:
+    """Return how many times as long an event of `row` takes as one of `other`, by the best of each.
+
+    In time of a core, which no other load lengthens, where both tell it; else in wall time.
+    """
+    is_told = all(sample.get("cpu") is not None for sample in (*samples, *others))
+    name = "cpu" if is_told else "seconds"
+    return best(samples, name) / row.count / (best(others, name) / other.count)

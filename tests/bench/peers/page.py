@@ -12,18 +12,28 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.peers.aims import AIMS, Aim, Results, key
-from tests.bench.peers.measure import Column, Measure, Row, Samples, best, per_event
+from tests.bench.peers.measure import Column, Measure, Row, Samples, best, times_as_long
 from tests.bench.peers.next_steps import NEXT
 
 TEMPLATE: Final = Path(__file__).with_name("performance.md.in")
 PROFILE_LINES: Final = 10
 COLUMNS: Final = 118
-_COST: Final[Mapping[str, Callable[[Row, Samples], float]]] = {
-    "append": per_event, "read": per_event, "replay": per_event, "group": per_event,
-    "reduce": lambda _, got: best(got), "startup": lambda _, got: best(got),
-    "size": lambda row, got: got[0]["bytes"] / row.count,
-    "memory": lambda _, got: best(got, "peak_kib"),
-    "travel": lambda _, got: best(got, "warm"),
+Cost = Callable[[Row, Samples], float]
+Ratio = Callable[[Row, Samples, Row, Samples], float]
+
+
+def _by(cost: Cost) -> Ratio:
+    return lambda row, samples, other, others: cost(row, samples) / cost(other, others)
+
+
+# measure -> how many times as much a row takes as another
+_RATIOS: Final[Mapping[str, Ratio]] = {
+    "append": times_as_long, "read": times_as_long, "replay": times_as_long, "group": times_as_long,
+    "reduce": _by(lambda _, got: best(got)),
+    "startup": _by(lambda _, got: best(got)),
+    "size": _by(lambda row, got: got[0]["bytes"] / row.count),
+    "memory": _by(lambda _, got: best(got, "peak_kib")),
+    "travel": _by(lambda _, got: best(got, "warm")),
 }  # fmt: skip
 
 
@@ -51,14 +61,14 @@ def _cells(columns: Sequence[Column], row: Row, samples: Samples) -> list[str]:
 
 def _beside(measure: Measure, found: Mapping[str, Samples]) -> list[Column]:
     """Return the column that has every row as so many times the first of ours."""
-    cost = _COST.get(measure.name)
-    if cost is None or measure.name in ("memory", "travel"):
+    ratio = _RATIOS.get(measure.name)
+    if ratio is None or measure.name in ("memory", "travel"):
         return []
     ours = next(row for row in measure.rows if row.ours)
     if not found[key(ours)]:
         return []
-    unit = cost(ours, found[key(ours)])
-    return [Column("beside the first", lambda row, got: f"{cost(row, got) / unit:.2f}x")]
+    unit = found[key(ours)]
+    return [Column("beside the first", lambda row, got: f"{ratio(row, got, ours, unit):.2f}x")]
 
 
 def figures(results: Results) -> Iterator[tuple[Aim, float]]:
@@ -91,8 +101,8 @@ def _counterpart(measure: Measure, row: Row) -> Row:
 def _faster(measures: Sequence[Measure], results: Results) -> Iterator[str]:
     """Yield who needs less than ours that does the same, measure by measure."""
     for measure in measures:
-        cost = _COST.get(measure.name)
-        if cost is None or measure.name not in results:
+        ratio = _RATIOS.get(measure.name)
+        if ratio is None or measure.name not in results:
             continue
         found = results[measure.name]
         less = []
@@ -100,7 +110,7 @@ def _faster(measures: Sequence[Measure], results: Results) -> Iterator[str]:
             ours = _counterpart(measure, row)
             if not found.get(key(ours)) or not found.get(key(row)):
                 continue
-            times = cost(ours, found[key(ours)]) / cost(row, found[key(row)])
+            times = ratio(ours, found[key(ours)], row, found[key(row)])
             if not row.ours and times > 1:
                 size = f", {row.count:,} events" if measure.name == "memory" else ""
                 less.append(f"{row.name}{size} ({times:.1f}x)")

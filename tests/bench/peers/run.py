@@ -19,7 +19,7 @@ from typing import Any, Final
 from tests.bench.peers import machine, page
 from tests.bench.peers.aims import key
 from tests.bench.peers.asking import ROOT, Failed, ask
-from tests.bench.peers.expected import check
+from tests.bench.peers.expected import Disagreement, check
 from tests.bench.peers.measure import Measure, Row, Sample
 from tests.bench.peers.measures import (
     append,
@@ -153,7 +153,11 @@ def main() -> int:
     elif options.again:
         _write_page(json.loads(KEPT.read_text()))
     else:
-        failed = _measure(options)
+        try:
+            failed = _measure(options)
+        except Disagreement as wrong:
+            print(f"other work than the others did: {wrong}", file=sys.stderr)
+            return 1
     _forget()
     return int(bool(failed))
 
