@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import PurePath
+from contextlib import ExitStack
+from pathlib import Path, PurePath
 
 from replay.commands.common import progress
 from replay.commands.replaying import caveats, exit_code, make_model
 from replay.judge import AnyModel
 from replay.report.build import Blocks, Replayed, blocks, replayed
 from replay.report.stories import Place, Story, questions, stories
+from tracer.log.files import is_url
 from tracer.log.header import Header
-from tracer.log.opening import create_output, open_trace
+from tracer.log.opening import create_output, open_input, open_trace
 
 Maker = Callable[[Header], AnyModel]
 
@@ -43,6 +45,10 @@ def _stories(path: str, found: Replayed, make: Maker) -> dict[Place, Story]:
 
 
 def write(text: bytes, path: str, options: argparse.Namespace) -> None:
-    """Write a page, to a file that is not there yet unless --force is given."""
-    with create_output(path, force=options.force) as out:
-        out.write(text)
+    """Write a page, to a file that is not there yet unless --force is given, and to no trace."""
+    with ExitStack() as kept:
+        for each in (options.trace, options.other):
+            if each and each != "-" and not is_url(each) and not Path(each).is_dir():
+                kept.enter_context(open_input(each))
+        with create_output(path, force=options.force) as out:
+            out.write(text)

@@ -20,6 +20,7 @@ from replay.targets.kvm_model import KvmModel
 from tracer.events import NUMBER, Event
 
 MAX_DIGESTS: Final = 4096  # changes of a trace whose digests are in its report
+MAX_DIGESTED_LEAVES: Final = 1_000_000  # of states whose digests are made for a report
 _MIN_CHANGED: Final = 4096  # leaves that change before a segment ends
 _REG_READ: Final = NUMBER["reg.read"]
 # Inputs after which the state is as before, its digest apart. KVM shows nothing of what lies in guest RAM.
@@ -77,6 +78,9 @@ class StateTable:
         self.starts: list[int] = []  # the event after which each segment begins
         self.changed = 0  # events that changed anything
         self._state: dict[str, Any] = {}
+        self._size = 0  # leaves, as this segment begins
+        self._digested = 0  # leaves of states whose digests were made
+        self._digesting = True
         self._seqs: list[int] = []
         self._counts: list[int] = []
         self._set: list[tuple[int, int]] = []  # (path, value + 1), 0 for none
@@ -98,7 +102,7 @@ class StateTable:
         self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
     ) -> None:
         """An input was carried out."""
-        if event[0] not in self._quiet or self.changed <= MAX_DIGESTS:
+        if event[0] not in self._quiet or self._digesting:
             self.look(seq)
 
     def output(self, seq: int, event: Event, expected: int | None) -> None:
@@ -118,10 +122,13 @@ class StateTable:
         self._state = self._told()
         self.starts.append(seq)
         self._first = [(self._path(path), self._value(text)) for path, text in leaves(self._state)]
-        self._limit = max(_MIN_CHANGED, 4 * len(self._first))
+        self._size = len(self._first)
+        self._limit = max(_MIN_CHANGED, 4 * self._size)
 
     def _told(self) -> dict[str, Any]:
-        return told(self.model, digest=self.changed <= MAX_DIGESTS)
+        self._digesting = self.changed <= MAX_DIGESTS and self._digested <= MAX_DIGESTED_LEAVES
+        self._digested += self._size
+        return told(self.model, digest=self._digesting)
 
     def look(self, seq: int) -> None:
         """Note what changed, after event `seq`."""

@@ -10,7 +10,7 @@ from tests.support.captures import TRACES, TWO_BOOTS, trace_bytes
 VERBS = {
     "scrub": [], "cut": ["--range", "5..9"], "merge": ["FILE"],
     "export text": ["--to", "text"], "export sqlite": ["--to", "sqlite"],
-    "export parquet": ["--to", "parquet"],
+    "export parquet": ["--to", "parquet"], "report": [],
 }  # fmt: skip
 
 

@@ -246,6 +246,10 @@ class Page {
 
   listen() {
     document.addEventListener("keydown", (event) => this.key(event));
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest?.("a[href^='#']");
+      if (link && link.hash === location.hash) this.follow(link.hash); // no hashchange tells of it
+    });
     addEventListener("hashchange", (event) => this.follow(new URL(event.newURL).hash));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       for (const view of this.views) view.timeline.redraw();
