@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel bench-counts compiled test-damage bench-corpus site babeltrace bench-peers
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth compiled bench-segments
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,8 +21,16 @@ $(VENV)/fuzz: requirements-fuzz.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-fuzz.txt
 	touch $@
 
+$(VENV)/web: requirements-web.txt $(VENV)/dev
+	$(PIP) install --require-hashes -r requirements-web.txt
+	touch $@
+
 $(VENV)/bench: requirements-bench.txt $(VENV)/core
 	$(PIP) install --require-hashes -r requirements-bench.txt
+	touch $@
+
+$(VENV)/consumers: requirements-consumers.txt $(VENV)/dev
+	$(PIP) install --require-hashes -r requirements-consumers.txt
 	touch $@
 
 # The README's session: import a capture that is shipped, and judge its resets; seconds, once .venv is made.
@@ -109,34 +117,65 @@ test-targets: $(VENV)/dev
 test-bugs: $(VENV)/dev
 	ITSTRACE_BUGS=1 $(BIN)/python -m pytest tests/bugs
 
-# What exporting 1,000,000 events costs; a minute.
+# What exporting 1,000,000 events in each form costs; three minutes.
 bench-export: $(VENV)/dev
 	$(BIN)/python -m tests.bench.export
 
 # A project that has only the built wheel runs its traces in pytest, and docs/ci.md's jobs do; half a minute.
+# OUTSIDE='-k image' runs some of it.
+OUTSIDE ?=
 test-outside: $(VENV)/dev
-	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside
+	ITSTRACE_OUTSIDE=1 $(BIN)/python -m pytest tests/outside $(OUTSIDE)
 
 # The corpus of traces/ on the QEMU and on every kernel that is here (`itstrace kernels SUITE...`); two minutes.
 corpus-real: $(VENV)/dev
 	$(BIN)/python -m tests.real_corpus
 
-# 10,000 small traces in one process, in two, and with one of the two killed: the same bytes, and the ratio.
+# 10,000 small traces and a large one in one process, in two, on a dask cluster of two, and with one killed.
 bench-corpus: $(VENV)/dev
 	$(BIN)/python -m tests.bench.corpus
+
+# A trace of 5,000,000 events and one of 10,000,000 in one process and in two, on a dask cluster, and with one killed.
+bench-segments: $(VENV)/dev
+	$(BIN)/python -m tests.bench.segments
 
 # The pages of docs/ as a site in build/site, which needs no network to be read.
 site: $(VENV)/dev
 	$(BIN)/mkdocs build --strict --quiet
 
-# Installs babeltrace2, which reads CTF, where it is missing; as root, on Debian.
+# Installs the browser that reports are tested in, where it is missing; as root, on Debian.
+chromium:
+	command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+# Reports in a real browser: states, links, filters, addresses, hostile text, accessibility, a million events; minutes.
+test-web: $(VENV)/web chromium
+	ITSTRACE_WEB=1 $(BIN)/python -m pytest -s tests/web
+
+# The pictures of docs/report.md, made anew.
+screenshots: $(VENV)/web chromium
+	$(BIN)/python -m tests.web.screenshots
+
+# Installs babeltrace2, which reads CTF, and its Python bindings, where they are missing; as root, on Debian.
 babeltrace:
-	command -v babeltrace2 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2; }
+	command -v babeltrace2 && /usr/bin/python3 -c 'import bt2' || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends babeltrace2 python3-bt2; }
+
+# Exports read back by whom they are for: Babeltrace, DuckDB, Perfetto's own descriptors; a quarter of a minute.
+test-consumers: $(VENV)/consumers babeltrace
+	ITSTRACE_CONSUMERS=1 $(BIN)/python -m pytest tests/consumers
 
 # itstrace beside mcap, eventsourcing, SQLite, DuckDB, babeltrace2, a real QEMU and bare msgpack; writes
-# docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two.
-bench-peers: $(VENV)/bench qemu babeltrace
-	$(BIN)/python -m tests.bench.peers.run $(PEERS)
+# docs/performance.md. Twenty minutes of a quiet machine; PEERS=--quick tries all of it in two. Where there is a C
+# compiler, a compiled itstrace has rows of its own.
+bench-peers: $(VENV)/bench $(VENV)/dev qemu babeltrace
+	python=$(CURDIR)/.cache/compiled/venv/bin/python; \
+	$(BIN)/python -m tests.compiled --only-build && compiled="--compiled $$python" || compiled=; \
+	$(BIN)/python -m tests.bench.peers.run $$compiled $(PEERS)
+
+# What an event costs among ten thousand, a million and a hundred million, what real VMs do, and a fleet on paper;
+# writes docs/scale.md. Half an hour; needs a kernel, which it fetches, for an idle and a busy guest.
+bench-growth: $(VENV)/bench qemu
+	$(BIN)/python -m tests.bench.scale.run $(GROWTH)
 
 # Costs of a real QEMU and a real kernel as targets; needs qemu-system-aarch64, and a kernel.
 bench-targets: $(VENV)/dev

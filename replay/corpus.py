@@ -7,7 +7,8 @@ Counterparts: `replay.manifest` (what is expected), `replay.judge` (what is foun
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +26,9 @@ from replay.manifest import (
 from replay.profiles import PROFILES, Profile, find
 from replay.verdict import STALE, SUSPECTED
 from tracer.errors import TracerError, UsageError
+from tracer.log.files import Url, Where, exists, fetching, found_in, is_folder, where
 from tracer.log.header import Header
-from tracer.log.opening import open_trace
+from tracer.log.opening import AnyReader, open_trace
 
 FINDING: Final = 1
 LOST: Final = 3
@@ -39,7 +41,7 @@ OF_VERIFY: Final = (CRASH, STALE, SUSPECTED)
 class Result:
     """One expectation of one trace: what it wanted and what came."""
 
-    trace: Path
+    trace: Where
     variant: str
     expected: str
     got: str
@@ -72,16 +74,18 @@ def exit_code(results: Iterable[Result]) -> int:
     return next((code for code in _WORST_FIRST if code in codes), 0)
 
 
-def find_traces(paths: Iterable[str]) -> list[Path]:
-    """Return the traces at `paths`, folders searched, in order.
+def find_traces(paths: Iterable[str]) -> list[Where]:
+    """Return the traces at `paths`, some of which may be URLs, folders searched, in order.
 
     Raises:
         UsageError: a path is not there.
     """
-    found: list[Path] = []
+    found: list[Where] = []
     for text in paths:
-        path = Path(text)
-        if path.is_dir():
+        path = where(text)
+        if isinstance(path, Url):
+            found += found_in(path, TRACE_SUFFIXES) if is_folder(path) else [path]
+        elif path.is_dir():
             found += sorted(p for p in path.rglob("*") if p.name.endswith(TRACE_SUFFIXES))
         elif path.exists():
             found.append(path)
@@ -90,25 +94,30 @@ def find_traces(paths: Iterable[str]) -> list[Path]:
     return found
 
 
-def trace_name(trace: Path) -> str:
+def trace_name(trace: Where) -> str:
     """Return a trace's file name without the suffix that says its form."""
-    return manifest_path(trace).stem
+    return manifest_path(trace).name.removesuffix(".toml")
 
 
-def unused_manifests(paths: Iterable[str], traces: list[Path]) -> list[Path]:
+def unused_manifests(paths: Iterable[str], traces: Iterable[Where]) -> list[Where]:
     """Return manifests in the folders among `paths` that belong to no trace."""
     used = {manifest_path(trace) for trace in traces}
-    folders = [Path(text) for text in paths if Path(text).is_dir()]
-    found = (p for folder in folders for p in folder.rglob("*.toml") if p not in used)
-    return sorted(path for path in found if looks_like_manifest(path))
+    found: list[Where] = []
+    for place in map(where, paths):
+        if isinstance(place, Path):
+            below: Iterable[Where] = place.rglob("*.toml") if place.is_dir() else ()
+        else:
+            below = found_in(place, (".toml",)) if is_folder(place) else ()
+        found += [each for each in below if each not in used and looks_like_manifest(each)]
+    return sorted(found, key=str)
 
 
-def without_trace(manifest: Path) -> Result:
+def without_trace(manifest: Where) -> Result:
     """Return the failure that an unused manifest is."""
     return Result(manifest, "manifest", "a trace beside it", "none", None)
 
 
-def without_manifest(trace: Path) -> Result:
+def without_manifest(trace: Where) -> Result:
     """Return the failure that a trace without a manifest is."""
     return Result(
         trace, "manifest", f"a manifest {manifest_path(trace).name}", "none", None,
@@ -116,10 +125,10 @@ def without_manifest(trace: Path) -> Result:
     )  # fmt: skip
 
 
-def manifest_of(trace: Path) -> Manifest | Result:
+def manifest_of(trace: Where) -> Manifest | Result:
     """Return a trace's manifest, or the failure that it is to have none or a wrong one."""
     path = manifest_path(trace)
-    if not path.exists():
+    if not exists(path):
         return without_manifest(trace)
     try:
         return read_manifest(path)
@@ -127,22 +136,43 @@ def manifest_of(trace: Path) -> Manifest | Result:
         return Result(trace, "manifest", "a manifest", str(error), None, code=error.exit_code)
 
 
-def run_trace(trace: Path) -> list[Result]:
-    """Run a trace under every expectation of its manifest."""
-    manifest = manifest_of(trace)
-    if isinstance(manifest, Result):
-        return [manifest]
-    return [run_expectation(trace, manifest, each) for each in manifest.expectations]
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A judgement, with the reader of the trace and what it was replayed as."""
+
+    found: Judgement
+    reader: AnyReader
+    profile: Profile
 
 
-def run_expectation(trace: Path, manifest: Manifest, wanted: Expectation) -> Result:
+Judging = Callable[[Where, Manifest, Expectation], AbstractContextManager[Judged]]
+
+
+@contextmanager
+def here(trace: Where, manifest: Manifest, wanted: Expectation) -> Iterator[Judged]:
+    """Judge a trace on the model, in one piece."""
+    with open_trace(str(trace)) as reader:
+        profile = profile_of(manifest, reader.header, wanted.flags)
+        yield Judged(judge(reader, profile, strict=manifest.strict), reader, profile)
+
+
+def run_trace(trace: Where, judging: Judging = here) -> list[Result]:
+    """Run a trace under every expectation of its manifest; `judging` replays it."""
+    with fetching():
+        manifest = manifest_of(trace)
+        if isinstance(manifest, Result):
+            return [manifest]
+        return [run_expectation(trace, manifest, each, judging) for each in manifest.expectations]
+
+
+def run_expectation(
+    trace: Where, manifest: Manifest, wanted: Expectation, judging: Judging = here
+) -> Result:
     """Run a trace on the model, under the flags of one expectation; say why if it is not met."""
     name, expect, signature = wanted.name, wanted.expect, wanted.signature
-    strict = bool(manifest.values.get("strict"))
     try:
-        with open_trace(str(trace)) as reader:
-            profile = profile_of(manifest, reader.header, wanted.flags)
-            found = judge(reader, profile, strict=strict)
+        with judging(trace, manifest, wanted) as judged:
+            found, reader, profile = judged.found, judged.reader, judged.profile
             status, digest = reader.status, reader.chain.hex()
             problem = reader.problems[-1].what if reader.problems else ""
     except TracerError as error:
@@ -164,7 +194,7 @@ def run_expectation(trace: Path, manifest: Manifest, wanted: Expectation) -> Res
 def _explained(
     result: Result, found: Judgement, manifest: Manifest, profile: Profile, wanted: Expectation
 ) -> Result:
-    strict = bool(manifest.values.get("strict"))
+    strict = manifest.strict
     explainer = Explainer(found, result.trace, profile, strict=strict)
     lines = explainer.lines()
     options = _options(manifest, wanted.flags)
@@ -218,7 +248,7 @@ class Cell:
     basis: str
 
 
-def matrix(traces: list[Path]) -> dict[str, tuple[list[str], dict[str, dict[str, Cell]]]]:
+def matrix(traces: Sequence[Where]) -> dict[str, tuple[list[str], dict[str, dict[str, Cell]]]]:
     """Return family -> (profiles, trace name -> profile -> cell)."""
     tables: dict[str, tuple[list[str], dict[str, dict[str, Cell]]]] = {}
     for trace in traces:
@@ -230,7 +260,7 @@ def matrix(traces: list[Path]) -> dict[str, tuple[list[str], dict[str, dict[str,
         row: dict[str, Cell] = {}
         for profile in columns:
             with open_trace(str(trace)) as reader:
-                word = judge(reader, profile, strict=bool(manifest.values.get("strict"))).word
+                word = judge(reader, profile, strict=manifest.strict).word
             row[profile.name] = Cell(word, _basis(profile, manifest.flags))
         table[1][trace_name(trace)] = row
     return tables

@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
@@ -78,7 +77,7 @@ def github(results: Sequence[Result]) -> Iterator[str]:
     """Yield a workflow command for each failure: GitHub shows it at the manifest's place."""
     failed = [each for each in results if not each.passed and not each.skipped]
     for each in failed[:MAX_SHOWN]:
-        title = f"{Path(each.trace).name} [{each.variant}]"
+        title = f"{each.trace.name} [{each.variant}]"
         message = "\n".join([clean(each.sentence()), *details(each)])
         yield (
             f"::error file={_escaped(clean(str(each.trace)), _PROPERTY)},line=1,"

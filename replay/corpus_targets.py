@@ -11,7 +11,6 @@ import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from replay.builds import rule
@@ -26,6 +25,7 @@ from replay.targets.errors import TargetError
 from replay.targets.qemu import Needs
 from replay.targets.spec import QEMU, Spec, Targets
 from tracer.errors import TracerError
+from tracer.log.files import Where
 from tracer.log.header import Header
 from tracer.log.opening import open_trace
 
@@ -47,15 +47,15 @@ class Outcome:
 
 
 def on_targets(
-    traces: Sequence[Path], specs: Sequence[Spec]
-) -> Iterator[tuple[Path, list[Outcome]]]:
+    traces: Sequence[Where], specs: Sequence[Spec]
+) -> Iterator[tuple[Where, list[Outcome]]]:
     """Yield each trace with its outcome on each target; a host is booted once for all."""
     with Targets() as made:
         for trace in traces:
             yield trace, [_outcome(trace, spec, made) for spec in specs]
 
 
-def run_on(trace: Path, manifest: Manifest, spec: Spec, made: Targets) -> Result:
+def run_on(trace: Where, manifest: Manifest, spec: Spec, made: Targets) -> Result:
     """Run a trace on a target as a test; skipped where the target cannot judge this trace.
 
     A target that is not there is a failure: else a whole corpus would be skipped, and look good.
@@ -92,7 +92,7 @@ def run_on(trace: Path, manifest: Manifest, spec: Spec, made: Targets) -> Result
     return replace(result, signatures=ruling.found, why=(shown, *_as_recorded(trace, manifest)))
 
 
-def _as_recorded(trace: Path, manifest: Manifest) -> Iterator[str]:
+def _as_recorded(trace: Where, manifest: Manifest) -> Iterator[str]:
     """Yield the bug's story as the trace tells it: which reset, what was left, and who wrote that."""
     strict = bool(manifest.values.get("strict"))
     try:
@@ -117,7 +117,7 @@ def _missing(spec: Spec, made: Targets) -> str:
     return ""
 
 
-def _carried_out(trace: Path, spec: Spec, made: Targets) -> Result:
+def _carried_out(trace: Where, spec: Spec, made: Targets) -> Result:
     outcome = _outcome(trace, spec, made)
     if outcome.word in (OTHER, CANNOT):
         return _skipped(trace, spec, EQUAL, outcome.word, outcome.why)
@@ -126,7 +126,7 @@ def _carried_out(trace: Path, spec: Spec, made: Targets) -> Result:
     return Result(trace, spec.text, EQUAL, outcome.word, None, why=why, commands=(command,))
 
 
-def _skipped(trace: Path, spec: Spec, expected: str, word: str, why: str = "") -> Result:
+def _skipped(trace: Where, spec: Spec, expected: str, word: str, why: str = "") -> Result:
     if word == OTHER:
         return Result(
             trace, spec.text, expected, word, None, code=0,
@@ -135,7 +135,7 @@ def _skipped(trace: Path, spec: Spec, expected: str, word: str, why: str = "") -
     return Result(trace, spec.text, expected, word, None, code=CANNOT_JUDGE, skipped=why or word)
 
 
-def _outcome(trace: Path, spec: Spec, made: Targets) -> Outcome:
+def _outcome(trace: Where, spec: Spec, made: Targets) -> Outcome:
     try:
         with open_trace(str(trace)) as reader:
             if spec.kind != "model" and _family(reader.header) not in (None, spec.kind):

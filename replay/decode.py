@@ -14,14 +14,14 @@ from tracer.its import commands
 from tracer.its.registers import gicr_register, its_register
 from tracer.log.text import format_value
 
-_REGISTERS: Final = {
+REGISTERS: Final = {
     NUMBER["reg.read"]: its_register,
     NUMBER["reg.write"]: its_register,
     NUMBER["gicr.read"]: gicr_register,
     NUMBER["gicr.write"]: gicr_register,
 }
 _COMMAND: Final = NUMBER["command"]
-_ENTRIES: Final = (NUMBER["table.read"], NUMBER["table.write"])
+ENTRIES: Final = (NUMBER["table.read"], NUMBER["table.write"])
 # Numbers that this field's people write in decimal.
 _DECIMAL: Final = frozenset(
     ("pINTID", "vINTID", "Dbell_pINTID", "Doorbell", "ICID", "RDbase", "RDbase1", "RDbase2")
@@ -50,14 +50,14 @@ def decode(seq: int, time_ns: int, event: Event) -> dict[str, Any]:
         if isinstance(form, tuple) and isinstance(value, int) and value < len(form):
             value = form[value]
         shown[name] = value
-    find = _REGISTERS.get(event[0])
+    find = REGISTERS.get(event[0])
     if find:
         found = find(shown["offset"])
         if found:
             shown["register"] = found[0]
     elif event[0] == _COMMAND:
         _decode_command(shown)
-    elif event[0] in _ENTRIES:
+    elif event[0] in ENTRIES:
         for at, name in enumerate(ENTRY_FIELDS[event[3]], 1):
             shown[name] = shown.pop(f"e{at}")
         for at in range(len(ENTRY_FIELDS[event[3]]) + 1, 6):
@@ -79,14 +79,14 @@ def describe(event: Event) -> str:
     """Return one line: what happened, without sequence number and time."""
     kind = event[0]
     shown = decode(0, 0, event)
-    if kind in _REGISTERS:
+    if kind in REGISTERS:
         return _register_line(shown)
     if kind == _COMMAND:
         return _command_line(shown)
     cls = ev.KINDS.get(kind)
     if cls is None:
         return f"{kind_name(kind)} " + " ".join(map(repr, event[2:]))
-    if kind in _ENTRIES:
+    if kind in ENTRIES:
         return _entry_line(shown, event)
     parts = [cls.name]
     for field, value in zip(cls.fields, fields_of(event).values(), strict=False):

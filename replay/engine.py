@@ -107,6 +107,11 @@ class Engine:
         self._joined = self._joined or value.joined
         self.lost, self.unknown_inputs = value.lost, value.unknown_inputs
 
+    @property
+    def recent(self) -> list[tuple[int, Event]]:
+        """The last events that were taken in, at most five."""
+        return self._before(self.seq + 1)
+
     def run(
         self,
         until: int | None = None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 from replay.blame import Blamer
@@ -24,6 +23,7 @@ from replay.profiles import Profile
 from replay.verdict import FINDINGS, STALE, Component, ResetVerdict, RoundTrip
 from replay.verify import Verifier
 from tracer.errors import UsageError
+from tracer.log.files import Where
 from tracer.log.header import IN_PROCESS
 from tracer.log.opening import open_trace
 
@@ -38,7 +38,7 @@ MAX_LINE_CHARS: Final = 400
 class Explainer:
     """Tells of one judgement; `replayed` are what the replay was made with."""
 
-    def __init__(self, found: Judgement, trace: Path, profile: Profile, *, strict: bool) -> None:
+    def __init__(self, found: Judgement, trace: Where, profile: Profile, *, strict: bool) -> None:
         self._found = found
         self._trace = trace
         self._profile = profile

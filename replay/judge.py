@@ -98,6 +98,11 @@ def judge(reader: Frames, profile: Profile, *, strict: bool = False) -> Judgemen
     verifier = Verifier(model, strict=strict, under_test=reader.header.source == IN_PROCESS)
     engine = Engine(reader, model, verifier, invariants=True)
     engine.run()
+    return judgement(verifier, engine)
+
+
+def judgement(verifier: Verifier, engine: Engine) -> Judgement:
+    """Return what a replay with all checks on found."""
     signatures = signatures_of(verifier, engine)
     return Judgement(_word(verifier, engine), signatures, verifier, engine)
 

@@ -17,13 +17,15 @@ wrote a component last, as somebody found by reading the trace: what `blame` mus
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from replay.judge import WORDS
 from tracer.errors import UsageError
+from tracer.log.files import Url, Where, read
 from tracer.log.text import SUFFIX
 
 TRACE_SUFFIXES: Final = (".itstrace", SUFFIX)
@@ -65,10 +67,15 @@ class Planted:
 class Manifest:
     """What a trace must show, under its profile and under the variants."""
 
-    path: Path
+    path: Where
     values: dict[str, Any]
     expectations: tuple[Expectation, ...]
     planted: Planted | None = None
+
+    @property
+    def strict(self) -> bool:
+        """Whether bits of which no clause speaks count, too."""
+        return bool(self.values.get("strict"))
 
     @property
     def profile(self) -> str | None:
@@ -77,7 +84,7 @@ class Manifest:
         return None if value is None else str(value)
 
     @property
-    def profile_path(self) -> Path | None:
+    def profile_path(self) -> Where | None:
         """The file that the profile is in; None where it is one that we know."""
         name = self.profile
         return self.path.parent / name if name and name.endswith(".toml") else None
@@ -103,7 +110,11 @@ class Manifest:
         return {name for each in self.expectations for name in each.flags}
 
 
-def manifest_path(trace: Path) -> Path:
+@overload
+def manifest_path(trace: Path) -> Path: ...
+@overload
+def manifest_path(trace: Where) -> Where: ...
+def manifest_path(trace: Where) -> Where:
     """Return where a trace's manifest is."""
     name = trace.name
     for suffix in TRACE_SUFFIXES:
@@ -111,16 +122,15 @@ def manifest_path(trace: Path) -> Path:
     return trace.with_name(name + ".toml")
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Where) -> Manifest:
     """Read a manifest.
 
     Raises:
         UsageError: it cannot be read, or says something that no manifest says.
     """
     try:
-        with path.open("rb") as stream:
-            values = tomllib.loads(stream.read(MAX_MANIFEST_BYTES).decode())
-    except (OSError, ValueError, RecursionError) as error:
+        values = tomllib.loads(read(path, MAX_MANIFEST_BYTES).decode())
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {error}") from error
     variants = {name: values.pop(name) for name in VARIANTS if name in values}
     planted = _planted(path, values.pop("planted")) if "planted" in values else None
@@ -142,31 +152,36 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(path, values, tuple(found), planted)
 
 
-def _check_profile(path: Path, name: str | None) -> None:
+def _check_profile(path: Where, name: str | None) -> None:
     """Refuse a profile's file outside the manifest's folder: a stranger may have written this."""
     if name is None or not name.endswith(".toml"):
         return
-    folder = path.parent.resolve()
     try:
-        inside = (folder / name).resolve().is_relative_to(folder)
+        inside = _is_below(path.parent, name)
     except (ValueError, OSError, RuntimeError):  # a NUL in it, a link to itself
         inside = False
     if not inside:
         raise UsageError(f"{path}: profile must be a file in this folder, not {name!r:.60}")
 
 
-def looks_like_manifest(path: Path) -> bool:
+def _is_below(folder: Where, name: str) -> bool:
+    if isinstance(folder, Url):
+        return re.fullmatch(r"\w[\w.+-]*(/\w[\w.+-]*)*", name) is not None
+    folder = folder.resolve()
+    return (folder / name).resolve().is_relative_to(folder)
+
+
+def looks_like_manifest(path: Where) -> bool:
     """Return whether a TOML file is a manifest, of whatever trace; others lie about, too."""
     try:
-        with path.open("rb") as stream:
-            values = tomllib.loads(stream.read(MAX_MANIFEST_BYTES).decode())
-    except (OSError, ValueError, RecursionError):
+        values = tomllib.loads(read(path, MAX_MANIFEST_BYTES).decode())
+    except (UsageError, ValueError, RecursionError):
         return False
     variants = [values.get(name) for name in VARIANTS]
     return "expect" in values or any(isinstance(v, dict) and "expect" in v for v in variants)
 
 
-def _planted(path: Path, values: Any) -> Planted:
+def _planted(path: Where, values: Any) -> Planted:
     if not isinstance(values, dict):
         raise UsageError(f"{path}: planted must be a table")
     for key, value in values.items():
@@ -177,7 +192,7 @@ def _planted(path: Path, values: Any) -> Planted:
     return Planted(**values | {"behind": tuple(values.get("behind", ()))})
 
 
-def _expectation(path: Path, name: str, values: dict[str, Any]) -> Expectation:
+def _expectation(path: Where, name: str, values: dict[str, Any]) -> Expectation:
     expect, signature = values.get("expect"), values.get("signature")
     if expect not in WORDS:
         raise UsageError(f"{path}: expect must be one of {', '.join(WORDS)}, not {expect!r:.40}")

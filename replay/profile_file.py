@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from replay.profiles import FLAGS, PROFILES, Profile
 from tracer.errors import UsageError
+from tracer.log.files import read
 
 MAX_BYTES: Final = 1 << 16
 _NAME: Final = re.compile(r"[a-z]+-[A-Za-z0-9.+~-]{1,60}")
@@ -26,13 +26,10 @@ def read_profile(path: str) -> Profile:
         UsageError: it is no such file.
     """
     try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        data = read(path, MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise UsageError(f"{path}: a profile has at most {MAX_BYTES} bytes")
         values = tomllib.loads(data.decode())
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: this is no profile: {error}") from error
     return _profile(path, values)

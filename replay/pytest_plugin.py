@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FIXTURE: Final = "its_recorder"
 MARKER: Final = "its"
 NEW, ALL, NONE = "new", "all", "none"
+_FAILED: Final = pytest.StashKey[str]()  # the first line of what a test's recordings did not show
 _TRACES: Final = (".itstrace", ".its.txt")  # as replay.manifest has it
 _MANIFEST: Final = ".toml"
 _EXPECTS: Final = re.compile(rb"^\s*expect\s*=", re.MULTILINE)
@@ -110,5 +111,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         recordings: Any = pyfuncitem.funcargs[FIXTURE]
         problems = recordings.conclude()
         if problems:
+            pyfuncitem.stash[_FAILED] = problems[0].partition("\n")[0]
             pytest.fail("\n\n".join(problems), pytrace=False)
     return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Give the summary one line of what was told: where CI is set it takes all of a message."""
+    report = yield
+    if report.failed and report.when == "call" and _FAILED in item.stash:
+        report.longrepr.reprcrash.message = item.stash[_FAILED]
+    return report

@@ -171,7 +171,7 @@ class Recordings:
             yield f"{path}: this test does not record it any more: remove it and its manifest"
 
     def _told(self, result: Result) -> str:
-        return shortened(report(result), result.trace, self._node.config)
+        return shortened(report(result), Path(str(result.trace)), self._node.config)
 
 
 def _stem(name: str) -> str:

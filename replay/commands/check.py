@@ -9,14 +9,15 @@ from replay.commands.common import clean, paint, print_json, say
 from replay.commands.git_bisect import add_git_bisect, rule_on_model
 from replay.commands.replaying import (
     add_replay_options,
+    add_spread_options,
     caveats,
     exit_code,
     json_caveats,
-    make_model,
+    question_of,
+    refuse_spread,
+    replayed,
 )
-from replay.engine import Engine
 from replay.tally import CLASSES, Divergence, Tally
-from tracer.log.opening import open_trace
 from tracer.log.text import format_event
 
 
@@ -24,6 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_replay_options(parser)
     add_git_bisect(parser)
+    add_spread_options(parser, "one")
+    parser.add_argument(
+        "--digest", action="store_true", help="also print the digest of the state at the end"
+    )
     parser.add_argument(
         "--invariants", action="store_true", help="check the model's state after every input"
     )
@@ -32,17 +37,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print how the outputs were classed; 1 when one diverges."""
     if options.git_bisect:
+        refuse_spread(options, "--git-bisect")
         return rule_on_model(options)
-    with open_trace(options.trace) as reader:
-        model = make_model(reader.header, options)
-        engine = Engine(reader, model, invariants=options.invariants)
-        tally = engine.run()
+    with replayed(options, question_of(options, invariants=options.invariants)) as found:
+        reader, engine, model = found.reader, found.engine, found.engine.model
+        tally = engine.tally
         source = reader.header.source or "trace"
         if options.json:
-            extra = {
+            extra: dict[str, Any] = {
                 "crash": engine.crash and {"seq": engine.crash[0], "function": engine.crash[1]},
                 "violated": [{"seq": seq, "invariant": name} for seq, name in engine.violated],
             }
+            if options.digest:
+                extra["digest"] = found.digest
             answer = tally_json(tally, f"model {model.name}", source) | extra
             print_json(answer | json_caveats(reader, engine))
         else:
@@ -51,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
                 print(paint(f"event {engine.crash[0]}: the host dies in {engine.crash[1]}", "red"))
             for seq, name in engine.violated:
                 print(paint(f"event {seq}: {name.replace('_', ' ')} does not hold", "red"))
+            if options.digest:
+                print(f"digest {found.digest}")
             for sentence in caveats(reader, engine):
                 say(sentence)
         finding = bool(tally.divergent or engine.crash or engine.violated)

@@ -13,7 +13,8 @@ from typing import Any, Final, NoReturn
 
 from replay.cli import EXIT_BUG, EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE
 from tracer import oplog
-from tracer.errors import TracerError
+from tracer.errors import TracerError, UsageError
+from tracer.log.files import fetching
 
 EXIT_FINDING: Final = 1
 EXIT_LOST: Final = 3
@@ -96,7 +97,8 @@ def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
         module.configure(parser)
         options = parser.parse_args(argv)
         oplog.configure(options.log_level)
-        code: int = module.run(options)
+        with fetching():
+            code: int = module.run(options)
         sys.stdout.flush()
         return code
     except TracerError as error:
@@ -152,6 +154,21 @@ def number(text: str) -> int:
         return int(text, 0)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} must be a number") from error
+
+
+def ram_range(text: str) -> list[int]:
+    """Return the base and the size that BASE:SIZE names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    base, colon, size = text.partition(":")
+    try:
+        if colon:
+            return [int(base, 0), int(size, 0)]
+    except ValueError:
+        pass
+    raise UsageError(f"--ram must be BASE:SIZE, as 0x40000000:0x40000000, not {text!r:.40}")
 
 
 def progress(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from replay.commands.common import clean, print_json
 from replay.corpus import find_traces, trace_name, unused_manifests
 from replay.manifest import Manifest, manifest_path, read_manifest
+from tracer.log.files import Where, exists, where
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for row in rows:
         words = ", ".join(f"{each['variant']}: {each['expect']}" for each in row["expectations"])
-        name = clean(trace_name(Path(row["trace"])))
+        name = clean(trace_name(where(row["trace"])))
         print(f"{name:44} {row['profile'] or '-':16} {words or 'no manifest'}")
         if row["reason"]:
             print(f"    {clean(row['reason'])}")
@@ -36,13 +36,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _row(trace: Path) -> dict[str, Any]:
+def _row(trace: Where) -> dict[str, Any]:
     path = manifest_path(trace)
-    manifest = read_manifest(path) if path.exists() else Manifest(path, {}, ())
+    manifest = read_manifest(path) if exists(path) else Manifest(path, {}, ())
     values = manifest.values
     return {
         "trace": str(trace),
-        "manifest": str(path) if path.exists() else None,
+        "manifest": str(path) if exists(path) else None,
         "profile": manifest.profile,
         "bug": manifest.bug,
         "reason": values.get("reason") or values.get("shows"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 from typing import Final
 
 from replay.commands.common import (
@@ -17,12 +16,13 @@ from replay.commands.common import (
     say,
 )
 from replay.corpus import Cell, matrix, trace_name
+from tracer.log.files import Where
 
 # Words of a cell that need more than themselves in a sentence.
 _MEANS: Final = {"-": "of another family", "cannot": "that it cannot judge"}
 
 
-def run(traces: list[Path], options: argparse.Namespace) -> int:
+def run(traces: list[Where], options: argparse.Namespace) -> int:
     """Print it; a table of profiles is only looked at, one of targets has the exit code of its cells."""
     if options.target:
         return _on_targets(traces, options)
@@ -30,7 +30,7 @@ def run(traces: list[Path], options: argparse.Namespace) -> int:
     return 0
 
 
-def _on_targets(traces: list[Path], options: argparse.Namespace) -> int:
+def _on_targets(traces: list[Where], options: argparse.Namespace) -> int:
     """Print traces x targets; 1 with a finding, 4 when a target could not judge a trace."""
     from replay.corpus_targets import CANNOT, FINDINGS, on_targets
     from replay.targets.spec import parse

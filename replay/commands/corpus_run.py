@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from replay.commands.common import clean, paint, print_json, progress
+from replay.commands.replaying import add_spread_options, pool_of
 from replay.corpus import (
     Result,
     exit_code,
@@ -18,9 +19,11 @@ from replay.corpus import (
     unused_manifests,
     without_trace,
 )
-from replay.corpus_jobs import MAX_JOBS, run_traces
+from replay.corpus_jobs import run_traces
 from replay.corpus_reports import details, github, headline, junit, markdown
+from replay.pools import MAX_JOBS
 from tracer.errors import UsageError, WriteError
+from tracer.log.files import Where
 from tracer.log.opening import create_output
 
 
@@ -35,10 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="run them on targets, as `run` does: none may show the bug that a trace is of; with "
         "--matrix: a table of what each made of each",
     )  # fmt: skip
-    parser.add_argument(
-        "--jobs", type=int, metavar="N",
-        help="processes, on the model; how many changes no result (default: one for each core)",
-    )  # fmt: skip
+    add_spread_options(parser, "one for each core")
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
     parser.add_argument("--junit", metavar="FILE", help="write a JUnit XML report")
     parser.add_argument("--force", action="store_true", help="overwrite the report")
@@ -54,15 +54,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a line for each expectation; the worst exit code of those that are not met."""
+    if (options.target or options.matrix) and (options.jobs is not None or options.cluster):
+        raise UsageError(
+            "--jobs and --cluster are for traces on the model: not with --target or --matrix"
+        )
     traces = find_traces(options.traces)
-    jobs = _jobs(options)
     if options.matrix:
         from replay.commands.corpus_matrix import run as run_matrix
 
         return run_matrix(traces, options)
     if options.junit and Path(options.junit).exists() and not options.force:
         raise UsageError(f"{options.junit}: exists already; --force overwrites it")
-    found = _on_targets(traces, options.target) if options.target else run_traces(traces, jobs)
+    if options.target:
+        return _tell(_on_targets(traces, options.target), traces, options)
+    with pool_of(options, default=min(os.cpu_count() or 1, MAX_JOBS)) as pool:
+        return _tell(run_traces(traces, pool), traces, options)
+
+
+def _tell(found: Iterable[list[Result]], traces: list[Where], options: argparse.Namespace) -> int:
     results = list(_shown(_all(found, options.traces, traces), options))
     if options.json:
         print_json({"schema": "itstrace.corpus/1", "results": [_json(each) for each in results]})
@@ -72,23 +81,7 @@ def run(options: argparse.Namespace) -> int:
     return exit_code(results)
 
 
-def _jobs(options: argparse.Namespace) -> int:
-    """Return how many processes to use.
-
-    Raises:
-        UsageError: not so many, or not for this.
-    """
-    jobs: int | None = options.jobs
-    if jobs is None:
-        return min(os.cpu_count() or 1, MAX_JOBS)
-    if options.target or options.matrix:
-        raise UsageError("--jobs is for traces on the model: not with --target or --matrix")
-    if not 1 <= jobs <= MAX_JOBS:
-        raise UsageError(f"--jobs must be 1 to {MAX_JOBS}, not {jobs}")
-    return jobs
-
-
-def _all(found: Iterable[list[Result]], paths: list[str], traces: list[Path]) -> Iterator[Result]:
+def _all(found: Iterable[list[Result]], paths: list[str], traces: list[Where]) -> Iterator[Result]:
     """Yield the results of the traces, and then what manifests without one are."""
     for results in found:
         yield from results
@@ -105,7 +98,7 @@ def _shown(results: Iterator[Result], options: argparse.Namespace) -> Iterator[R
         yield each
 
 
-def _on_targets(traces: list[Path], texts: list[str]) -> Iterator[list[Result]]:
+def _on_targets(traces: list[Where], texts: list[str]) -> Iterator[list[Result]]:
     """Yield the results of each trace, one for each target; a host is booted once for all."""
     from replay.corpus_targets import run_on
     from replay.targets.spec import Targets, parse

@@ -9,6 +9,7 @@ from typing import Any
 from replay.commands.common import clean, print_json
 from replay.corpus import find_traces, unused_manifests
 from replay.manifest import manifest_path, read_manifest
+from tracer.log.files import exists, size_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +22,12 @@ def run(options: argparse.Namespace) -> int:
     """Print the counts."""
     traces = find_traces(options.traces)
     paths = [manifest_path(trace) for trace in traces]
-    manifests = [read_manifest(path) for path in paths if path.exists()]
+    manifests = [read_manifest(path) for path in paths if exists(path)]
     wanted = [each for manifest in manifests for each in manifest.expectations]
     counts: dict[str, Any] = {
         "traces": len(traces),
-        "bytes": sum(trace.stat().st_size for trace in traces),
-        "without_manifest": sum(not path.exists() for path in paths),
+        "bytes": sum(size_of(trace) for trace in traces),
+        "without_manifest": sum(not exists(path) for path in paths),
         "unused_manifests": len(unused_manifests(options.traces, traces)),
         "expectations": len(wanted),
         "expected": Counter(each.expect for each in wanted),

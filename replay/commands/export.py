@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", required=True, choices=(*REPRODUCERS, *STREAMS), metavar="FORM",
         help="kvm-c: a C file of KVM ioctls, as a kernel selftest; qtest: a shell line that asks a "
-        "stock QEMU; text, jsonl, sqlite: every event",
+        "stock QEMU; perfetto: a timeline; text, jsonl, sqlite, parquet, ctf: every event",
     )  # fmt: skip
     parser.add_argument(
         "--ask", choices=WAYS,

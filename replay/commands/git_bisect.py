@@ -7,7 +7,6 @@ other codes, so that no wrong option and no missing file is ever taken for a goo
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from replay.commands.common import print_json, say
 from replay.commands.replaying import make_profile
@@ -15,6 +14,7 @@ from replay.manifest import manifest_path, read_manifest
 from replay.ruled import EXIT_SKIP, Ruled
 from replay.ruling import BAD, GOOD, Ruling, Signature, parse_signature
 from tracer.errors import UsageError
+from tracer.log.files import exists, where
 from tracer.log.opening import open_trace
 
 _CODES = {GOOD: 0, BAD: 1}
@@ -49,8 +49,8 @@ def wanted(options: argparse.Namespace) -> Signature:
 def _stored(trace: str) -> str:
     if trace == "-":
         raise UsageError("a trace from standard input has no manifest: give --signature")
-    path = manifest_path(Path(trace))
-    if not path.is_file():
+    path = manifest_path(where(trace))
+    if not exists(path):
         raise UsageError(f"{path}: there is no manifest with a signature: give --signature")
     found = read_manifest(path).bug
     if found is None:

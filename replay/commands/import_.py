@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from replay.commands.common import EXIT_LOST, number, progress, say
+from replay.commands.common import EXIT_LOST, number, progress, ram_range, say
 from replay.commands.flight import dumps_on_signal, make_writer, tell_dumps
 from replay.commands.import_vms import import_vms
 from replay.commands.ring_options import Folder, add_bounds, add_ring_options, opened_output
@@ -147,23 +147,13 @@ def _given(header: Header, options: argparse.Namespace) -> Header:
         "profile": options.profile,
         "cpus": options.cpus,
         "its_bases": None if options.its_base is None else [options.its_base],
-        "ram_ranges": None if options.ram is None else [_range(text) for text in options.ram],
+        "ram_ranges": None if options.ram is None else [ram_range(text) for text in options.ram],
     }
     for key, value in given.items():
         if value is not None:
             setattr(header, key, value)
             header.guessed = [name for name in header.guessed if name != key]
     return header
-
-
-def _range(text: str) -> list[int]:
-    base, colon, size = text.partition(":")
-    try:
-        if colon:
-            return [int(base, 0), int(size, 0)]
-    except ValueError:
-        pass
-    raise UsageError(f"--ram must be BASE:SIZE, as 0x40000000:0x40000000, not {text!r:.40}")
 
 
 def _write(

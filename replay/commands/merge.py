@@ -8,15 +8,16 @@ model could replay them as one.
 from __future__ import annotations
 
 import argparse
+import io
 from contextlib import ExitStack
-from pathlib import Path
+from typing import BinaryIO, cast
 
 from replay.commands.common import EXIT_LOST, clean, print_json
 from replay.commands.recover import verify_written
 from tracer.errors import DamagedTrace, UsageError
 from tracer.log import format as fmt
 from tracer.log.header import Header
-from tracer.log.opening import create_output
+from tracer.log.opening import create_output, open_input
 from tracer.log.splice import Part, lineage, merge
 from tracer.log.survey import survey
 
@@ -63,10 +64,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _part(files: ExitStack, name: str) -> Part:
-    try:
-        stream = files.enter_context(Path(name).open("rb"))  # noqa: SIM115 (closed with the rest)
-    except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}") from error
+    raw = cast(io.RawIOBase, files.enter_context(open_input(name)))
+    stream = cast(BinaryIO, io.BufferedReader(raw))
     found = survey(stream, name)
     if found.header is None or (found.version or fmt.VERSION) > fmt.VERSION:
         what = f"{found.state}: its header cannot be read; `itstrace doctor` says what to do"

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, progress, say
 from replay.engine import Engine
 from replay.judge import AnyModel, model_of, profile_named, with_flags
 from replay.profiles import Profile
+from replay.segments.question import Found, Question
 from replay.timetravel.timeline import Timeline
 from tracer import events as ev
 from tracer.errors import UsageError
+from tracer.log.files import read
 from tracer.log.header import Header
-from tracer.log.opening import AnyReader
+from tracer.log.opening import AnyReader, open_trace
+
+if TYPE_CHECKING:
+    from replay.pools import Pool
 
 
 def add_replay_options(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +45,98 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-cache", action="store_true", help="neither use nor leave checkpoints beside the trace"
     )
+
+
+def add_spread_options(parser: argparse.ArgumentParser, one: str) -> None:
+    """Declare who replays beside this process; `one` says what without these options."""
+    parser.add_argument(
+        "--jobs", type=int, metavar="N",
+        help=f"processes; how many changes no result (default: {one})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS",
+        help="the workers of a dask.distributed cluster instead, of which this is the scheduler",
+    )  # fmt: skip
+
+
+@contextmanager
+def pool_of(options: argparse.Namespace, *, default: int = 1) -> Iterator[Pool | None]:
+    """Yield who replays, None where one process is enough.
+
+    Raises:
+        UsageError: not so many, or both are given.
+        NoCluster: nobody answers there.
+    """
+    if options.cluster is None and options.jobs in (None, 1) and default == 1:
+        yield None
+        return
+    from replay.pools import MAX_JOBS, Processes
+
+    jobs = default if options.jobs is None else options.jobs
+    if not 1 <= jobs <= MAX_JOBS:
+        raise UsageError(f"--jobs must be 1 to {MAX_JOBS}, not {jobs}")
+    if options.cluster is not None and options.jobs is not None:
+        raise UsageError("--jobs are processes here, --cluster are those elsewhere: give one")
+    if options.cluster is None and jobs == 1:
+        yield None
+        return
+    pool: Pool
+    if options.cluster is None:
+        pool = Processes(jobs)
+    else:
+        from replay.cluster import Cluster
+
+        pool = Cluster(options.cluster)
+    with closing(pool):
+        yield pool
+
+
+def refuse_spread(options: argparse.Namespace, what: str) -> None:
+    """Raise UsageError where several were asked for what one does."""
+    if options.jobs is not None or options.cluster is not None:
+        raise UsageError(f"{what} is for one process: no --jobs, no --cluster")
+
+
+@contextmanager
+def replayed(options: argparse.Namespace, question: Question) -> Iterator[Found]:
+    """Yield what a replay of the trace finds, by whoever the options say."""
+    with pool_of(options) as pool:
+        if pool is None:
+            with open_trace(options.trace) as reader:
+                yield _alone(reader, question)
+            return
+        if options.trace == "-":
+            refuse_spread(options, "standard input")
+        from replay.segments.run import asked
+
+        watch = partial(progress, title=f"{options.trace}: replaying")
+        with asked(options.trace, question, pool, tell=say, watch=watch) as found:
+            _say_nearest(found.reader.header, question)
+            yield found
+
+
+def _alone(reader: AnyReader, question: Question) -> Found:
+    _say_nearest(reader.header, question)
+    model = question.model_for(reader.header)
+    verifier = question.verifier_for(model, reader.header) if question.verify else None
+    engine = Engine(reader, model, verifier, invariants=question.invariants)
+    engine.run()
+    return Found(reader, engine, verifier)
+
+
+def _say_nearest(header: Header, question: Question) -> None:
+    note = question.profile_for(header)[1]
+    if note:
+        say(f"itstrace: {note}")
+
+
+def question_of(options: argparse.Namespace, **more: bool) -> Question:
+    """Return what the options ask; the bytes of a profile's file are in it."""
+    from replay.profile_file import MAX_BYTES
+
+    name = options.profile
+    held = {name: read(name, MAX_BYTES + 1)} if name and name.endswith(".toml") else {}
+    return Question(name, dict(options.flag or ()), options.cpus, held, **more)
 
 
 def make_model(header: Header, options: argparse.Namespace) -> AnyModel:

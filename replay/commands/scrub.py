@@ -1,21 +1,28 @@
 """`itstrace scrub`: a trace without the names of the house, for who hands it on.
 
-What a VM's memory and registers held is what the trace is of, and stays: so do guest addresses.
+What a VM's memory and registers held is what the trace is of, and stays. So do guest addresses,
+unless they are to be moved: then both traces are judged, and must be judged alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
 
-from replay.commands.common import EXIT_LOST, clean, print_json, progress, say
+from replay.commands.common import EXIT_LOST, clean, print_json, progress, ram_range, say
 from replay.commands.recover import verify_written
+from replay.commands.replaying import add_model_options, make_profile
+from replay.judge import judge
+from replay.moving import Survey, Unmovable, Walk
+from replay.tally import CLASSES
 from tracer.errors import UsageError
 from tracer.events import NUMBER
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_trace
+from tracer.log.source import Problem
 from tracer.log.splice import OF_PARTS, Splice
 from tracer.log.stream import Writer
 
@@ -28,7 +35,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trace", help="a trace, in either form; - for standard input")
     parser.add_argument("-o", "--output", required=True, help="the new trace")
     parser.add_argument("--force", action="store_true", help="overwrite the output")
+    parser.add_argument(
+        "--move-addresses", action="store_true",
+        help="move all guest addresses by one distance, within the RAM that they lie in",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ram", action="append", metavar="BASE:SIZE",
+        help="with --move-addresses: guest RAM, if the header does not say; may be repeated",
+    )  # fmt: skip
+    add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
+
+
+@dataclass
+class _Done:
+    """What was written, and what was not."""
+
+    splice: Splice
+    removed: list[str]
+    problems: list[Problem]  # that the reading ended with
+    texts: int = 0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,32 +62,90 @@ def run(options: argparse.Namespace) -> int:
     output = options.output
     if output == "-":
         raise UsageError("scrub reads again what it wrote: -o must name a file")
-    texts = 0
+    move = _moves(options) if options.move_addresses else None
+    try:
+        done = _written(options, move)
+        verify_written(output, done.splice)
+        if move and _judged(options.trace, options) != _judged(output, options):
+            raise Unmovable("the verdict would be another")
+    except Unmovable:
+        Path(output).unlink()
+        raise
+    if options.json:
+        answer = {"removed": done.removed, "texts_left": done.texts}
+        print_json({"schema": "itstrace.scrub/1"} | answer | {"addresses_moved": bool(move)})
+    else:
+        print(f"{clean(output)}: without {', '.join(done.removed) or 'anything less'}; read again")
+        if move:
+            print("  addresses   all moved by one distance; judged as before")
+        if done.texts:
+            print(f"  to look at  {done.texts} events that hold a text of whoever recorded")
+    for each in done.problems[:1]:
+        say(f"{options.trace}: byte {each.offset:#x}: {each.what}: `itstrace recover`")
+    return EXIT_LOST if done.problems else 0
+
+
+def _written(options: argparse.Namespace, move: Walk | None) -> _Done:
+    """Write the new trace, up to where the old one is damaged."""
     with open_trace(options.trace) as reader:
         header, removed = scrubbed(reader.header)
-        with create_output(output, force=options.force) as out:
-            writer = Writer(out, header, bound_ms=0, name=output, checkpoint=reader.checkpoint)
-            splice = Splice(writer)
+        with create_output(options.output, force=options.force) as out:
+            writer = Writer(
+                out, header, bound_ms=0, name=options.output, checkpoint=reader.checkpoint
+            )
+            done = _Done(Splice(writer), removed, [])
             for first_seq, events in progress(reader, "events", every=lambda: reader.events):
-                splice.add(first_seq, events, splice.time_ns)
-                texts += sum(event[0] in _TEXTS for event in events)
+                made = [move(event) for event in events] if move else events
+                done.splice.add(first_seq, made, done.splice.time_ns)
+                done.texts += sum(event[0] in _TEXTS for event in events)
                 if reader.status == "damaged":
                     break
             writer.close(goes_on=reader.open_end)
-        status, problems = reader.status, reader.problems
-    verify_written(output, splice)
-    if options.json:
-        print_json({"schema": "itstrace.scrub/1", "removed": removed, "texts_left": texts})
-    else:
-        print(f"{clean(output)}: without {', '.join(removed) or 'anything less'}; read again")
-        if texts:
-            print(f"  to look at  {texts} events that hold a text of whoever recorded")
-    if status == "damaged":
-        say(
-            f"{options.trace}: byte {problems[0].offset:#x}: {problems[0].what}: `itstrace recover`"
-        )
-        return EXIT_LOST
-    return 0
+        if reader.status == "damaged":
+            done.problems = list(reader.problems)
+    return done
+
+
+def _moves(options: argparse.Namespace) -> Walk:
+    """Return what moves the addresses of a trace.
+
+    Raises:
+        UsageError: they cannot be moved.
+    """
+    if options.trace == "-":
+        raise UsageError("--move-addresses reads the trace several times: name a file")
+    with open_trace(options.trace) as reader:
+        if reader.checkpoint is not None:
+            raise Unmovable("those in the state that the trace begins with would stay")
+        family = make_profile(reader.header, options).family
+        ram = [ram_range(text) for text in options.ram or ()] or reader.header.ram_ranges
+        survey = Survey(ram or (), family)
+        for _, events in reader:
+            survey.find_queues(events)
+        if reader.status == "damaged":
+            raise Unmovable("the trace is damaged: `itstrace recover` first")
+    look = survey.walk()
+    with open_trace(options.trace) as reader:
+        for _, events in progress(reader, "addresses", every=lambda: reader.events):
+            for event in events:
+                look(event)
+    return survey.move(survey.distances())
+
+
+def _judged(path: str, options: argparse.Namespace) -> tuple[Any, ...]:
+    """Return all that is said of a trace and that no address stands in."""
+    with open_trace(path) as reader:
+        found = judge(reader, make_profile(reader.header, options))
+    verifier, tally = found.verifier, found.engine.tally
+    return (
+        found.word,
+        found.signatures,
+        [(each.how, each.seq, each.word, each.statuses()) for each in verifier.resets],
+        [(each.seq, each.word, each.witness, each.blame) for each in verifier.round_trips],
+        [getattr(tally, name) for name in (*CLASSES, "divergent")],
+        tally.kinds,
+        found.engine.crash,
+    )
 
 
 def scrubbed(header: Header) -> tuple[Header, list[str]]:

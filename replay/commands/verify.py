@@ -18,10 +18,14 @@ from replay.commands.following import CHANGED, FINAL, follow, opened
 from replay.commands.git_bisect import add_git_bisect, rule_on_model
 from replay.commands.replaying import (
     add_replay_options,
+    add_spread_options,
     caveats,
     exit_code,
     json_caveats,
     make_model,
+    question_of,
+    refuse_spread,
+    replayed,
 )
 from replay.engine import Engine
 from replay.verdict import (
@@ -51,6 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_replay_options(parser)
     add_git_bisect(parser)
+    add_spread_options(parser, "one")
     parser.add_argument(
         "--strict", choices=("bits",), help="call bits stale that no clause speaks of"
     )
@@ -82,13 +87,26 @@ def run(options: argparse.Namespace) -> int:
     if options.on:
         if options.follow:
             raise UsageError("--on asks a target of a whole trace: it does not go with -f")
+        refuse_spread(options, "--on")
         from replay.commands.verify_on import run as run_on
 
         return run_on(options)
     if options.probe or options.record or options.kind or options.at:
         raise UsageError("--probe, --kind, --at and --record are questions to a target: give --on")
     if options.git_bisect:
+        refuse_spread(options, "--git-bisect")
         return rule_on_model(options)
+    if options.follow:
+        return _follow(options)
+    question = question_of(options, verify=True, strict=options.strict == "bits")
+    with replayed(options, question) as found:
+        assert found.verifier
+        _answer(found.reader, found.verifier, found.engine, options)
+        return _code(found.reader, found.verifier, found.engine, options)
+
+
+def _follow(options: argparse.Namespace) -> int:
+    refuse_spread(options, "--follow")
     with opened(options) as reader:
         model = make_model(reader.header, options)
         verifier = Verifier(
@@ -97,11 +115,7 @@ def run(options: argparse.Namespace) -> int:
             under_test=reader.header.source == IN_PROCESS,
         )
         engine = Engine(reader, model, verifier)
-        interrupted = False
-        if options.follow:
-            interrupted = follow(engine, verifier, _tell_json if options.json else _Told(options))
-        else:
-            engine.run()
+        interrupted = follow(engine, verifier, _tell_json if options.json else _Told(options))
         _answer(reader, verifier, engine, options)
         code = _code(reader, verifier, engine, options)
     return EXIT_INTERRUPTED if interrupted and code != EXIT_FINDING else code

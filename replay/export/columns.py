@@ -1,20 +1,18 @@
 """What an event's fields mean, as columns of a table: the register, the command and its fields.
 
-Counterparts: `sqlite`, a table for each kind, and `parquet`, one for all.
+Counterparts: `sqlite`, a table for each kind, and `parquet`, one for all; `ctf` and `perfetto` name
+the same things.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
-from tracer.events import NUMBER
+from replay.decode import REGISTERS
+from tracer.events import NUMBER, Event
 from tracer.its import commands
-from tracer.its.registers import gicr_register, its_register
 
-REGISTERS: Final = {
-    NUMBER["reg.read"]: its_register, NUMBER["reg.write"]: its_register,
-    NUMBER["gicr.read"]: gicr_register, NUMBER["gicr.write"]: gicr_register,
-}  # fmt: skip
 COMMAND: Final = NUMBER["command"]
 # What a command's doublewords say.
 COMMAND_FIELDS: Final = tuple(
@@ -47,3 +45,8 @@ def command_of(f: dict[str, Any]) -> tuple[str, dict[str, int]]:
         for field in spec.layout.fields_
         if field.attr != "opcode" and known & field.mask
     }
+
+
+def unknown_fields(event: Event) -> str:
+    """Return what a newer recorder wrote as JSON, bytes as hexadecimal digits."""
+    return json.dumps(event[2:], default=lambda item: item.hex())

@@ -8,7 +8,7 @@ here, and `tracer.events`.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +16,7 @@ from struct import Struct
 from typing import Any, Final
 from uuid import UUID
 
-from replay.export.columns import COMMAND
+from replay.export.columns import COMMAND, unknown_fields
 from replay.export.ctf_metadata import OF_A_CPU, PLAIN, UNKNOWN, metadata, uuid_of
 from replay.export.streaming import NO_CLOCK, STEP_NS, Frames, created, each_event, inner
 from tracer.errors import UsageError
@@ -27,6 +27,7 @@ from tracer.log.opening import AnyReader
 PER_CPU: Final = "per_cpu"
 MAX_PACKET_BYTES: Final = 32_768  # less the last event
 _METADATA: Final = "metadata"
+_OURS: Final = re.compile(r"metadata|stream(_[0-9]+)?")
 _MAGIC: Final = 0xC1FC1FC1
 _PACKET: Final = Struct("<I16sIQQQQQ")  # magic to stream_id, then the packet's context
 _CPU: Final = Struct("<I")
@@ -83,8 +84,9 @@ def _folder(path: str, *, force: bool) -> Path:
             raise UsageError(f"{path}: exists already; --force overwrites it") from error
         if not (folder / _METADATA).is_file():
             raise UsageError(f"{path}: is no CTF trace, and nothing else is overwritten") from error
-        for old in (folder / _METADATA, *folder.glob("stream*")):
-            old.unlink()
+        for old in folder.iterdir():
+            if _OURS.fullmatch(old.name):
+                old.unlink()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     return folder
@@ -138,8 +140,7 @@ class _Stream:
 def _payload(event: Event) -> bytes:
     cls = KINDS.get(event[0])
     if cls is None:
-        shown = json.dumps(event[2:], default=lambda item: item.hex())
-        return bytes((event[0],)) + _text(shown)
+        return bytes((event[0],)) + _text(unknown_fields(event))
     f = fields_of(event)
     if event[0] in _FIXED:
         return _FIXED[event[0]].pack(*(f[field.name] for field in cls.fields))

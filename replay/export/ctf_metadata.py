@@ -15,7 +15,8 @@ from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
 
-from replay.export.columns import COMMAND, REGISTERS
+from replay.decode import REGISTERS
+from replay.export.columns import COMMAND
 from replay.export.streaming import NO_CLOCK, STEP_NS, inner, public
 from tracer.events import KINDS, Field
 from tracer.its.commands import Opcode

@@ -11,16 +11,16 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from replay.export.columns import COMMAND, COMMAND_FIELDS, REGISTERS, command_of, register_of
+from replay.decode import ENTRIES, REGISTERS
+from replay.export.columns import COMMAND, COMMAND_FIELDS, command_of, register_of, unknown_fields
 from replay.export.streaming import Frames, created, each_event, public
 from tracer.errors import UsageError, WriteError
-from tracer.events import ENTRY_FIELDS, KINDS, NUMBER, Event, Field, fields_of, kind_name
+from tracer.events import ENTRY_FIELDS, KINDS, Event, Field, fields_of, kind_name
 from tracer.log.opening import AnyReader
 
-MAX_GROUP_ROWS: Final = 65_536
+MAX_GROUP_ROWS: Final = 32_768
 MAX_GROUP_BYTES: Final = 8 << 20  # of texts and bytes in one row group
 MISSING: Final = "a Parquet file needs pyarrow: pip install 'itstrace[export]'"
-_ENTRIES: Final = (NUMBER["table.read"], NUMBER["table.write"])
 _RAW_ENTRY: Final = frozenset(("e1", "e2", "e3", "e4", "e5"))
 # A number of EventID bits less one is no size of an access.
 _ITT_SIZE: Final = "itt_size"
@@ -65,7 +65,7 @@ def columns() -> dict[str, str]:
         for field in cls.fields:
             if field.name not in _RAW_ENTRY:
                 found[field.name] = _type(field)
-        if number in _ENTRIES:
+        if number in ENTRIES:
             found |= {
                 _entry_column(name): "uint64" for each in ENTRY_FIELDS.values() for name in each
             }
@@ -115,7 +115,7 @@ def _row(seq: int, time_ns: int, event: Event) -> dict[str, Any]:
     row: dict[str, Any] = {"seq": seq, "time_ns": at, "kind": kind_name(number)}
     cls = KINDS.get(number)
     if cls is None:
-        row["unknown"] = json.dumps(event[2:], default=lambda item: item.hex())
+        row["unknown"] = unknown_fields(event)
         return row
     f = fields_of(event)
     for field in cls.fields:
@@ -126,7 +126,7 @@ def _row(seq: int, time_ns: int, event: Event) -> dict[str, Any]:
     elif number == COMMAND:
         row["command"], told = command_of(f)
         row |= {_command_column(attr): value for attr, value in told.items()}
-    elif number in _ENTRIES:
+    elif number in ENTRIES:
         for at, name in enumerate(ENTRY_FIELDS[event[3]], 1):
             row[_entry_column(name)] = row[f"e{at}"]
         for name in _RAW_ENTRY:

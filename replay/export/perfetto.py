@@ -3,16 +3,18 @@
 Each event but `context` is one slice or instant of the category that its kind is called: what began
 and was answered (an MSI, an attribute, commands of a queue) is a slice, what happened is an instant.
 Registers are counters, arrows lead from an MSI to its LPI, and resets bear their verdicts.
-Counterparts: `perfetto_packets`, which writes these, and `perfetto_tracks`, where they are drawn.
+Counterparts: `perfetto_packets`, which writes these, `perfetto_tracks`, where they are drawn, and
+`perfetto_queue`, the commands.
 """
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from replay.export.perfetto_packets import Packets, flow, last_flow
+from replay.export.perfetto_queue import Queue
 from replay.export.perfetto_tracks import Tracks
 from replay.export.perfetto_words import ANNOTATIONS, CATEGORIES, HEXADECIMAL, called, told, unknown
 from replay.export.streaming import NO_CLOCK, STEP_NS, Frames, created
@@ -54,20 +56,27 @@ def write(reader: AnyReader, frames: Frames, path: str, *, force: bool) -> None:
     with created(path, force=force) as out:
         packets = Packets(out.write, CATEGORIES, ANNOTATIONS)
         story = _Story(packets, Tracks(packets, reader.header))
-        time_ns = 0
-        for first_seq, events in frames:
-            times = array("q")
+        time_ns, begun = 0, False
+        for first_seq, events in _short(frames):
             for seq, event in enumerate(events, first_seq):
                 time_ns += event[1]
                 at = max(0, min(time_ns if timed else seq * STEP_NS, _LAST))
-                if not seq and reader.header.clock == REALTIME:
+                if not begun and reader.header.clock == REALTIME:
                     packets.wall_clock(at)
+                begun = True
                 story.event(seq, at, event)
-                times.append(at)
             verdicts.feed(first_seq, events)
-            story.judged(verdicts, first_seq, times)
+            story.judged(verdicts.news())
         verdicts.finish()
+        story.judged(verdicts.news())
         story.finish(verdicts)
+
+
+def _short(frames: Frames) -> Frames:
+    """Yield frames so short that what is judged behind one is still known to the story."""
+    for first_seq, events in frames:
+        for at in range(0, len(events), MAX_RECENT // 2):
+            yield first_seq + at, events[at : at + MAX_RECENT // 2]
 
 
 @dataclass(slots=True)
@@ -81,17 +90,6 @@ class _Held:
     more: bytes
 
 
-@dataclass(slots=True)
-class _Queue:
-    """The command queue of one ITS: what runs, since which input, and how far its track is drawn."""
-
-    track: int
-    cause: int | None = None
-    runs: bool = False
-    drawn: int = 0
-    last: int = 0  # when something of the same cause was seen last
-
-
 class _Story:
     """Draws events one after another."""
 
@@ -101,8 +99,7 @@ class _Story:
         self._recent: dict[int, tuple[int, int]] = {}  # input -> its time and kind
         self._resets: dict[int, tuple[int, str, bytes]] = {}
         self._marks: dict[int, int] = {}  # what is no reset event and was judged -> its time
-        self._times: list[tuple[int, array[int]]] = []
-        self._queues: dict[int, _Queue] = {}
+        self._queues: dict[int, Queue] = {}
         self._drawn: dict[int, int] = {}  # track -> where its last slice ends or began
         self._open: set[int] = set()  # tracks with a slice that has not ended
 
@@ -121,11 +118,12 @@ class _Story:
         if kind == _CONTEXT:
             self._tracks.context(f)
             return
+        if kind == _RESET:
+            self._tracks.forget()
         more = self._told(told(seq, event, f))
         if kind == _COMMAND:
             self._command(seq, at, event, f, more)
         elif kind == _RESET and len(self._resets) < MAX_RESETS:
-            self._tracks.forget()
             self._resets[seq] = at, called(event, f), more
         elif kind in (_VCPU, _PROBE):
             begins = f["action"] == _RUN if kind == _VCPU else f["edge"] == _BEGINS
@@ -138,22 +136,35 @@ class _Story:
 
     def _other(self, seq: int, at: int, event: Event, f: dict[str, Any], more: bytes) -> None:
         kind = event[0]
-        track = self._tracks.of(event, f)
         name, category = called(event, f), KINDS[kind].name
         if kind in _HELD or f.get("origin") == _VMM:
             more += flow(seq) if kind == _MSI else b""
-            self._hold(seq, _Held(at, track, name, category, more))
+            self._hold(seq, _Held(at, self._tracks.of(event, f), name, category, more))
         elif "cause" in f:
-            cause = seq - f["cause"] if f["cause"] else None
-            self._caused(cause, at, event, f)
-            if cause is not None and self._recent.get(cause, _NONE)[1] == _MSI:
-                more += last_flow(cause) if kind == _LPI else flow(cause) if kind in _XLAT else b""
-            self._packets.instant(track, at, name, category, more)
-            if kind == _DONE:
-                self._rest(self._queue(), at)
+            self._output(seq - f["cause"] if f["cause"] else None, at, event, f, more)
         else:
-            self._packets.instant(track, at, name, category, more)
+            self._packets.instant(self._tracks.of(event, f), at, name, category, more)
         self._tracks.count(at, event, f)
+
+    def _output(
+        self, cause: int | None, at: int, event: Event, f: dict[str, Any], more: bytes
+    ) -> None:
+        """An output is drawn where the input is that it answers, or where its kind is."""
+        kind = event[0]
+        track = None
+        if cause is not None:
+            if self._tracks.its in self._queues:
+                self._queues[self._tracks.its].seen(cause, at)
+            if kind in _ANSWERS and (held := self._held.pop(cause, None)):
+                track = held.track
+                self._answered(held, at, f)
+            if self._recent.get(cause, _NONE)[1] == _MSI:
+                more += last_flow(cause) if kind == _LPI else flow(cause) if kind in _XLAT else b""
+        if track is None:
+            track = self._tracks.of(event, f)
+        self._packets.instant(track, at, called(event, f), KINDS[kind].name, more)
+        if kind == _DONE:
+            self._queue().rest(at)
 
     # -- what is answered
 
@@ -165,17 +176,7 @@ class _Story:
     def _unanswered(self, held: _Held) -> None:
         self._packets.instant(held.track, held.at, held.name, held.category, held.more)
 
-    def _caused(self, cause: int | None, at: int, event: Event, f: dict[str, Any]) -> None:
-        """An output ends the slice of the input that it names, if it answers it."""
-        queue = self._queues.get(self._tracks.its)
-        if queue and cause is not None and queue.cause == cause:
-            queue.last = max(queue.last, at)
-        if (
-            event[0] not in _ANSWERS
-            or cause is None
-            or (held := self._held.pop(cause, None)) is None
-        ):
-            return
+    def _answered(self, held: _Held, at: int, f: dict[str, Any]) -> None:
         answer = self._told({key: f[key] for key in ("errno", "result") if key in f})
         if not self._drawn.get(held.track, 0) <= held.at <= at:
             held.more += answer  # two at a time have no place on one track
@@ -201,62 +202,40 @@ class _Story:
 
     # -- commands
 
-    def _queue(self) -> _Queue:
+    def _queue(self) -> Queue:
         its = self._tracks.its
         if its not in self._queues:
-            self._queues[its] = _Queue(self._tracks.commands)
+            self._queues[its] = Queue(self._packets, self._tracks.commands)
         return self._queues[its]
 
     def _command(self, seq: int, at: int, event: Event, f: dict[str, Any], more: bytes) -> None:
-        """A command runs until the next one, or until nothing more is seen of what queued it."""
-        queue = self._queue()
         cause = seq - f["cause"] if f["cause"] else None
-        if queue.runs and (cause is None or cause != queue.cause):
-            self._rest(queue, queue.last)
         asked = at if cause is None else self._recent.get(cause, (at, 0))[0]
-        at = max(at, queue.drawn)
-        if queue.runs:
-            self._packets.end(queue.track, at)
-        else:
-            began = max(min(asked, at), queue.drawn)
-            self._packets.begin(queue.track, began, "queue", "queue")
-            queue.runs, queue.cause = True, cause
         waited = self._told({"waited_ns": max(0, at - asked)})
-        self._packets.begin(queue.track, at, called(event, f), "command", more, waited)
-        queue.drawn = queue.last = at
-
-    def _rest(self, queue: _Queue, at: int) -> None:
-        if queue.runs:
-            queue.drawn = max(at, queue.drawn)
-            self._packets.end(queue.track, queue.drawn)  # the command
-            self._packets.end(queue.track, queue.drawn)  # and what was queued with it
-            queue.runs = False
+        self._queue().command(cause, asked, at, called(event, f), more, waited)
 
     # -- verdicts
 
-    def judged(self, verdicts: Verdicts, first_seq: int, times: array[int]) -> None:
-        """Note when that was of which there is a verdict now: it is of this frame or the last."""
-        self._times = [*self._times[-1:], (first_seq, times)]
-        for seq in verdicts.news():
-            for first, known in self._times:
-                if first <= seq < first + len(known) and seq not in self._resets:
-                    self._marks[seq] = known[seq - first]
+    def judged(self, seqs: Iterable[int]) -> None:
+        """Note when the inputs were of which there is a verdict now."""
+        for seq in seqs:
+            if seq in self._recent and seq not in self._resets:
+                self._marks[seq] = self._recent[seq][0]
 
     def finish(self, verdicts: Verdicts) -> None:
         """Draw what was held back, and the verdicts."""
         for held in self._held.values():
             self._unanswered(held)
         for queue in self._queues.values():
-            self._rest(queue, queue.last)
-        for seq, what, word, findings in verdicts.told():
-            verdict = {"verdict": word, "findings": ", ".join(dict.fromkeys(findings))}
-            said = self._told({key: value for key, value in verdict.items() if value})
+            queue.rest()
+        for seq, what, told_of_it in verdicts.told():
+            said, word = self._told(told_of_it), told_of_it["verdict"]
             if seq in self._resets:
                 at, name, more = self._resets.pop(seq)
                 self._verdict(at, f"{name}: {word}", "reset", more, said)
             elif seq in self._marks:
                 more = self._told({"seq": seq})
-                self._verdict(self._marks.pop(seq), f"{what}: {word}", "verdict", more, said)
+                self._verdict(self._marks[seq], f"{what}: {word}", "verdict", more, said)
         unjudged = self._told({"verdict": verdicts.reason or "none"})
         for at, name, more in self._resets.values():
             self._verdict(at, name, "reset", more, unjudged)

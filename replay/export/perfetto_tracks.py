@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from replay.export.columns import REGISTERS
+from replay.decode import REGISTERS
 from replay.export.perfetto_packets import Packets
 from replay.export.streaming import NO_CLOCK, inner
 from tracer.events import ORIGINS, Event, kind_name
@@ -17,6 +17,7 @@ from tracer.its.registers import RW
 from tracer.log.header import Header
 
 MAX_TRACKS: Final = 1000  # a guest chooses how many devices it has
+MAX_ITS: Final = 64  # this one and those above it are drawn as one
 _MAX_TITLE: Final = 200
 _OTHERS: Final = "(more than can be shown)"
 # Kind -> its track; of an access it is that of who made it.
@@ -27,6 +28,7 @@ _PLACES: Final = {
     "restore": "VMM", "create": "VMM", "init": "VMM",
     "probe": "probe", "lpi.live": "probe", "its.live": "probe",
     "mem.write": "guest RAM", "mem.read": "guest RAM", "ram": "guest RAM",
+    "msi": "MSIs of device {device_id:#x}", "msi.result": "MSIs of no known device",
     "vcpu": "vCPU {cpu}", "lpi": "LPIs of CPU {cpu}", "lpi.ack": "LPIs of CPU {cpu}",
 }  # fmt: skip
 # Kind -> its track below that of its ITS.
@@ -52,11 +54,10 @@ class Tracks:
         self.notes = self._track("notes")
         self.its = 0
         self._cpu: int | None = None
-        self._device = self.notes  # whose MSI came last
 
     def context(self, f: dict[str, Any]) -> None:
         """Take in who does what follows."""
-        self.its, self._cpu = f["its"], f["cpu"]
+        self.its, self._cpu = min(f["its"], MAX_ITS), f["cpu"]
 
     @property
     def commands(self) -> int:
@@ -70,9 +71,7 @@ class Tracks:
             return self._track(_PLACES[name].format_map(f))
         if name in _ITS_PLACES:
             return self._of_its(_ITS_PLACES[name])
-        if name == "msi":
-            self._device = self._track(f"MSIs of device {f['device_id']:#x}")
-        return self._device if name in ("msi", "msi.result") else self._who(f["origin"])
+        return self._who(f["origin"])
 
     def _who(self, origin: int) -> int:
         if ORIGINS[origin] == "vmm":

@@ -5,27 +5,26 @@ Counterpart: `perfetto`, which draws it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from replay.export.columns import COMMAND, COMMAND_FIELDS, REGISTERS, command_of, register_of
+from replay.decode import ENTRIES, REGISTERS
+from replay.export.columns import COMMAND, COMMAND_FIELDS, command_of, register_of, unknown_fields
 from replay.export.streaming import inner
-from tracer.events import ENTRY_FIELDS, KINDS, NUMBER, RESET_KINDS, TABLES, Event, Field, kind_name
+from tracer.events import ENTRY_FIELDS, KINDS, RESET_KINDS, TABLES, Event, Field, kind_name
 from tracer.its.commands import BY_NAME
 
 MAX_SHOWN: Final = 1000  # characters of a text, digits of bytes
 _MAX_NAME: Final = 80
 _RAW: Final = re.compile(r"(?:dw|known)[0-3]")  # of a command whose fields are told
-_ENTRIES: Final = (NUMBER["table.read"], NUMBER["table.write"])
 _FIELDS: Final = [field for cls in KINDS.values() for field in cls.fields]
 _DECODED: Final = [*COMMAND_FIELDS, *(name for each in ENTRY_FIELDS.values() for name in each)]
 
 CATEGORIES: Final = [*(cls.name for cls in KINDS.values()), "unknown", "queue", "verdict"]
 ANNOTATIONS: Final = [
     "seq", *(field.name for field in _FIELDS), *_DECODED, "register", "fields",
-    "waited_ns", "verdict", "findings",
+    "waited_ns", "verdict", "findings", "observed", "caveats",
 ]  # fmt: skip
 HEXADECIMAL: Final = (
     frozenset(field.name for field in _FIELDS if field.form == "hex")
@@ -83,7 +82,7 @@ def told(seq: int, event: Event, f: dict[str, Any]) -> dict[str, Any]:
         if name in BY_NAME:
             found = {key: value for key, value in found.items() if not _RAW.fullmatch(key)}
         found |= fields
-    elif event[0] in _ENTRIES:
+    elif event[0] in ENTRIES:
         for at, name in enumerate(ENTRY_FIELDS[event[3]], 1):
             if f"e{at}" in found:
                 found[name] = found.pop(f"e{at}")
@@ -104,4 +103,4 @@ def _shown(field: Field, value: Any) -> int | str:
 
 def unknown(seq: int, event: Event) -> dict[str, Any]:
     """Return what is known of an event of a kind that is not."""
-    return {"seq": seq, "fields": json.dumps(event[2:], default=lambda x: x.hex())[:MAX_SHOWN]}
+    return {"seq": seq, "fields": unknown_fields(event)[:MAX_SHOWN]}

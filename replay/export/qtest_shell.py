@@ -23,8 +23,7 @@ from replay.export.places import Places
 from replay.export.plot import OUTPUTS, Plot, foreign
 from replay.export.result import Result
 from replay.export.words import command, doublewords
-from replay.judge import model_of
-from replay.profiles import find
+from replay.judge import model_of, profile_named
 from replay.targets import edu
 from replay.targets.ahead import Group, Grouper
 from replay.targets.handover import HandOver
@@ -208,9 +207,10 @@ def _panic() -> list[str]:
 
 def _expected(header: Header, events: Sequence[Event]) -> dict[int, str]:
     """Return, by event, what the model of the trace's profile answers where that differs."""
-    if header.profile is None:
+    named = profile_named(None, header)
+    if named is None:
         return {}
-    model = model_of(replace(header), find(header.profile)[0])
+    model = model_of(replace(header), named[0])
     tally = Engine(Events(header, events, "trace"), model).run()
     return {
         each.seq: f"; the model of {model.name} expects {_shown(each.expected)}"

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from replay.export.columns import COMMAND, COMMAND_FIELDS, REGISTERS, command_of, register_of
+from replay.decode import REGISTERS
+from replay.export.columns import COMMAND, COMMAND_FIELDS, command_of, register_of, unknown_fields
 from replay.export.streaming import Frames, each_event, public
 from tracer.errors import UsageError, WriteError
 from tracer.events import KINDS, Event, Field, fields_of, kind_name
@@ -37,7 +38,7 @@ def write(reader: AnyReader, frames: Frames, path: str, *, force: bool) -> None:
         raise UsageError("a database is a file: give -o FILE")
     with create_output(path, force=force):
         pass
-    base = sqlite3.connect(path, isolation_level=None)
+    base = sqlite3.connect(Path(path).absolute(), isolation_level=None)  # `:memory:` is a file
     try:
         _fill(base, reader.header, frames)
     except sqlite3.Error as error:
@@ -126,7 +127,7 @@ def _insert(base: sqlite3.Connection, batch: Iterable[tuple[int, int, Event]]) -
 def _row(seq: int, event: Event) -> tuple[Any, ...]:
     cls = KINDS.get(event[0])
     if cls is None:
-        return seq, event[0], json.dumps(event[2:], default=lambda item: item.hex())
+        return seq, event[0], unknown_fields(event)
     f = fields_of(event)
     values = [_value(field, f[field.name]) for field in cls.fields]
     if event[0] in REGISTERS:

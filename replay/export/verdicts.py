@@ -5,11 +5,13 @@ Counterpart: `replay.verify`. Where a trace cannot be judged, the reason is told
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from replay.engine import Engine
 from replay.judge import model_of, of_reset, of_round_trip, profile_named
 from replay.model.effects import HostCrash
+from replay.verdict import ResetVerdict, RoundTrip
 from replay.verify import Verifier
 from tracer.errors import TracerError
 from tracer.events import Event
@@ -46,6 +48,7 @@ class Verdicts:
         if self._engine is None or self.reason:
             return
         if self._reader.status == "damaged":
+            self.finish()
             self.reason = BEHIND
             return
         try:
@@ -55,11 +58,12 @@ class Verdicts:
 
     def finish(self) -> None:
         """Carry out the last input."""
-        if self._engine is not None and not self.reason:
-            try:
-                self._engine.settle()
-            except HostCrash:
-                self.reason = BEHIND
+        if self._engine is None or self.reason:
+            return
+        try:
+            self._engine.settle()
+        except HostCrash:
+            self.reason = BEHIND
 
     def news(self) -> list[int]:
         """Return the events of which there is a verdict since this was asked last."""
@@ -69,22 +73,36 @@ class Verdicts:
         new = [each.seq for each in resets[self._known[0] :]]
         new += [each.seq for each in trips[self._known[1] :]]
         self._known = len(resets), len(trips)
-        return new
+        return new + ([self._engine.crash[0]] if self._engine and self._engine.crash else [])
 
-    @property
-    def crash(self) -> tuple[int, str] | None:
-        """The event that kills the host, and the function in which it dies."""
-        return self._engine.crash if self._engine else None
+    def told(self) -> list[tuple[int, str, dict[str, str]]]:
+        """Return (event, what, annotations) of each reset and round trip, and of a crash."""
+        found = []
+        if self._verifier is not None:
+            found += [(each.seq, each.how, _of_reset(each)) for each in self._verifier.resets]
+            found += [
+                (each.seq, "round trip", _of_trip(each)) for each in self._verifier.round_trips
+            ]
+        if self._engine is not None and self._engine.crash:
+            seq, function = self._engine.crash
+            found.append((seq, "crash", {"verdict": function}))
+        return found
 
-    def told(self) -> list[tuple[int, str, str, list[str]]]:
-        """Return (event, what, word, signatures of findings) of each reset and round trip."""
-        if self._verifier is None:
-            return []
-        found = [
-            (each.seq, each.how, each.word, [signature for signature, _ in of_reset(each)])
-            for each in self._verifier.resets
-        ]
-        return found + [
-            (each.seq, "round trip", each.word, of_round_trip(each))
-            for each in self._verifier.round_trips
-        ]
+
+def _of_reset(reset: ResetVerdict) -> dict[str, str]:
+    told = {
+        "verdict": reset.word,
+        "observed": f"{reset.observed} of {len(reset.spoken_of)}",
+        "findings": _listed(signature for signature, _ in of_reset(reset)),
+        "caveats": _listed(name for name in ("lossy", "perturbed") if getattr(reset, name)),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _of_trip(trip: RoundTrip) -> dict[str, str]:
+    findings = _listed(of_round_trip(trip))
+    return {"verdict": trip.word} | ({"findings": findings} if findings else {})
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))

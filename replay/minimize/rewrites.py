@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from replay.addresses import ADDRESSES
 from replay.minimize import addresses, renumber, speaks
 from replay.minimize.items import COMMAND, Item, command
 from replay.minimize.numbers import closed, opened
@@ -31,7 +32,7 @@ MACHINE: Final = "a smaller VM"
 _MOST_SPLITS: Final = 16
 MOST_UNITED: Final = 200  # items of a script in which every two identifiers are tried as one
 # What is renumbered, moved, or names what a command or register is.
-_NOT_ZEROED: Final = frozenset((*speaks.CLASS_OF, "opcode", *addresses.ADDRESSES))
+_NOT_ZEROED: Final = frozenset((*speaks.CLASS_OF, "opcode", *ADDRESSES))
 
 
 def _replaced(script: Script, at: int, was: Item, *events: Event) -> Script | None:

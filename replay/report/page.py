@@ -17,7 +17,8 @@ _ASSETS: Final = files("replay.report") / "assets"
 _STYLES: Final = ("vendor/uPlot.min.css", "page.css")
 _SCRIPTS: Final = (
     "vendor/uPlot.iife.min.js", "columns.js", "trace.js", "filter.js", "dom.js", "list.js",
-    "timeline.js", "state.js", "resets.js", "page.js",
+    "timeline.js", "state.js", "resets.js", "page.js", "diff.js", "corpus.js",
+    "start.js",
 )  # fmt: skip
 
 

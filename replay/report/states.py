@@ -16,18 +16,23 @@ from typing import Any, Final
 from replay.judge import AnyModel
 from replay.model.effects import Effect
 from replay.report.columns import Block
+from replay.targets.kvm_model import KvmModel
 from tracer.events import NUMBER, Event
 
 MAX_DIGESTS: Final = 4096  # changes of a trace whose digests are in its report
+MAX_DIGESTED_LEAVES: Final = 1_000_000  # of states whose digests are made for a report
 _MIN_CHANGED: Final = 4096  # leaves that change before a segment ends
 _REG_READ: Final = NUMBER["reg.read"]
+# Inputs after which the state is as before, its digest apart. KVM shows nothing of what lies in guest RAM.
+_QUIET: Final = frozenset((NUMBER["context"],))
+_QUIET_ON_KVM: Final = frozenset((NUMBER["mem.write"],))
 Path = tuple[str, ...]
 Leaves = dict[Path, str]
 
 
-def told(model: AnyModel) -> dict[str, Any]:
+def told(model: AnyModel, *, digest: bool) -> dict[str, Any]:
     """Return the state as leaves can have it: a translation cache as names and INTIDs."""
-    state = model.state()
+    state = model.state() if digest else model.shown()
     for its in state["its"].values():
         its["translation_cache"] = {
             f"{device}/{event}": intid for device, event, intid in its["translation_cache"]
@@ -73,16 +78,21 @@ class StateTable:
         self.starts: list[int] = []  # the event after which each segment begins
         self.changed = 0  # events that changed anything
         self._state: dict[str, Any] = {}
+        self._size = 0  # leaves, as this segment begins
+        self._digested = 0  # leaves of states whose digests were made
+        self._digesting = True
         self._seqs: list[int] = []
         self._counts: list[int] = []
         self._set: list[tuple[int, int]] = []  # (path, value + 1), 0 for none
         self._joined = model.joined
+        self._quiet = _QUIET | (_QUIET_ON_KVM if isinstance(model, KvmModel) else frozenset())
         self._begin(first_seq - 1)
 
     # -- the engine's watcher
 
     def resumed(self, seq: int, *, overlap: bool) -> None:
-        """The model was filled before the first event."""
+        """The model was filled before the first event: it begins as it is now."""
+        self.starts.clear()
         self._begin(seq - 1)
 
     def before_input(self, seq: int, event: Event) -> None:
@@ -92,7 +102,8 @@ class StateTable:
         self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
     ) -> None:
         """An input was carried out."""
-        self.look(seq)
+        if event[0] not in self._quiet or self._digesting:
+            self.look(seq)
 
     def output(self, seq: int, event: Event, expected: int | None) -> None:
         """An answer may have been learned from; a register's read only where things are unknown."""
@@ -111,13 +122,13 @@ class StateTable:
         self._state = self._told()
         self.starts.append(seq)
         self._first = [(self._path(path), self._value(text)) for path, text in leaves(self._state)]
-        self._limit = max(_MIN_CHANGED, 4 * len(self._first))
+        self._size = len(self._first)
+        self._limit = max(_MIN_CHANGED, 4 * self._size)
 
     def _told(self) -> dict[str, Any]:
-        state = told(self.model)
-        if self.changed > MAX_DIGESTS:
-            del state["digest"]
-        return state
+        self._digesting = self.changed <= MAX_DIGESTS and self._digested <= MAX_DIGESTED_LEAVES
+        self._digested += self._size
+        return told(self.model, digest=self._digesting)
 
     def look(self, seq: int) -> None:
         """Note what changed, after event `seq`."""

@@ -407,12 +407,17 @@ class KvmModel:
 
     def state(self) -> dict[str, Any]:
         """Return the state as JSON has it, digest included."""
+        shown = self.shown()
+        return shown | {"digest": self._digest()}
+
+    def shown(self) -> dict[str, Any]:
+        """Return the state as JSON has it, without the digest, which costs more than all the rest."""
         parts = self.structures()
         sure = not self.vm.state.blind
         events: dict[int, dict[str, Any]] = {device_id: {} for device_id in parts["devices"]}
         for (device_id, event_id), event in sorted(parts["events"].items()):
             events[device_id][hex(event_id)] = event | {"confirmed": sure}
-        shown: dict[str, Any] = {
+        return {
             "its": {
                 "0": {
                     "registers": {name: _hex(v) for name, v in self.registers().items()},
@@ -447,7 +452,6 @@ class KvmModel:
                 str(intid): self._told(lpi, intid) for intid, lpi in sorted(parts["lpis"].items())
             },
         }
-        return shown | {"digest": self._digest()}
 
     def _digest(self) -> str:
         """BLAKE2b over sorted msgpack of everything that decides future answers."""

@@ -25,6 +25,7 @@ from replay.timetravel.identity import DIGEST_BYTES, TICK_NS, Stamp
 from replay.timetravel.stops import COURSE, Course, Digest, Stop
 from tracer.log.checks import PayloadError
 from tracer.log.codec import unpack_plain
+from tracer.log.files import Url, Where, is_url
 
 SUFFIX: Final = ".states"
 _MAGIC: Final = b"\x89ITSTAT\n"
@@ -57,11 +58,16 @@ _CACHE: Final = Record(Cache, {
 
 
 def places(path: str, variant: bytes) -> Iterator[Path]:
-    """Yield where the cache of a trace may be: beside it, else among the user's caches."""
+    """Yield where the cache of a trace may be: beside it, else among the user's caches.
+
+    Beside what a URL names nothing is written.
+    """
     tail = f".{variant[:4].hex()}{SUFFIX}"
-    yield Path(path + tail)
-    trace = Path(path).resolve()
-    name = blake2b(os.fsencode(trace), digest_size=DIGEST_BYTES).hexdigest()
+    trace: Where = Url(path)
+    if not is_url(path):
+        yield Path(path + tail)
+        trace = Path(path).resolve()
+    name = blake2b(os.fsencode(str(trace)), digest_size=DIGEST_BYTES).hexdigest()
     yield identity.cache_folder() / f"{trace.name[:100]}.{name}{tail}"
 
 

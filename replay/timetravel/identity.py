@@ -19,6 +19,7 @@ import msgpack
 
 from replay.judge import AnyModel
 from replay.kept import MODELS
+from tracer.log.files import opened
 from tracer.log.header import Header
 
 DIGEST_BYTES: Final = 16
@@ -29,7 +30,11 @@ _ROOT: Final = Path(__file__).parents[2]
 _SOURCES: Final = (
     "replay/model/**/*.py", "replay/targets/*model.py", "replay/targets/common.py",
     "replay/engine.py", "replay/checkpoints.py", "replay/kept.py", "replay/shapes.py",
-    "replay/timetravel/*.py", "tracer/events.py", "tracer/its/*.py", "tracer/log/codec.py",
+    "replay/timetravel/*.py", "replay/watched.py", "replay/graph.py",
+    # and what a verifier holds
+    "replay/verify.py", "replay/verdict.py", "replay/contracts.py", "replay/evidence.py",
+    "replay/writers.py", "replay/aims.py", "replay/reinit.py", "replay/round_trips.py",
+    "replay/vmm_reset.py", "tracer/events.py", "tracer/its/*.py", "tracer/log/codec.py",
     "tracer/log/checks.py",
 )  # fmt: skip
 TICK_NS: Final = 2_000_000_000  # of the coarsest file system's clock (FAT's)
@@ -53,23 +58,28 @@ def stamp_of(stream: BinaryIO) -> Stamp | None:
 
 
 def content_of(path: str) -> bytes:
-    """Return the digest of a file's bytes; OSError when it cannot be read."""
+    """Return the digest of a file's bytes; UsageError or OSError when it cannot be read."""
     digest = blake2b(digest_size=DIGEST_BYTES)
-    with Path(path).open("rb", buffering=0) as stream:
+    with opened(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.digest()
 
 
-def variant_of(model: AnyModel, header: Header) -> bytes:
-    """Return a digest of what a trace is replayed as: profile, flags, and what its header says."""
-    return _digest([model.name, repr(model.profile.choices), header.to_map()])
+def variant_of(model: AnyModel, header: Header, kind: str = "") -> bytes:
+    """Return a digest of what a trace is replayed as: profile, flags, and what its header says.
+
+    `kind` says what else is kept beside the model's state.
+    """
+    return _digest(
+        [model.name, repr(model.profile.choices), header.to_map(), *filter(None, [kind])]
+    )
 
 
-def key_of(model: AnyModel, header: Header) -> bytes:
+def key_of(model: AnyModel, header: Header, kind: str = "") -> bytes:
     """Return a digest of all that decides the states, beside the trace's bytes."""
     kept = MODELS[type(model)]
-    return _digest([variant_of(model, header), sources(), kept.family, kept.version])
+    return _digest([variant_of(model, header, kind), sources(), kept.family, kept.version])
 
 
 def _digest(parts: list[Any]) -> bytes:

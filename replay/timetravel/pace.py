@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 SPACING_SECONDS: Final = 0.008  # of a replay from one stop to the next, where stops cost little
+# The same where a verifier looks on: a stop costs more, and only segments begin there.
+WATCHED_SPACING_SECONDS: Final = 0.1
 COST_SHARE: Final = 7  # a stop costs at most a seventh of the replay that leads to it
 
 
 class Pace:
     """The time to wait for the next stop; a clock of any kind measures it."""
 
-    def __init__(self) -> None:
-        self._spacing = SPACING_SECONDS
+    def __init__(self, spacing_seconds: float = SPACING_SECONDS) -> None:
+        self._spacing = spacing_seconds
         self._cost = 0.0
         self._size_bytes = 0
         self._last_bytes = 0

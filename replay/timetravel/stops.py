@@ -19,6 +19,8 @@ from tracer.log.codec import compress, decompress
 from tracer.log.source import Place
 
 MAX_STOPS: Final = 8192
+MAX_WATCHED_STOPS: Final = 512
+MAX_STOP_BYTES: Final = 16 << 20  # of a checkpoint, with its verifier's state
 MAX_RESETS: Final = 1 << 20
 _MAX_NAMES: Final = 1000
 
@@ -76,7 +78,7 @@ _PLACE: Final = Record(Place, {"offset": U64, "seq": _SEQ, "chain": Digest(), "l
 _STOP: Final = Record(Stop, {
     "seq": _SEQ, "place": _PLACE, "joined": FLAG, "lost": U64,
     "unknown_inputs": Keyed(Number(0, LAST_KIND), U64),
-    "size_bytes": Number(0, fmt.MAX_CHECKPOINT_BYTES), "at": U64, "stored_bytes": U32,
+    "size_bytes": Number(0, MAX_STOP_BYTES), "at": U64, "stored_bytes": U32,
     "seal": Digest(),
 }, anew=frozenset(("stored",)))  # fmt: skip
 _NAME: Final = Text(_MAX_NAMES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,6 @@ from time import process_time
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, cast
 
-from replay import checkpoints
 from replay.engine import Engine
 from replay.judge import AnyModel
 from replay.model.effects import HostCrash
@@ -28,11 +28,13 @@ from replay.protocols import Frames, Watcher
 from replay.timetravel import identity, stops
 from replay.timetravel.cache_file import Cache, CacheFile, Unusable, opened, places, save
 from replay.timetravel.identity import Stamp
-from replay.timetravel.pace import Pace
-from replay.timetravel.stops import MAX_RESETS, MAX_STOPS, Course, Stop
+from replay.timetravel.pace import SPACING_SECONDS, WATCHED_SPACING_SECONDS, Pace
+from replay.timetravel.stops import MAX_RESETS, MAX_STOPS, MAX_WATCHED_STOPS, Course, Stop
+from replay.verify import Verifier
+from replay.watched import kind_of, packed, restored
 from tracer.errors import UsageError
 from tracer.events import FIRST_OUTPUT, NUMBER, Event
-from tracer.log import format as fmt
+from tracer.log import files, format as fmt
 from tracer.log.checks import PayloadError
 from tracer.log.header import Header
 from tracer.log.opening import AnyReader, open_input, reader_of
@@ -46,7 +48,7 @@ MAX_KEPT_BYTES: Final = 256 << 20
 MIN_STOPS: Final = 16
 
 
-class _Onwards(PassedOn):
+class Onwards(PassedOn):
     """What an engine asks of a reader: the frames from a place on, without those before `seq`."""
 
     def __init__(self, reader: AnyReader, seq: int, checkpoint: bytes | None) -> None:
@@ -82,21 +84,29 @@ class Timeline:
         tell: Callable[[str], None] = lambda sentence: None,
         clock: Callable[[], float] = process_time,
         watch: Callable[[Iterable[Any]], Iterable[Any]] = lambda blocks: blocks,
+        verifier: Callable[[AnyModel, Header], Verifier] | None = None,
+        invariants: bool = False,
     ) -> None:
         """`make` gives a new model for a header; `keep`: use and leave a cache beside the trace.
 
         `tell` is told what is wrong with a cache, `watch` wraps what takes long, `clock` paces it.
+        `verifier` makes who looks on from the beginning: his state is kept with the model's, in a cache
+        of its own. `invariants` are checked, where anything is replayed.
 
         Raises:
             UsageError, TraceError: it cannot be opened, or not even its header be read.
         """
-        self._path = path
+        self.path = path
         self._make = make
         self._tell = tell
         self._clock = clock
         self._watch = watch
-        self._pace = Pace()
+        self._verifier = verifier
+        self._invariants = invariants
+        self._pace = Pace(WATCHED_SPACING_SECONDS if verifier else SPACING_SECONDS)
+        self._max_stops = MAX_WATCHED_STOPS if verifier else MAX_STOPS
         self._file: CacheFile | None = None
+        self.cache_path: Path | None = None  # of the file that the stops were read from
         self.latest: Engine | None = None  # that replayed for `watched`
         self._stream, self._stamp = _opened(path)
         try:
@@ -106,14 +116,15 @@ class Timeline:
             raise
 
     def _begin_with(self, make: Callable[[Header], AnyModel], *, keep: bool) -> None:
-        self.reader = reader_of(cast(io.BufferedReader, self._stream), self._path)
+        self.reader = reader_of(cast(io.BufferedReader, self._stream), self.path)
         self.header = self.reader.header
         self._begin = self.reader.here
         self._kept_bytes = 0
         self.course = Course(until=self.header.first_seq - 1)
         model = make(self.header)
-        self._key = identity.key_of(model, self.header)
-        self._variant = identity.variant_of(model, self.header)
+        kind = kind_of(self._verifier(model, self.header)) if self._verifier else ""
+        self.key = identity.key_of(model, self.header, kind)
+        self._variant = identity.variant_of(model, self.header, kind)
         self._keep = keep and self._stamp is not None
         if self._keep:
             self._load()
@@ -141,11 +152,11 @@ class Timeline:
         """
         course = self.course
         if seq is not None and seq < self.header.first_seq - 1:
-            raise UsageError(f"{self._path}: the first event is {self.header.first_seq}, not {seq}")
+            raise UsageError(f"{self.path}: the first event is {self.header.first_seq}, not {seq}")
         known = course.complete if seq is None else seq <= course.until
         engine = self._travel(seq) if known else self._go_on(seq)
         if seq is not None and engine.seq < seq and self.reader.status != "damaged":
-            raise UsageError(f"{self._path}: the last event is {engine.seq}, not {seq}")
+            raise UsageError(f"{self.path}: the last event is {engine.seq}, not {seq}")
         return engine
 
     def model_at(self, seq: int | None = None) -> AnyModel:
@@ -167,6 +178,27 @@ class Timeline:
     def name(self) -> str:
         """What messages call the trace."""
         return self.reader.name
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+        return os.fstat(self._stream.fileno()).st_size
+
+    def bytes_between(self, start: Stop | None, end: Stop | None, most: int) -> tuple[bytes, bytes]:
+        """Return the file up to its first event, and from a stop on until behind the block of another.
+
+        Raises:
+            UsageError: that is more than `most` bytes.
+        """
+        begin = self._begin.offset
+        first = start.place.offset if start else begin
+        behind = (each.place.offset for each in self.course.stops if end and each.seq > end.seq)
+        offset = end.place.offset if end else 0
+        last = next((each for each in behind if each > offset), self.size_bytes)
+        if last - first > most:
+            raise UsageError(f"{self.path}: {last - first} bytes are too many to be sent at once")
+        fd = self._stream.fileno()
+        return os.pread(fd, begin, 0), os.pread(fd, last - first, first)
 
     @property
     def first_seq(self) -> int:
@@ -232,25 +264,27 @@ class Timeline:
         model = self._make(self.header)
         if stop is None:
             self.reader.go_to(self._begin)
-            return Engine(_Onwards(self.reader, self._begin.seq, self.reader.checkpoint), model)
-        raw = stops.unpacked(stop, self._stored(stop))
-        with _no_collection():
-            standing = checkpoints.load(raw).restore(model)
-        standing.joined, standing.lost = stop.joined, stop.lost
-        standing.unknown_inputs = dict(stop.unknown_inputs)
-        self.reader.go_to(stop.place)
-        engine = Engine(_Onwards(self.reader, stop.seq, None), model)
-        engine.standing = standing
-        engine.seq = stop.seq - 1
+            verifier = self._verifier(model, self.header) if self._verifier else None
+            frames = Onwards(self.reader, self._begin.seq, self.reader.checkpoint)
+            return Engine(frames, model, verifier, invariants=self._invariants)
+        raw = stops.unpacked(stop, self.stored(stop))
+        engine = resumed(self.reader, model, stop, raw, watched=self._verifier is not None)
+        engine.invariants = self._invariants
         return engine
 
-    def _stored(self, stop: Stop) -> bytes:
+    def stored(self, stop: Stop) -> bytes:
+        """Return the checkpoint of a stop as it is kept; raises as `CacheFile.stored` does."""
         if stop.stored is not None:
             return stop.stored
         assert self._file
         return self._file.stored(stop)
 
     # -- going on, where nobody was before
+
+    def replayed(self) -> Engine:
+        """Replay all from the beginning, leaving stops anew; return the engine that did."""
+        self._let_go()
+        return self._go_on(None)
 
     def _go_on(self, until: int | None) -> Engine:
         """Replay from the last stop to event `until`, or all, leaving stops."""
@@ -294,7 +328,8 @@ class Timeline:
         standing = engine.standing
         try:
             with _no_collection():
-                raw = checkpoints.snapshot(engine.model, seq, standing)
+                verifier = cast("Verifier | None", engine.watcher) if self._verifier else None
+                raw = packed(cast(AnyModel, engine.model), seq, standing, verifier)
         except UsageError:
             return fmt.MAX_CHECKPOINT_BYTES  # too large to be kept: it is replayed to
         data = stops.stored(raw)
@@ -305,7 +340,7 @@ class Timeline:
             )
         )  # fmt: skip
         self._kept_bytes += len(data)
-        if len(course.stops) >= MAX_STOPS or self._kept_bytes > MAX_KEPT_BYTES:
+        if len(course.stops) >= self._max_stops or self._kept_bytes > MAX_KEPT_BYTES:
             self._thin()
         return len(raw)
 
@@ -328,7 +363,7 @@ class Timeline:
 
     def _load(self) -> None:
         """Take over what a cache holds of this very trace and this very model."""
-        for path in places(self._path, self._variant):
+        for path in places(self.path, self._variant):
             try:
                 file = opened(path)
             except FileNotFoundError:
@@ -337,38 +372,39 @@ class Timeline:
                 self._tell(f"{path}: not used: {error}; it is made anew")
                 continue
             if self._is_of_this(file.cache):
-                self._file, self.course = file, file.cache.course
+                self._file, self.course, self.cache_path = file, file.cache.course, path
                 self._kept_bytes = sum(stop.stored_bytes for stop in self.course.stops)
                 return
             file.close()
 
     def _is_of_this(self, cache: Cache) -> bool:
-        if cache.key != self._key or not self._stamp:
+        if cache.key != self.key or not self._stamp:
             return False
         if cache.stamp == self._stamp:
             return True
         return self._stamp.size_bytes == cache.size_bytes and cache.content == self._content()
 
     def _content(self) -> bytes:
-        return identity.content_of(self._path)
+        return identity.content_of(self.path)
 
     def _save(self) -> None:
         """Leave a cache, unless the trace is short or changed meanwhile."""
         if not self._keep or not self._stamp or len(self.course.stops) < MIN_STOPS:
             return
-        cache = Cache(self._key, self._content(), self._stamp.size_bytes, self._stamp, self.course)
+        cache = Cache(self.key, self._content(), self._stamp.size_bytes, self._stamp, self.course)
         if identity.stamp_of(self._stream) != self._stamp:
             return  # it changed meanwhile, and who knows when
         # What is read of the old file is read before the new one says where it stands.
         for stop in self.course.stops:
-            stop.stored = self._stored(stop)
-        for path in places(self._path, self._variant):
+            stop.stored = self.stored(stop)
+        for path in places(self.path, self._variant):
             with suppress(OSError, Unusable):
                 save(path, cache)
                 self._take_over(opened(path))
+                self.cache_path = path
                 return
         self._tell(
-            f"{self._path}: its checkpoints cannot be kept, neither beside it nor in {path.parent}"
+            f"{self.path}: its checkpoints cannot be kept, neither beside it nor in {path.parent}"
         )
 
     def _take_over(self, file: CacheFile) -> None:
@@ -383,11 +419,33 @@ class Timeline:
         """A cache proved wrong: go on without it."""
         if not self._file:
             raise error  # nobody but ourselves made those stops
-        self._tell(f"{self._path}: its cache is not used: {error}; it is made anew")
-        self._file.close()
-        self._file = None
+        self._tell(f"{self.path}: its cache is not used: {error}; it is made anew")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._file:
+            self._file.close()
+        self._file = self.cache_path = None
         self.course = Course(until=self.header.first_seq - 1)
         self._kept_bytes = 0
+
+
+def resumed(reader: AnyReader, model: AnyModel, stop: Stop, raw: bytes, *, watched: bool) -> Engine:
+    """Return an engine at a stop whose checkpoint is `raw`, that reads on from there.
+
+    Raises:
+        PayloadError: the bytes are none that a stop keeps.
+    """
+    with _no_collection():
+        standing, verifier = restored(raw, model, watched=watched)
+    standing.joined, standing.lost = stop.joined, stop.lost
+    standing.unknown_inputs = dict(stop.unknown_inputs)
+    reader.go_to(stop.place)
+    engine = Engine(Onwards(reader, stop.seq, None), model)
+    engine.watcher = verifier
+    engine.standing = standing
+    engine.seq = stop.seq - 1
+    return engine
 
 
 @contextmanager
@@ -426,8 +484,8 @@ def _opened(path: str) -> tuple[BinaryIO, Stamp | None]:
     with open_input(path) as stream:
         stamp = None if path == "-" else identity.stamp_of(stream)
         if stamp:
-            file = Path(path).open("rb")  # noqa: SIM115 (the timeline closes it)
-            return file, identity.stamp_of(file)
+            file = io.BufferedReader(cast(io.RawIOBase, files.opened(path)))
+            return cast(BinaryIO, file), identity.stamp_of(cast(BinaryIO, file))
         copy = tempfile.TemporaryFile()  # noqa: SIM115
         shutil.copyfileobj(stream, copy)
         copy.seek(0)

@@ -1,11 +1,14 @@
-"""10,000 small traces in one process and in two: the same bytes, a process killed or not, and the ratio.
+"""10,000 small traces and a large one, in one process, in two and on a dask cluster of two workers: the same bytes.
 
-`make bench-corpus`. The traces are 100 generated lives, each under 100 names: `corpus run` knows nothing of
-that and replays each. It judges by the ratio, inside this run; another load on the cores spoils it.
+`make bench-corpus`. The small traces are 100 generated lives, each under 100 names: `corpus run` knows
+nothing of that and replays each. The large one is of 5,000,000 events, and has left its checkpoints. Each of
+the three is also run with a process killed in the middle. It judges by the ratio, inside this run; another
+load on the cores spoils it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import signal
@@ -13,22 +16,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from replay.corpus_add import manifest_text
 from replay.generator.answers import generate, header_of
 from replay.profiles import find
+from tests.bench.dask_cluster import DaskCluster, dask_cluster
+from tests.bench.time_travel import KINDS, write
 from tracer.log.stream import Writer
 
 LIVES: Final = 100
 NAMES: Final = 100
 EVENTS: Final = 50  # that a life is asked for
+LARGE: Final = 5_000_000
 MIN_RATIO: Final = 1.7
 
 
 def make(folder: Path) -> int:
-    """Write the traces and their manifests; return the bytes of the traces."""
+    """Write the small traces and their manifests; return the bytes of the traces."""
     profile = find("linux-6.1.192")[0]
     size = 0
     for seed in range(LIVES):
@@ -46,45 +53,104 @@ def make(folder: Path) -> int:
     return size
 
 
+def make_large(folder: Path, events: int) -> int:
+    """Write a large trace and a manifest that it does not fail; return its bytes."""
+    path = folder / "large.itstrace"
+    write(path, KINDS["kvm-generated"](events), events)
+    path.with_suffix(".toml").write_text('expect = "stale"\n')
+    return path.stat().st_size
+
+
 def cpu_seconds() -> float:
     """Return what the processes that have ended took of the cores, which no other load lengthens much."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def run(folder: Path, jobs: int, *, kill: bool = False) -> tuple[float, float, bytes]:
-    """Return seconds, those of the cores, and what was printed; `kill` ends one process in the middle."""
+Done = tuple[float, float, bytes]  # seconds, those of the cores, what was printed
+
+
+def run(
+    folder: Path, *more: str, kill: Callable[[int], Any] | None = None, after: float = 0
+) -> Done:
+    """Run the corpus; `kill` is called with the process's number `after` so many seconds."""
     before = cpu_seconds()
-    command = [sys.executable, "-m", "replay.cli", "corpus", "run", str(folder)]
+    command = [sys.executable, "-m", "replay.cli", "corpus", "run", str(folder), *more]
     began = time.perf_counter()
-    with subprocess.Popen([*command, "--jobs", str(jobs)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        out = process.stdout.read(100_000)
         if kill:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-            os.kill(int(children.split()[0]), signal.SIGKILL)
-        out += process.stdout.read()
-    if process.returncode:
-        raise RuntimeError(f"--jobs {jobs}: exit code {process.returncode}")
+            time.sleep(after)
+            kill(process.pid)
+        out = process.stdout.read()
+    if process.returncode not in (0, 1):
+        raise RuntimeError(f"{' '.join(more)}: exit code {process.returncode}")
     return time.perf_counter() - began, cpu_seconds() - before, out
 
 
+def one_of_two(pid: int) -> None:
+    """Kill one of the processes that a run has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    os.kill(int(children.split()[0]), signal.SIGKILL)
+
+
+def a_worker(cluster: DaskCluster) -> Callable[[int], None]:
+    """Return what kills a worker and starts another."""
+
+    def kill(pid: int) -> None:
+        cluster.workers[0].kill()
+        cluster.workers[0] = cluster.add_worker("another")
+
+    return kill
+
+
+def measure(folder: Path) -> bool:
+    """Print a line a run; return whether all printed the same, and two were worth it."""
+    run(folder, "--jobs", "2")  # what the first run alone would wait for: the disk, checkpoints
+    one = run(folder, "--jobs", "1")
+    print(f"  1 process                {one[0]:7.1f} s, {one[1]:7.1f} s of the cores", flush=True)
+    runs = {}
+
+    def told(name: str, done: Done) -> None:
+        runs[name] = done
+        same, ratio = done[2] == one[2], one[0] / done[0]
+        print(
+            f"  {name:24} {done[0]:7.1f} s, {done[1]:7.1f} s of the cores, "
+            f"{ratio:.2f} x as fast; same bytes: {same}", flush=True,
+        )  # fmt: skip
+
+    told("2 processes", run(folder, "--jobs", "2"))
+    half = runs["2 processes"][0] / 2
+    told("one of the two killed", run(folder, "--jobs", "2", kill=one_of_two, after=half))
+    with tempfile.TemporaryDirectory() as name, dask_cluster(2, Path(name)) as cluster:
+        far = ["--cluster", cluster.address]
+        told("a cluster of 2 workers", run(folder, *far))
+        half = runs["a cluster of 2 workers"][0] / 2
+        told("a worker killed", run(folder, *far, kill=a_worker(cluster), after=half))
+    same = all(done[2] == one[2] for done in runs.values())
+    enough = all(
+        one[0] / runs[name][0] >= MIN_RATIO for name in ("2 processes", "a cluster of 2 workers")
+    )
+    print(f"  the same bytes: {same}; at least {MIN_RATIO} times as fast: {enough}")
+    return same and enough
+
+
 def main() -> int:
-    """Print a line a run; 1 when bytes differ or two processes are not worth it."""
+    """Measure both; 1 when bytes differ or two are not worth it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--large", type=int, default=LARGE, help="events; 0 for no large trace")
+    options = parser.parse_args()
+    good = True
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        size = make(folder)
+        size = make(Path(name))
         print(f"{LIVES * NAMES:,} traces, {size / 1e6:.1f} MB")
-        run(folder, 2)  # what the first run alone would wait for, the disk
-        one, one_cpu, wanted = run(folder, 1)
-        two, two_cpu, found = run(folder, 2)
-        killed, killed_cpu, despite = run(folder, 2, kill=True)
-    ratio = one / two
-    print(f"1 process   {one:6.1f} s, {one_cpu:6.1f} s of the cores")
-    print(f"2 processes {two:6.1f} s, {two_cpu:6.1f} s; same bytes: {found == wanted}")
-    print(f"one killed  {killed:6.1f} s, {killed_cpu:6.1f} s; same bytes: {despite == wanted}")
-    print(f"two are {ratio:.2f} times as fast as one, of {MIN_RATIO} wanted")
-    return int(found != wanted or despite != wanted or ratio < MIN_RATIO)
+        good &= measure(Path(name))
+    if options.large:
+        with tempfile.TemporaryDirectory() as name:
+            size = make_large(Path(name), options.large)
+            print(f"one trace of {options.large:,} events, {size / 1e6:.1f} MB")
+            good &= measure(Path(name))
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

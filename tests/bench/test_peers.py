@@ -9,11 +9,14 @@ import pytest
 
 from tests.bench.peers import page, workload
 from tests.bench.peers.aims import AIMS, key
+from tests.bench.peers.asking import ROOT
 from tests.bench.peers.contestants import bare, ours, sqlite_
 from tests.bench.peers.expected import Disagreement, check
 from tests.bench.peers.job import Job
+from tests.bench.peers.measure import times_as_long
 from tests.bench.peers.measures import append, killed, memory, read, replay, size
-from tests.bench.peers.run import MEASURES, ROOT
+from tests.bench.peers.next_steps import NEXT
+from tests.bench.peers.run import MEASURES
 from tracer.events import NUMBER
 
 COUNT = 1500
@@ -85,6 +88,10 @@ def test_every_row_names_a_task_that_its_contestant_has():
     assert [measure.letter for measure in MEASURES] == list("ABCDEFGHIJ")
 
 
+def test_a_next_step_is_one_of_an_aim():
+    assert set(NEXT) <= {(aim.letter, aim.what) for aim in AIMS}
+
+
 def results_with(ratio):
     """Results in which we take `ratio` of what everybody else takes."""
     found: dict = {}
@@ -101,7 +108,7 @@ def results_with(ratio):
 def test_aims_are_told_as_reached_and_as_missed():
     fast, slow = results_with(0.01), results_with(3)
     for aim in AIMS:
-        if aim.letter != "I" and "replay, as long as read" not in aim.what and aim.letter != "E":
+        if aim.letter != "I" and "replay, times read's time" not in aim.what and aim.letter != "E":
             assert aim.is_reached(aim.figure(fast)), aim.what
             assert not aim.is_reached(aim.figure(slow)), aim.what
         elif aim.letter == "I":
@@ -110,3 +117,11 @@ def test_aims_are_told_as_reached_and_as_missed():
     table = page.aims_table(slow)
     assert "**missed**" in table
     assert "at least 10x | 0.33x" in table
+
+
+def test_a_ratio_is_of_cpu_time_where_both_tell_it_and_else_of_wall_time():
+    row, other = replace(read.OURS, count=10), replace(read.MCAP, count=5)
+    ours, theirs = [{"seconds": 9, "cpu": 2}, {"seconds": 8, "cpu": 3}], [{"seconds": 2, "cpu": 4}]
+    assert times_as_long(row, ours, other, theirs) == (2 / 10) / (4 / 5)
+    service = [{"seconds": 2, "cpu": None}]
+    assert times_as_long(row, ours, other, service) == (8 / 10) / (2 / 5)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from replay import cli, corpus_jobs
 from replay.corpus import find_traces, run_trace
 from replay.corpus_jobs import run_traces
+from replay.pools import Processes
 from tests.support.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +34,11 @@ def traces(tmp_path):
         word = "equal" if at % 4 == 2 else "stale"  # not met, or met
         (tmp_path / f"{at:02}.toml").write_text(f'expect = "{word}"\n')
     return find_traces([str(tmp_path)])
+
+
+def in_two(traces):
+    with closing(Processes(2)) as pool:
+        yield from run_traces(traces, pool)
 
 
 @pytest.fixture
@@ -63,12 +70,12 @@ def test_results_come_in_order_from_processes_of_their_own(traces, alone, monkey
         return run_trace(trace)
 
     monkeypatch.setattr(corpus_jobs, "run_trace", elsewhere)
-    assert list(run_traces(traces, 2)) == alone
+    assert list(in_two(traces)) == alone
     assert multiprocessing.active_children() == []
 
 
 def test_a_process_that_is_killed_in_the_middle_changes_nothing(traces, alone):
-    found = run_traces(traces, 2)
+    found = in_two(traces)
     first = next(found)
     (victim, _) = multiprocessing.active_children()
     os.kill(victim.pid, signal.SIGKILL)
@@ -83,7 +90,7 @@ def test_a_trace_whose_process_is_lost_once_is_run_again(traces, alone, monkeypa
         return run_trace(trace)
 
     monkeypatch.setattr(corpus_jobs, "run_trace", killed)
-    assert list(run_traces(traces, 2)) == alone
+    assert list(in_two(traces)) == alone
     assert (tmp_path / "been").exists()
 
 
@@ -94,7 +101,7 @@ def test_a_trace_that_loses_two_is_named_and_no_other_is(traces, alone, monkeypa
         return run_trace(trace)
 
     monkeypatch.setattr(corpus_jobs, "run_trace", killed)
-    found = list(run_traces(traces, 2))
+    found = list(in_two(traces))
     (lost,) = found[7]
     assert (lost.trace, lost.passed, lost.code) == (traces[7], False, 4)
     assert "its process lost twice, the last time with signal 9" in lost.sentence()
@@ -111,9 +118,10 @@ def test_a_bug_of_ours_in_a_process_is_one_here(traces, monkeypatch, capsys):
 
 def test_many_small_traces_do_not_cost_a_message_each(monkeypatch):
     asked = []
-    monkeypatch.setattr(corpus_jobs, "wait", lambda pipes: asked.append(len(pipes)) or pipes)
+    answer = Processes.answer
+    monkeypatch.setattr(Processes, "answer", lambda self: asked.append(1) or answer(self))
     monkeypatch.setattr(corpus_jobs, "run_trace", lambda _: [])
-    assert list(run_traces([Path(str(at)) for at in range(1000)], 2)) == [[]] * 1000
+    assert list(in_two([Path(str(at)) for at in range(1000)])) == [[]] * 1000
     assert sum(asked) <= 1000 / 31 + 1
 
 

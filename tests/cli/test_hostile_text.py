@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import socket
 import subprocess
 from dataclasses import replace
@@ -121,7 +122,8 @@ COMMANDS = {
     "verify": [["FILE"], ["FILE", "-v"], ["FILE", "--json"], ["FILE", "--log-level", "info"]],
     "run": [["FILE", "--target", "model"], ["FILE", "--target", NAME]],
     "minimize": [["FILE", "--max-seconds", "2", "--jobs", "1", "-o", "OUT"]],
-    "export": [["FILE", "--to", form] for form in ("kvm-c", "qtest", "text", "jsonl")],
+    "export": [["FILE", "--to", form] for form in ("kvm-c", "qtest", "text", "jsonl")]
+    + [["FILE", "--to", form, "-o", "OUT"] for form in ("sqlite", "parquet", "ctf", "perfetto")],
     "record": [],
     "reset": [["FILE"]],
     "info": [["FILE"], ["FILE", "--json"]],
@@ -129,7 +131,7 @@ COMMANDS = {
     "state": [["FILE"], ["FILE", "--json"], ["FILE", "--at", "20"]],
     "blame": [["FILE", "GITS_CTLR"], ["FILE", "device 0x8"], ["FILE", NAME]],
     "diff": [["FILE", "OTHER"], ["OTHER", "FILE", "--json"]],
-    "report": [["FILE", "-o", "OUT"]],
+    "report": [["FILE", "-o", "OUT"], ["FILE", "OTHER", "-o", "OUT"]],
     "bisect": [["FILE", "--when", "GITS_CTLR.Enabled"], ["FILE", "--stale", "GITS_CTLR"]],
     "corpus": [
         ["run", "FILE"], ["run", "FOLDER"], ["run", "FOLDER", "--json"],
@@ -137,7 +139,7 @@ COMMANDS = {
     ],
     "doctor": [["FILE"], ["FILE", "--json"], ["FOLDER"]],
     "recover": [["FILE", "-o", "OUT"], ["FILE", "-o", "OUT", "--json"]],
-    "scrub": [["FILE", "-o", "OUT"]],
+    "scrub": [["FILE", "-o", "OUT"], ["FILE", "-o", "OUT", "--move-addresses", "--ram", "0x40000000:0x40000000"]],
     "migrate": [["FILE", "-o", "OUT"]],
     "cut": [["FILE", "--range", "..9", "-o", "OUT"], ["FILE", "--reset", "2", "-o", "OUT"]],
     "merge": [["FILE", "OTHER", "-o", "OUT"], ["FILE", "FILE", "-o", "OUT"]],
@@ -216,7 +218,8 @@ def test_no_raw_control_character_reaches_the_terminal(
         raw = [line for line in (told.out + told.err).split("\n") if wrong(line)]
         if raw:
             pytest.fail(f"{command}: {raw[:4]}", pytrace=False)
-        (folder / "out").unlink(missing_ok=True)
+        made = folder / "out"
+        shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
     after = {each for each in tmp_path.rglob("*") if each.is_file()}
     assert all(each.parent in (folder, tmp_path) for each in after - before)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
 
 from replay import cli
 from replay.export import ctf
+from tests.replay.test_export_any import HEADERS, TIMES, timed as with_times
+from tests.support.any_events import EVENTS
 from tests.support.captures import TRACES
 from tests.support.consumers import SYSTEM_PYTHON, needs_consumers
 from tests.support.exported import LIVES, TEXT, export, known_fields, timed, write, written
@@ -185,3 +189,16 @@ def test_foreign_text_is_no_metadata(tmp_path):
     assert environment["source"] == environment["trace_uuid"] == description == written_so
     assert [row[5].get("text", row[5].get("reason")) for row in rows] == [written_so, written_so]
     assert json.loads(f'"{written_so}"') == TEXT
+
+
+@settings(max_examples=15, deadline=None)
+@given(EVENTS.filter(bool), TIMES, HEADERS)
+def test_any_events_come_back(events, times, header):
+    with TemporaryDirectory() as name:
+        trace, made = Path(name) / "a.itstrace", Path(name) / "b"
+        times = [
+            max(-(2**40), min(time, 2**40)) for time in times
+        ]  # what is beyond the clock has a test
+        write(trace, small_header(**header), with_times(events, times))
+        assert export(trace, "ctf", made) == 0
+        check(trace, made)

@@ -1,290 +1,48 @@
 """`export --to perfetto`, read back with the descriptors that Perfetto publishes.
 
-Its trace_processor is fetched by its package from elsewhere, so that it cannot be a part of a test;
-`tests.support.perfetto_reader` does with a trace what that one does.
+Its trace_processor is fetched by its package from elsewhere, so that it cannot be a part of a test.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 
 from replay import cli
-from replay.export import perfetto, perfetto_packets, perfetto_tracks
-from replay.judge import judge_file
 from tests.support.captures import KEXEC, TRACES
 from tests.support.consumers import needs_consumers
-from tests.support.exported import LIVES, TEXT, export, timed, write, written
-from tests.support.traces import small_header
-from tracer.events import KINDS, kind_name, make
-from tracer.log.opening import open_trace
+from tests.support.exported import LIVES, export, written
+from tests.support.perfetto_reader import by_descriptors, by_hand, read
 
 pytestmark = needs_consumers
 CAPTURES = (
     "qemu-7.2.22-linux-6.1-two-boots.timestamps.log",
     "kvm-6.1.192-boot-stop-reset-boot.stream.txt.gz",
-    "kvm-6.1.192-linux-6.1-boot-save-reset.ftrace.txt.gz",
+    KEXEC,
 )
-DRAWN_BESIDE = ("queue", "verdict")  # categories of what is no event
 
 
-@pytest.fixture
-def seen():
-    from tests.support.perfetto_reader import read
-
-    return lambda path: read(path.read_bytes())
-
-
-@pytest.fixture
-def drawn(tmp_path, seen):
-    """Return a function from events to what is drawn of them."""
-
-    def draw(events, **header):
-        write(tmp_path / "a.itstrace", small_header(**header), events)
-        assert export(tmp_path / "a.itstrace", "perfetto", tmp_path / "b", "--force") == 0
-        return seen(tmp_path / "b")
-
-    return draw
-
-
-def check(trace, read):
-    """Every event but `context` is one slice of its kind's category, at its time, with its values."""
-    with open_trace(str(trace)) as reader:
-        events = [event for _, frame in reader for event in frame]
-        timed_by_clock = reader.header.clock != "none"
-    slices = {each.args["seq"]: each for each in read.slices if each.category not in DRAWN_BESIDE}
-    beside = [each for each in read.slices if each.category in DRAWN_BESIDE]
-    assert len(slices) + len(beside) == len(read.slices)
-    wanted = [each for each in timed(events) if kind_name(each[2][0]) != "context"]
-    assert sorted(slices) == [seq for seq, _, _ in wanted]
-    for seq, time_ns, event in wanted:
-        each = slices[seq]
-        assert each.category == (kind_name(event[0]) if event[0] in KINDS else "unknown")
-        if each.category not in ("command", "vcpu", "probe"):  # which wait for the one before them
-            at = time_ns if timed_by_clock else seq * 1000
-            assert each.ts == max(0, min(at, 2**63 - 1))
-        assert each.dur is not None or each.category in ("vcpu", "probe")
-    return slices
-
-
-@pytest.mark.parametrize("name", CAPTURES)
-def test_every_event_of_a_capture_is_drawn_once(name, tmp_path, seen):
+@pytest.mark.parametrize("source", [*CAPTURES, *LIVES])
+def test_perfetto_reads_what_tests_of_the_form_read_by_hand(source, tmp_path):
     trace, made = tmp_path / "a.itstrace", tmp_path / "b"
-    assert cli.main(["import", str(TRACES / name), "-o", str(trace)]) == 0
+    if source in LIVES:
+        written(trace, source)
+    else:
+        assert cli.main(["import", str(TRACES / source), "-o", str(trace)]) == 0
     assert export(trace, "perfetto", made) == 0
-    slices = check(trace, seen(made))
-    judged = judge_file(str(trace)).verifier.resets
-    assert judged
-    for reset in judged:
-        assert slices[reset.seq].name == f"{reset.how}: {reset.word}"
-        assert slices[reset.seq].args["verdict"] == reset.word
+    found = by_descriptors(made.read_bytes())
+    assert found == by_hand(made.read_bytes())
+    assert read(found).slices
 
 
-def test_what_is_judged_and_is_no_reset_is_drawn_beside_them(tmp_path, seen):
-    trace, made = tmp_path / "a.itstrace", tmp_path / "b"
-    assert cli.main(["import", str(TRACES / KEXEC), "-o", str(trace)]) == 0
-    assert export(trace, "perfetto", made) == 0
-    judged = [each for each in judge_file(str(trace)).verifier.resets if each.how == "reinit"]
-    read = seen(made)
-    drawn = {each.args["seq"]: each for each in of(read, "verdict")}
-    assert {seq: each.name for seq, each in drawn.items()} == {
-        each.seq: f"reinit: {each.word}" for each in judged
-    }
-    assert judged
-    by_seq = {each.args["seq"]: each for each in read.slices if each.category not in DRAWN_BESIDE}
-    assert all(
-        each.track.endswith("/resets") and by_seq[seq].ts == each.ts for seq, each in drawn.items()
-    )
-
-
-def test_a_round_trip_is_judged_where_it_ends(tmp_path, seen):
-    scenario = TRACES / "scenarios" / "S06-K17-F3-as-5.10-answered.its.txt"
-    assert export(scenario, "perfetto", tmp_path / "b") == 0
-    trips = judge_file(str(scenario)).verifier.round_trips
-    drawn = [each for each in of(seen(tmp_path / "b"), "verdict") if "round trip" in each.name]
-    assert [(each.args["seq"], each.name) for each in drawn] == [
-        (trip.seq, f"round trip: {trip.word}") for trip in trips
-    ]
-    assert trips
-
-
-@pytest.mark.parametrize("life", LIVES)
-def test_the_hardest_values_are_drawn(life, tmp_path, seen):
-    trace, made = tmp_path / "a.itstrace", tmp_path / "b"
-    written(trace, life)
-    assert export(trace, "perfetto", made) == 0
-    slices = check(trace, seen(made))
-    assert "secret" not in repr(slices)
-    assert b"secret" not in made.read_bytes()
-
-
-def test_numbers_are_those_that_perfetto_publishes():
+def test_words_are_those_of_perfetto():
     from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
-    p = perfetto_packets
-    for message, names in {
-        pb.Trace: {"packet": p.PACKET},
-        pb.TracePacket: {
-            "timestamp": p.TIMESTAMP, "trusted_packet_sequence_id": p.SEQUENCE_ID,
-            "track_event": p.TRACK_EVENT, "interned_data": p.INTERNED, "sequence_flags": p.FLAGS,
-            "track_descriptor": p.TRACK, "clock_snapshot": p.CLOCKS,
-        },
-        pb.TrackEvent: {
-            "debug_annotations": p.ANNOTATION, "category_iids": p.CATEGORY_IID, "type": p.TYPE,
-            "name_iid": p.NAME_IID, "name": p.NAME, "track_uuid": p.TRACK_UUID,
-            "counter_value": p.COUNTER_VALUE, "double_counter_value": p.DOUBLE_COUNTER_VALUE,
-            "flow_ids": p.FLOW, "terminating_flow_ids": p.LAST_FLOW,
-        },
-        pb.DebugAnnotation: {
-            "name_iid": p.A_NAME_IID, "uint_value": p.A_UINT, "int_value": p.A_INT,
-            "string_value": p.A_STRING, "pointer_value": p.A_POINTER,
-        },
-        pb.InternedData: {
-            "event_categories": p.CATEGORIES, "event_names": p.EVENT_NAMES,
-            "debug_annotation_names": p.ANNOTATION_NAMES,
-        },
-        pb.EventName: {"iid": p.IID, "name": p.INTERNED_NAME},
-        pb.EventCategory: {"iid": p.IID, "name": p.INTERNED_NAME},
-        pb.DebugAnnotationName: {"iid": p.IID, "name": p.INTERNED_NAME},
-        pb.TrackDescriptor: {
-            "uuid": p.T_UUID, "name": p.T_NAME, "parent_uuid": p.T_PARENT, "counter": p.T_COUNTER,
-            "child_ordering": p.T_ORDER, "sibling_order_rank": p.T_RANK,
-        },
-        pb.ClockSnapshot: {"clocks": p.CLOCK},
-        pb.ClockSnapshot.Clock: {"clock_id": p.CLOCK_ID, "timestamp": p.CLOCK_TIME},
-    }.items():  # fmt: skip
-        fields = message.DESCRIPTOR.fields_by_name
-        assert {name: fields[name].number for name in names} == names
-    assert (pb.TrackEvent.TYPE_SLICE_BEGIN, pb.TrackEvent.TYPE_SLICE_END) == (p.BEGIN, p.END)
-    assert (pb.TrackEvent.TYPE_INSTANT, pb.TrackEvent.TYPE_COUNTER) == (p.INSTANT, p.COUNTER)
-    flags = pb.TracePacket
-    assert (p.CLEARED, p.NEEDED) == (
-        flags.SEQ_INCREMENTAL_STATE_CLEARED, flags.SEQ_NEEDS_INCREMENTAL_STATE
-    )  # fmt: skip
+    from replay.export import perfetto_packets as p
+
+    event, packet = pb.TrackEvent, pb.TracePacket
+    assert (p.BEGIN, p.END) == (event.TYPE_SLICE_BEGIN, event.TYPE_SLICE_END)
+    assert (p.INSTANT, p.COUNTER) == (event.TYPE_INSTANT, event.TYPE_COUNTER)
+    assert p.CLEARED == packet.SEQ_INCREMENTAL_STATE_CLEARED
+    assert p.NEEDED == packet.SEQ_NEEDS_INCREMENTAL_STATE
     assert (p.REALTIME, p.BOOTTIME) == (pb.BUILTIN_CLOCK_REALTIME, pb.BUILTIN_CLOCK_BOOTTIME)
     assert p.EXPLICIT == pb.TrackDescriptor.EXPLICIT
-
-
-def of(read, category):
-    return [each for each in read.slices if each.category == category]
-
-
-def test_an_msi_lasts_until_its_result_and_an_arrow_leads_to_its_lpi(drawn):
-    read = drawn([
-        make("msi", 10, device_id=8, event_id=3, path=1),
-        make("lpi", 5, cause=1, intid=8192, cpu=1),
-        make("msi.result", 5, cause=2, result=1),
-        make("msi", 10, device_id=8, event_id=3),
-    ])  # fmt: skip
-    first, second = of(read, "msi")
-    assert (first.ts, first.dur, first.args["result"]) == (10, 10, 1)
-    assert (second.ts, second.dur) == (30, 0)
-    (lpi,) = of(read, "lpi")
-    assert read.arrows == [(first, lpi)]
-    assert lpi.track.endswith("/LPIs of CPU 1")
-
-
-def test_commands_last_from_one_to_the_next_within_what_was_queued(drawn):
-    at = {"queue_offset": 0, "dw1": 0, "dw2": 0, "dw3": 0}
-    read = drawn([
-        make("reg.write", 10, offset=0x88, value=0x40),
-        make("command", 5, cause=1, dw0=8 << 32 | 0xC, **at),
-        make("command", 5, cause=2, dw0=5, **at),
-        make("command.done", 3, cause=3, creadr=0x40),
-        make("reg.write", 10, offset=0x88, value=0x60),
-        make("command", 1, cause=1, dw0=5, **at),
-        make("table.read", 4, cause=2, table=0, index=0, base=0, valid=0),
-    ])  # fmt: skip
-    assert [(each.ts, each.dur) for each in of(read, "queue")] == [(10, 13), (33, 5)]
-    assert [(each.name, each.ts, each.dur, each.args["waited_ns"]) for each in of(read, "command")] == [
-        ("INV", 15, 5, 5), ("SYNC", 20, 3, 10), ("SYNC", 34, 4, 1)
-    ]  # fmt: skip
-    assert {each.depth for each in of(read, "command")} == {1}
-
-
-def test_attributes_last_until_their_errno_also_where_another_came_between(drawn):
-    read = drawn([
-        make("save", 10), make("attr.set", 1, device=0, group=4, attr=9), make("attr.result", 4, cause=1, errno=0),
-        make("attr.result", 5, cause=3, errno=-14), make("restore", 1),
-    ])  # fmt: skip
-    (save,), (attr,), (restore,) = of(read, "save"), of(read, "attr.set"), of(read, "restore")
-    assert (attr.ts, attr.dur, attr.args["errno"]) == (11, 4, 0)
-    # It would have to end within the other: it is an instant, and its answer is kept.
-    assert (save.ts, save.dur, save.args["errno"]) == (10, 0, -14)
-    assert (restore.dur, "errno" in restore.args) == (0, False)
-
-
-def test_a_register_is_a_counter_once_all_of_it_is_known(drawn):
-    read = drawn([
-        make("reg.write", 1, offset=0x100, value=0x1234, size=4),
-        make("reg.write", 1, offset=0x104, value=0x80000000, size=4),
-        make("reg.read", 1, offset=0x100, value=0x80000000_00001234),
-        make("reg.write", 1, offset=0x88, value=0x20, bad=1),
-        make("reg.read", 1, offset=0x90, value=0x20),
-        make("reset", 1, how=1),
-        make("reg.read", 1, offset=0x90, value=0x20),
-        make("reg.read", 1, offset=0x8, value=5),
-    ])  # fmt: skip
-    counters = {track.rpartition("/")[2]: values for track, values in read.counters.items()}
-    assert counters == {
-        "GITS_BASER0": [(2, float(0x80000000_00001234))],
-        "GITS_CREADR": [(5, 0x20), (7, 0x20)],
-    }
-
-
-def test_who_did_it_says_on_which_track_it_is(drawn):
-    write_ctlr = {"offset": 0, "value": 1, "size": 4}
-    read = drawn([
-        make("reg.write", 1, **write_ctlr), make("context", 1, cpu=2, thread=7, its=1),
-        make("reg.write", 1, **write_ctlr), make("reg.write", 1, origin=1, **write_ctlr),
-        make("reg.read", 1, origin=2, **write_ctlr), make("vcpu", 1, cpu=2, action=0),
-        make("vcpu", 5, cpu=2, action=1), make("probe", 1, edge=0), make("probe", 2, edge=1),
-    ])  # fmt: skip
-    tracks = [each.track.partition("/")[2] for each in read.slices]
-    assert tracks == ["guest", "CPU 2", "VMM", "probe", "vCPU 2", "vCPU 2", "probe", "probe"]
-    assert [each.dur for each in of(read, "vcpu")] == [5, 0]
-    assert [each.dur for each in of(read, "probe")] == [2, 0]
-    assert any(track.endswith("/ITS 1/registers/GITS_CTLR") for track in read.counters)
-
-
-def test_a_trace_without_a_clock_is_drawn_by_its_sequence_and_says_so(drawn):
-    read = drawn([make("save", 0)] * 3, clock="none")
-    assert [each.ts for each in read.slices] == [0, 1000, 2000]
-    assert "no times: an event a microsecond" in next(iter(read.tracks))
-    assert not read.wall_clock
-
-
-def test_times_of_the_wall_clock_are_told_as_such(drawn):
-    assert drawn([make("save", 1_700_000_000_000_000_000)], clock="realtime").wall_clock
-    assert not drawn([make("save", 17)], clock="mono").wall_clock
-
-
-def test_foreign_text_is_shown_as_what_it_is(drawn):
-    read = drawn([make("marker", 0, text=TEXT), make("loss", 0, reason=TEXT, count=3)])
-    for each in read.slices:
-        assert (each.name + each.args.get("text", "") + each.args.get("reason", "")).isprintable()
-        assert (each.name + each.args.get("text", "")).isascii()
-    assert of(read, "loss")[0].args["count"] == 3
-
-
-def test_names_tracks_and_what_waits_are_bounded(drawn, monkeypatch):
-    monkeypatch.setattr(perfetto_packets, "MAX_NAMES", 5)
-    monkeypatch.setattr(perfetto_tracks, "MAX_TRACKS", 8)
-    monkeypatch.setattr(perfetto, "MAX_HELD", 2)
-    monkeypatch.setattr(perfetto, "MAX_RECENT", 2)
-    events = [make("msi", 1, device_id=at, event_id=at) for at in range(20)]
-    read = drawn([*events, make("msi.result", 1, cause=20, result=1), make("reset", 1, how=1)])
-    assert Counter(each.category for each in read.slices) == {
-        "msi": 20,
-        "msi.result": 1,
-        "reset": 1,
-    }
-    assert [each.name for each in of(read, "msi")] == [f"MSI {at:#x}" for at in range(20)]
-    assert len(read.tracks) == 9
-    assert all(each.dur == 0 for each in of(read, "msi"))
-
-
-def test_a_trace_that_cannot_be_judged_says_why_at_its_resets(drawn):
-    (reset,) = of(drawn([make("reset", 1, how=1)], profile=None), "reset")
-    assert (reset.name, reset.args["verdict"]) == ("system", "the trace does not say what wrote it")

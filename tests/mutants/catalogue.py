@@ -1035,6 +1035,8 @@ TARGETS: Final = (
           TEST_MINIMIZE_ON_TARGET, "what a life shows under the probe passes for what its story shows"),
     Fault("minimize.flaky.exit", "replay/commands/minimize.py", "    return 0 if result.minimal and not confirmed else EXIT_CANNOT_JUDGE", "    return 0 if result.minimal else EXIT_CANNOT_JUDGE",
           TEST_MINIMIZE_ON_TARGET, "a result that fresh targets do not show is a success"),
+    Fault("minimize.manifest.cure", "replay/minimize/written.py", "case.profile, case.cure or case.profile]", "case.profile]",
+          "tests/minimize/test_minimize_verb.py::test_a_cure_of_another_image_is_told_as_flags_of_this_one", "a result's fixed behaviour is its buggy one"),
     Fault("minimize.crash.at", "replay/minimize/crash_oracle.py", "group.seq)", "group.seq + 1)",
           TEST_TARGET_ORACLE, "a death is put down to the event behind the fatal one"),
     Fault("minimize.crash.kind", "replay/minimize/crash_oracle.py", "self[:2] == other[:2]", "self[:1] == other[:1]",
@@ -1138,11 +1140,11 @@ TRAVEL: Final = (
           TEST_TRAVEL, "a state is travelled to from a checkpoint behind it"),
     Fault("travel.stop.at_an_output", _TRAVEL + "timeline.py", "            if events[0][0] < FIRST_OUTPUT and", "            if",
           TEST_TRAVEL, "a checkpoint parts an input from its outputs"),
-    Fault("travel.stop.joined", _TRAVEL + "timeline.py", "        standing.joined, standing.lost = stop.joined, stop.lost", "        standing.joined, standing.lost = False, stop.lost",
+    Fault("travel.stop.joined", _TRAVEL + "timeline.py", "    standing.joined, standing.lost = stop.joined, stop.lost", "    standing.joined, standing.lost = False, stop.lost",
           TEST_TRAVEL, "what a loss made unknown counts as known behind a checkpoint"),
     Fault("travel.outputs.left", "replay/engine.py", "            if event[0] in self.model.expresses:", "            if False:",
           TEST_TRAVEL, "the outputs of the last input are not taken in"),
-    Fault("travel.cache.model", _TRAVEL + "timeline.py", "        if cache.key != self._key or not self._stamp:", "        if not self._stamp:",
+    Fault("travel.cache.model", _TRAVEL + "timeline.py", "        if cache.key != self.key or not self._stamp:", "        if not self._stamp:",
           TEST_TRAVEL, "a fixed model answers from its old states"),
     Fault("travel.cache.stamp", _TRAVEL + "timeline.py", "        if cache.stamp == self._stamp:", "        if cache.stamp:",
           TEST_TRAVEL, "a changed trace is answered from its old states"),
@@ -1240,6 +1242,9 @@ _EXPORT: Final = "replay/export/"
 TEST_KVM_C: Final = "tests/replay/test_export_kvm_c.py"
 TEST_SHELL: Final = "tests/replay/test_export_qtest.py"
 TEST_STREAMS: Final = "tests/replay/test_export_streams.py"
+TEST_PARQUET: Final = "tests/replay/test_export_parquet.py"
+TEST_CTF: Final = "tests/replay/test_export_ctf.py"
+TEST_PERFETTO: Final = "tests/replay/test_export_perfetto.py"
 # fmt: off
 EXPORT: Final = (
     Fault("export.c.mask", _EXPORT + "kvm_masks.py", '    return int(clause.mask >> 8 * (f["offset"] - start))', "    return ALL_BITS",
@@ -1264,6 +1269,38 @@ EXPORT: Final = (
           TEST_SHELL + "::test_a_system_reset_stands_between_two_parts", "a reset that is not made"),
     Fault("export.sqlite.known", _EXPORT + "columns.py", 'if field.attr != "opcode" and known & field.mask', 'if field.attr != "opcode"',
           TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "what was not seen of a command is a zero"),
+    Fault("log.own_input", "tracer/log/opening.py", "    if force and _is_being_read(path):", "    if False:",
+          "tests/cli/test_own_input.py::test_an_input_stays_as_it_is", "a verb truncates the file that it reads"),
+    Fault("export.full", _EXPORT + "streaming.py", '            raise WriteError(f"{path}: {error.strerror or error}") from error', "            raise",
+          TEST_STREAMS + "::test_a_full_disk_is_no_bug_of_ours", "a full disk is called a bug of ours"),
+    Fault("export.private", _EXPORT + "streaming.py", "if key not in _PRIVATE}", "if key}",
+          TEST_STREAMS + "::test_sqlite_has_every_event_in_its_kinds_table", "a command line leaves the house"),
+    Fault("export.parquet.rows", _EXPORT + "parquet.py", "        if at == MAX_GROUP_ROWS or held > MAX_GROUP_BYTES:", "        if at == MAX_GROUP_ROWS:",
+          TEST_PARQUET + "::test_row_groups_are_bounded", "a row group of texts has no bound"),
+    Fault("export.parquet.time", _EXPORT + "parquet.py", "    at = time_ns if -_I63 <= time_ns < _I63 else None", "    at = min(time_ns, _I63 - 1)",
+          TEST_PARQUET + "::test_a_time_that_no_column_can_hold_is_null", "a time that is not the event's"),
+    Fault("export.parquet.size", _EXPORT + "parquet.py", '    return _ITT_SIZE if attr == "size" else attr', "    return attr",
+          TEST_PARQUET + "::test_commands_and_registers_are_decoded", "a number of bits is the size of an access"),
+    Fault("export.ctf.clock", _EXPORT + "ctf.py", "        self._now = max(self._now, min(now, _CLOCK_END))", "        self._now = max(0, min(now, _CLOCK_END))",
+          TEST_CTF + "::test_packets_fill_the_stream_and_each_begins_with_its_event", "a clock goes back"),
+    Fault("export.ctf.folder", _EXPORT + "ctf.py", "        if not (folder / _METADATA).is_file():", "        if False:",
+          TEST_CTF + "::test_a_folder_is_made_and_only_a_ctf_trace_is_overwritten", "somebody else's files are overwritten"),
+    Fault("export.ctf.lost", _EXPORT + "ctf.py", "(1 if count is None else count)", "(count or 0)",
+          TEST_CTF + "::test_what_was_lost_is_counted_in_the_packets", "a loss that nobody counted is none"),
+    Fault("export.perfetto.queue", _EXPORT + "perfetto_queue.py", "        if self._runs and (cause is None or cause != self._cause):", "        if False:",
+          TEST_PERFETTO + "::test_commands_last_from_one_to_the_next_within_what_was_queued", "one queue that never ends"),
+    Fault("export.perfetto.nest", _EXPORT + "perfetto.py", "        if not self._drawn.get(held.track, 0) <= held.at <= at:", "        if False:",
+          TEST_PERFETTO + "::test_attributes_last_until_their_errno_also_where_another_came_between", "an answer ends another's slice"),
+    Fault("export.perfetto.held", _EXPORT + "perfetto.py", "        if len(self._held) == MAX_HELD:", "        if False:",
+          TEST_PERFETTO + "::test_names_tracks_and_what_waits_are_bounded", "inputs that nobody answers are kept for ever"),
+    Fault("export.perfetto.verdict", _EXPORT + "perfetto.py", "        for first_seq, events in _short(frames):", "        for first_seq, events in frames:",
+          TEST_PERFETTO + "::test_a_round_trip_is_judged_where_it_ends_however_long_the_life_is", "a verdict comes when nobody knows any more when that was"),
+    Fault("export.perfetto.half", _EXPORT + "perfetto_tracks.py", "        if known | bits == (1 << 8 * row.size_bytes) - 1:", "        if True:",
+          TEST_PERFETTO + "::test_a_register_is_a_counter_once_all_of_it_is_known", "what is not known of a register is zero"),
+    Fault("export.perfetto.names", _EXPORT + "perfetto_packets.py", "            if len(self._names) == MAX_NAMES:", "            if False:",
+          TEST_PERFETTO + "::test_names_tracks_and_what_waits_are_bounded", "names of a guest's choice are all kept"),
+    Fault("export.perfetto.exact", _EXPORT + "perfetto_packets.py", "        if value < _EXACT:", "        if True:",
+          TEST_PERFETTO + "::test_a_register_is_a_counter_once_all_of_it_is_known", "an address with bit 63 is a negative number"),
     Fault("export.sqlite.last", _EXPORT + "sqlite.py", "    for statement in views():", "    for statement in views()[:1]:",
           TEST_STREAMS + "::test_sqlite_decodes_commands_and_joins_msis_with_their_results", "a database without its views"),
 )
@@ -1298,6 +1335,7 @@ TEST_DOCTOR: Final = "tests/cli/test_doctor.py"
 TEST_DAMAGE: Final = "tests/log/test_damage.py"
 TEST_CUT: Final = "tests/cli/test_cut.py"
 TEST_HOSTILE_TEXT: Final = "tests/cli/test_hostile_text.py"
+_SCRUB: Final = "tests/cli/test_scrub_addresses.py"
 # fmt: off
 FILES: Final = (
     Fault("files.frames.inside", "tracer/log/frames.py", "    source.skip(size if trusting or is_head(behind) else 1)", "    source.skip(size if trusting else 1)",
@@ -1322,6 +1360,16 @@ FILES: Final = (
           TEST_CUT + "::test_a_part_begins_and_ends_where_no_input_is_torn_from_its_outputs", "an input is torn from its outputs"),
     Fault("files.text.newline", "replay/commands/common.py", "[\\x00-\\x08\\x0a-\\x1f", "[\\x00-\\x08\\x0b-\\x1f",
           TEST_HOSTILE_TEXT + "::test_text_is_shown_and_not_thrown_away", "a guest writes lines into a CI log"),
+    Fault("files.scrub.pointer", "replay/addresses.py", '    "kvm": (LEVEL1, KVM_DTE),', '    "kvm": (LEVEL1,),',
+          _SCRUB + "::test_no_address_is_left_and_the_verdict_is_the_same", "a device's table entry keeps its address"),
+    Fault("files.scrub.entry", "replay/moving.py", "        for at in (_BASE, *ats, _GPA):", "        for at in (_BASE, _GPA):",
+          _SCRUB + "::test_no_address_is_left_and_the_verdict_is_the_same", "an entry that was seen keeps its address"),
+    Fault("files.scrub.queue", "replay/moving.py", "                step = step if step <= len(data) - begin and step == COMMAND_SIZE_BYTES else 8", "                step = 8",
+          _SCRUB + "::test_commands_in_the_queue_are_moved_whole_or_in_pieces", "a vPE's table keeps its address"),
+    Fault("files.scrub.judged", "replay/commands/scrub.py", "        if move and _judged(options.trace, options) != _judged(output, options):", "        if False:",
+          _SCRUB + "::test_a_pointer_that_is_not_seen_as_one_shows_when_the_traces_are_judged", "a trace that shows another bug is handed on"),
+    Fault("files.scrub.room", "replay/moving.py", "                if last > high or not down + up:", "                if False:",
+          _SCRUB, "addresses leave their RAM"),
 )
 # fmt: on
 
@@ -1332,7 +1380,7 @@ _CORPUS: Final = "tests/cli/test_corpus.py"
 _CORPUS_JOBS: Final = "tests/cli/test_corpus_jobs.py"
 # fmt: off
 CORPUS: Final = (
-    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = (folder / name).resolve().is_relative_to(folder)", "        inside = True",
+    Fault("corpus.manifest.folder", "replay/manifest.py", "        inside = _is_below(path.parent, name)", "        inside = True",
           _PLUGIN + "::test_a_manifest_names_no_file_outside_its_folder", "a manifest reads any file"),
     Fault("corpus.header.file", "replay/corpus.py", '    if name is None or name.endswith(".toml"):  # whoever sent a trace names no file of ours', "    if name is None:",
           _PLUGIN + "::test_a_header_names_no_file_at_all", "whoever sent a trace reads any file"),
@@ -1352,14 +1400,16 @@ CORPUS: Final = (
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest commands the CI"),
     Fault("corpus.report.markdown", "replay/corpus_reports.py", '    return _MARKDOWN.sub(r"\\\\\\1", clean(text).replace("\\t", " "))', "    return clean(text)",
           _CORPUS + "::test_nothing_that_a_stranger_chose_is_markup", "a guest writes HTML into the job's page"),
-    Fault("corpus.jobs.lost", "replay/corpus_jobs.py", "        self._todo.extendleft(range(at, at + 1) for at in reversed(chunk))", "        self.found.update((at, []) for at in chunk)",
+    Fault("corpus.jobs.lost", "replay/corpus_jobs.py", "        self._todo.extendleft([at] for at in reversed(chunk))", "        self.found.update((at, []) for at in chunk)",
           _CORPUS_JOBS + "::test_a_trace_whose_process_is_lost_once_is_run_again", "a lost process loses results"),
-    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, count // (jobs * _CHUNKS_EACH)))", "        size = 1",
+    Fault("corpus.jobs.chunk", "replay/corpus_jobs.py", "        size = max(1, min(_CHUNK_TRACES, len(left) // (pool.width * _CHUNKS_EACH)))", "        size = 1",
           _CORPUS_JOBS + "::test_many_small_traces_do_not_cost_a_message_each", "a message for each trace"),
     Fault("corpus.record.answers", "replay/pytest_recordings.py", "            yield from _first_difference(kept, trace)", "            pass",
           _RECORDED + "::test_a_device_that_answers_otherwise_than_what_is_kept_fails_until_it_is_recorded_anew", "an answer that no contract speaks of changes unseen"),
     Fault("corpus.record.end", "replay/pytest_plugin.py", "        problems = recordings.conclude()", "        problems = []",
           _RECORDED + "::test_a_reset_that_leaves_something_fails_the_test", "a recording is verified by nobody"),
+    Fault("corpus.record.summary", "replay/pytest_plugin.py", "        report.longrepr.reprcrash.message = item.stash[_FAILED]", "        pass",
+          _RECORDED + "::test_a_failure_is_told_once_and_its_first_line_in_the_summary", "a failure is told twice in CI"),
 )
 
 _CHECKS: Final = "tracer/log/checks.py"
@@ -1391,6 +1441,57 @@ CHECKS: Final = (
     Fault("codec.nesting.at_once", "tracer/log/codec.py", "    if count > fmt.MAX_EVENTS_AT_ONCE:", "    if False:",
           TEST_CODEC, "arrays in an event of a long frame claim 65,536"),
 )
+_REPORT: Final = "tests/report/test_report.py"
+REPORT: Final = (
+    Fault("report.states.gone", "replay/report/states.py", "                yield from ((each, None) for each, _ in leaves(old[name], (*path, name)))", "                yield from ()",
+          _REPORT + "::test_checkpoints_and_changes_give_every_state", "what is gone stays in the page"),
+    Fault("report.states.quiet", "replay/report/states.py", "        if event[0] not in self._quiet or self._digesting:", "        if event[0] not in self._quiet:",
+          _REPORT + "::test_checkpoints_and_changes_give_every_state", "a digest is that of an earlier state"),
+    Fault("report.states.resumed", "replay/report/states.py", "        self.starts.clear()", "        pass",
+          _REPORT + "::test_checkpoints_and_changes_give_every_state", "a part of a trace begins with a state that nobody had"),
+    Fault("report.columns.zigzag", "replay/report/columns.py", "        zigzag = _planes([0, *(d << 1 if d >= 0 else ~(d << 1) for d in differences)])", "        zigzag = _planes([0, *(abs(d) << 1 for d in differences)])",
+          _REPORT + "::test_columns_come_back", "what falls grows"),
+    Fault("report.columns.step", "replay/report/columns.py", '        return ["f", *self._add(plain), low, step]', '        return ["f", *self._add(plain), low, 1]',
+          _REPORT + "::test_columns_come_back", "multiples lose their step"),
+    Fault("report.columns.big", "replay/report/columns.py", "        if high >= _SAFE:", "        if high > _SAFE << 1:",
+          _REPORT + "::test_big_numbers_are_no_floating_ones", "a register's value loses its lowest bits"),
+    Fault("report.events.padded", "replay/report/events.py", "        padded = wide and match[0] != hex(shown[name])", "        padded = False",
+          _REPORT + "::test_every_event_reads_as_show_has_it", "a line has fewer digits than `show` prints"),
+    Fault("report.policy", "replay/report/page.py", "            \"default-src 'none'\",", "            \"default-src *\",",
+          _REPORT + "::test_the_policy_allows_what_is_in_the_page_and_nothing_else", "a page may fetch"),
+    Fault("report.title", "replay/report/page.py", '        f"<title>{html.escape(title)}</title>\\n"', '        f"<title>{title}</title>\\n"',
+          _REPORT + "::test_a_name_is_no_markup", "a file's name is markup"),
+    Fault("report.pairs", "replay/report/compare.py", "        self.pairs.append((a.seq, b.seq))", "        self.pairs.append((a.seq, a.seq))",
+          _REPORT + "::test_two_traces_know_which_event_is_which", "one side is taken for the other"),
+    Fault("report.story", "replay/report/stories.py", "        \"behind\": [_act(act) for act in sorted(acts)],", "        \"behind\": [_act(act) for act in sorted(acts)[:-1]],",
+          _REPORT + "::test_who_planted_what_is_stale_is_in_the_page", "who planted it is not in its story"),
+    Fault("report.corpus", "replay/commands/report_corpus.py", "    return 0 if met else EXIT_FINDING", "    return 0",
+          _REPORT + "::test_a_corpus_has_an_index", "an expectation that is not met is none"),
+)
+_SEGMENTS: Final = "tests/replay/test_segments.py"
+_FILES: Final = "tests/log/test_files.py"
+SPREAD: Final = (
+    Fault("spread.ends", "replay/segments/run.py", "        if before.crash or left != kept or before.ends != behind.begins:", "        if before.crash or left != kept:",
+          _SEGMENTS + "::test_a_checkpoint_of_another_event_is_an_error_that_names_the_file", "a wrong checkpoint is an answer"),
+    Fault("spread.beside", "replay/segments/run.py", "        kept = (stop.seq - 1, stop.place, stop.joined, stop.lost, stop.unknown_inputs)", "        kept = (stop.seq - 1, stop.place, before.joined, before.lost, stop.unknown_inputs)",
+          _SEGMENTS + "::test_what_stands_beside_a_state_is_compared_too", "a lossy trace is judged as a whole one"),
+    Fault("spread.before", "replay/segments/run.py", "        each.before = (recent + each.before)[-_CONTEXT:]", "        pass",
+          _SEGMENTS + "::test_divergences_and_what_stands_before_them_are_the_same", "bytes depend on the number of processes"),
+    Fault("spread.open", "replay/segments/run.py", "            verifier.resets[piece.closed_resets :] = piece.resets", "            verifier.resets += piece.resets",
+          _SEGMENTS + "::test_segments_of_a_life_find_what_one_replay_finds", "a verdict is told once for each segment"),
+    Fault("spread.sources", "replay/tasks.py", '    if asked["sources"] != sources():', "    if False:",
+          _SEGMENTS + "::test_a_worker_with_other_sources_carries_out_nothing", "an older itstrace on a worker judges"),
+    Fault("spread.lost", "replay/segments/run.py", "            lost[at] += found.often", "            lost[at] = 0",
+          _SEGMENTS + "::test_one_that_costs_process_after_process_is_named", "a trace that kills every process is asked for without end"),
+    Fault("spread.values", "replay/graph.py", "    return params is not None and bool(params.frozen)", "    return False",
+          "tests/replay/test_graph.py::test_what_never_changes_makes_no_difference_by_being_one", "equal states have other bytes"),
+    Fault("spread.listing", "tracer/log/files.py", '        if "::" in name or "://" in name or ".." in name.split("/"):', "        if False:",
+          _FILES + "::test_no_listing_makes_a_url_of_a_name", "an archive reaches the network"),
+    Fault("spread.held", "tracer/log/files.py", '            raise UsageError(f"{name}: No such file or directory")', '            return cast(BinaryIO, Path(name).open("rb"))',
+          _FILES + "::test_what_is_held_is_all_that_there_is", "a worker opens a file of its own"),
+    Fault("spread.fetched", "tracer/log/files.py", "            if left < 0:", "            if False:",
+          _FILES + "::test_more_than_the_limit_is_not_fetched", "a URL fills the disk"),
+)
 # fmt: on
 
 
@@ -1405,12 +1506,14 @@ FAULTS: Final = (
     *TARGETS,
     *EQUIVALENCE,
     *BUILDS,
+    *TRAVEL,
     *BLAME,
     *DIFF,
     *EXPORT,
-    *TRAVEL,
-    *CORPUS,
     *MINIMIZE,
     *FILES,
+    *CORPUS,
     *CHECKS,
+    *REPORT,
+    *SPREAD,
 )

@@ -92,7 +92,7 @@ def test_help_imports_the_plugin_and_nothing_else_of_ours(project, path):
 
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="needs man")
-def test_man_finds_the_pages_of_the_venv(project, path):
+def test_man_finds_the_installed_pages(project, path):
     found = call("man -w itstrace itstrace-verify itstrace-completion", project, path).split()
     assert [Path(each).parent for each in found] == [path.parent / "share/man/man1"] * 3
     assert "itstrace verify [OPTION ...] TRACE" in call("man itstrace-verify | cat", project, path)

@@ -13,6 +13,7 @@ from replay import cli
 from replay.export.plot import Plot
 from replay.export.qtest_shell import export
 from tests.replay.test_export_kvm_c import HOSTILE
+from tests.support.captures import TRACES
 from tracer.errors import UsageError
 from tracer.events import make
 from tracer.log.header import Header
@@ -204,3 +205,12 @@ def test_foreign_text_stays_in_its_comment(text):
     )
     assert all(line.startswith("#") for line in lines[end + 1 :])
     assert "\\" not in script
+
+
+def test_the_model_has_the_flags_of_the_header(tmp_path):
+    text = (TRACES / "scenarios" / "Q7-movall.its.txt").read_text()
+    flags = '# flags: {"movall_implemented": [false, "assumed"]}\n# profile:'
+    for name, each in (("with", text), ("without", text.replace("# profile:", flags))):
+        (tmp_path / name).mkdir()
+        script = exported(written(each, tmp_path / name), tmp_path / name).read_text()
+        assert ("expects" in script) == (name == "without")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_sqlite_has_every_event_in_its_kinds_table(trace, tmp_path):
                 assert read_back(base, seq, event[0]) == wanted
         unknown = sum(event[0] not in KINDS for event in events)
         assert base.execute("SELECT count(*) FROM unknown").fetchone()[0] == unknown
-        assert "secret" not in str(base.execute("SELECT * FROM trace").fetchall())
+        assert "secret" not in str([*map(tuple, base.execute("SELECT * FROM trace"))])
     finally:
         base.close()
 
@@ -141,12 +142,26 @@ def test_sqlite_decodes_commands_and_joins_msis_with_their_results(tmp_path):
         base.close()
 
 
+def test_a_database_is_a_file_whatever_it_is_called(trace, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert export(trace[0], "sqlite", ":memory:") == 0
+    with closing(sqlite3.connect(tmp_path / ":memory:")) as base:
+        assert base.execute("SELECT count(*) FROM events").fetchone() == (len(trace[1]),)
+
+
 def test_a_database_is_no_stream(trace, tmp_path, capsys):
     assert cli.main(["export", str(trace[0]), "--to", "sqlite"]) == 2
     assert "give -o FILE" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("to", ["text", "jsonl", "sqlite"])
+@pytest.mark.parametrize("to", ["text", "jsonl", "parquet", "perfetto"])
+def test_a_full_disk_is_no_bug_of_ours(to, tmp_path, capsys):
+    written(tmp_path / "a.itstrace", "small")
+    assert export(tmp_path / "a.itstrace", to, "/dev/full", "--force") == 3
+    assert capsys.readouterr().err.endswith("/dev/full: No space left on device\n")
+
+
+@pytest.mark.parametrize("to", ["text", "jsonl", "sqlite", "parquet", "perfetto"])
 def test_what_exists_is_kept_unless_told_otherwise(to, trace, tmp_path):
     made = tmp_path / "mine"
     made.write_text("mine")

@@ -59,6 +59,16 @@ def recording(mode):
     return ["test_life.py", "--its-traces=kept", f"--its-record={mode}"]
 
 
+@pytest.mark.parametrize("place", ["", "true"], ids=["desk", "ci"])
+def test_a_failure_is_told_once_and_its_first_line_in_the_summary(project, monkeypatch, place):
+    monkeypatch.setenv("CI", place)  # pytest says more there
+    write(project, FORGETS)
+    out = run(project, "-rf", failed=1)
+    assert out.count("reset 0: system at event") == 1
+    (line,) = [line for line in out.splitlines() if line.startswith("FAILED")]
+    assert line.startswith("FAILED test_life.py::test_a_reset - expected resets that ")
+
+
 def test_a_reset_that_leaves_something_fails_the_test(project):
     run(project, passed=1)
     write(project, FORGETS)

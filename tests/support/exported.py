@@ -49,9 +49,9 @@ def written(path, life, **changes):
     return write(path, header, events)
 
 
-def write(path, header, events):
+def write(path, header, events, **bounds):
     with path.open("wb", buffering=0) as out:
-        writer = Writer(out, header)
+        writer = Writer(out, header, **bounds)
         for event in events:
             writer.add(event)
         writer.close()

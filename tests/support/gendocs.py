@@ -20,6 +20,9 @@ MAN = DOCS / "man"
 PAGES = (*sorted(DOCS.glob("*.md")), DOCS.parent / "CONTRIBUTING.md")
 
 
+OPTION = ("option", "what it does")
+
+
 def flag_table(family: str) -> str:
     """Return flag x image: measured profiles as columns, an assumed value in parentheses."""
     profiles = [p for p in PROFILES.values() if p.family == family and p.basis == "measured"]
@@ -85,7 +88,7 @@ def _verb(verb: verbs.Verb, level: str) -> Iterator[str]:
     yield f"{verb.summary[0].upper()}{verb.summary[1:]}.{more}"
     yield f"    {verb.usage}"
     if rows := [(f"`{each.written}`", each.text) for each in (*verb.arguments, *verb.options)]:
-        yield facts.table(("", ""), rows)
+        yield facts.table(OPTION, rows)
     if verb.epilog:
         yield " ".join(verb.epilog.split())
     for action in verb.actions:
@@ -100,7 +103,7 @@ def exit_codes() -> str:
 def shared_options() -> str:
     """Return the options of every verb."""
     rows = ((f"`{each.written}`", each.text) for each in verbs.shared_options())
-    return facts.table(("", ""), rows)
+    return facts.table(OPTION, rows)
 
 
 def plugin_options() -> str:
@@ -108,7 +111,7 @@ def plugin_options() -> str:
     asked = _Asked()
     pytest_plugin.pytest_addoption(asked)
     rows = ((f"`{name} {_choices(known)}`", known["help"]) for name, known in asked.options)
-    return facts.table(("", ""), rows)
+    return facts.table(OPTION, rows)
 
 
 def _choices(known):
@@ -128,7 +131,7 @@ class _Asked:
         self.options.append((name, known))
 
 
-_TARGET = re.compile(r"((?:^# .*\n)+)(?:^\w+ \?= .*\n)*^([\w-]+):", re.M)
+_TARGET = re.compile(r"((?:^# .*\n)+)(?:^\w+ \?=.*\n)*^([\w-]+):", re.M)
 
 
 def make_targets() -> str:
@@ -137,7 +140,7 @@ def make_targets() -> str:
         (f"`make {target}`", " ".join(comment.replace("# ", "").split()))
         for comment, target in _TARGET.findall((DOCS.parent / "Makefile").read_text())
     )
-    return facts.table(("", ""), rows)
+    return facts.table(("target", "what it does, and what it takes"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -37,7 +37,12 @@ APPLETS = (
     "grep",
 )
 READY = "guest: ready in life"
-LIVES = {"wait": "while :; do work; done", "reboot": "reboot -f", "off": "poweroff -f"}
+LIVES = {
+    "wait": "while :; do work; done",
+    "idle": "while :; do sleep 1000; done",
+    "reboot": "reboot -f",
+    "off": "poweroff -f",
+}
 _INIT = """#!/bin/sh
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 for module in {modules}; do [ -f /$module.ko ] && insmod /$module.ko; done

@@ -1,6 +1,7 @@
 """Sessions on pages of docs/: commands behind a prompt, and what they print.
 
-`...` on a line of its own stands for any lines, and within a line for part of it.
+`...` on a line of its own stands for any lines, and within a line for part of it. A command that ends
+with a backslash goes on in the next line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ PROMPT = "    $ "
 def sessions(text: str) -> Iterator[tuple[str, list[str]]]:
     """Yield (command, the lines printed) of each prompt of a page, in its order."""
     for block in re.findall(r"^    \$ .*\n(?:    .*\n)*", text, re.M):
-        for part in re.split(r"^    \$ ", block, flags=re.M)[1:]:
+        for part in re.split(r"^    \$ ", block.replace("\\\n", " "), flags=re.M)[1:]:
             command, *lines = part.removesuffix("\n").split("\n")
             yield command, [line.removeprefix("    ") for line in lines]
 

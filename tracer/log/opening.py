@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from tracer.errors import UsageError, WriteError
+from tracer.log.files import is_url, opened
 from tracer.log.stream import Reader
 from tracer.log.text import SUFFIX, TextReader
 
 AnyReader = Reader | TextReader
+# (device, inode) of the files that are being read: an output is none of them, whatever is forced.
+_reading: Counter[tuple[int, int]] = Counter()
 
 
 @contextmanager
 def open_input(path: str) -> Iterator[BinaryIO]:
-    """Yield the bytes of `path`, or of standard input for `-`.
+    """Yield the bytes of `path`, a URL too, or of standard input for `-`.
 
     Raises:
         UsageError: it cannot be opened.
@@ -26,12 +31,21 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         yield cast(BinaryIO, sys.stdin.buffer)
         return
+    with opened(path) as stream:
+        place = _place(stream)
+        _reading[place] += 1
+        try:
+            yield stream
+        finally:
+            _reading[place] -= 1
+
+
+def _place(stream: BinaryIO) -> tuple[int, int]:
     try:
-        stream = Path(path).open("rb", buffering=0)  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    with stream:
-        yield cast(BinaryIO, stream)
+        status = os.fstat(stream.fileno())
+    except OSError:  # bytes that were handed over
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -53,12 +67,16 @@ def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
     """Yield an unbuffered stream to a new file, or standard output for `-`.
 
     Raises:
-        UsageError: the file exists and `force` is not set, or cannot be made.
+        UsageError: the file exists and `force` is not set, or is being read, or cannot be made.
     """
     if path == "-":
         yield cast(BinaryIO, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
+    if is_url(path):
+        raise UsageError(f"{path}: an output must be a local file")
+    if force and _is_being_read(path):
+        raise UsageError(f"{path}: is being read, and stays as it is: give another name")
     try:
         stream = Path(path).open("wb" if force else "xb", buffering=0)  # noqa: SIM115
     except FileExistsError as error:
@@ -72,3 +90,11 @@ def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
             stream.close()
         except OSError as error:
             raise WriteError(f"{path}: {error.strerror}") from error
+
+
+def _is_being_read(path: str) -> bool:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return False
+    return _reading[status.st_dev, status.st_ino] > 0

@@ -11,7 +11,7 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 from typing import BinaryIO, Final
@@ -298,6 +298,17 @@ class Writer:
             self._watcher.join()
 
 
+@dataclass(slots=True)
+class Ending:
+    """How the reading of a file ended: where, and what was wrong with it."""
+
+    place: Place
+    problems: list[Problem]
+    problem_count: int
+    ended: bool
+    goes_on: bool
+
+
 class Reader:
     """Reads a trace from a binary stream, front to back.
 
@@ -416,6 +427,17 @@ class Reader:
     def here(self) -> Place:
         """Where the next block of events begins."""
         return Place(self._source.offset, self.next_seq, self.chain)
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended, for a reader that did not read it itself: see `end_as`."""
+        return Ending(self.here, self.problems, self.problem_count, self.ended, self._goes_on)
+
+    def end_as(self, ending: Ending) -> None:
+        """Say of the file what another reader said of it, at its end."""
+        self.go_to(ending.place)
+        self.problems, self.problem_count = list(ending.problems), ending.problem_count
+        self.ended, self._goes_on = ending.ended, ending.goes_on
 
     def go_to(self, place: Place) -> None:
         """Read on from `place` in this file; nothing is said of what stands before it."""

@@ -4,14 +4,14 @@ const ROW_PX = 21;
 const MAX_PX = 15_000_000; // browsers make no element higher than about 17 million
 
 class EventList {
-  constructor(trace, { id, choose, announce }) {
+  constructor(trace, { id, label, choose }) {
     this.trace = trace;
     this.choose = choose;
-    this.announce = announce;
     this.chosen = null; // the events that pass the filter; null: all
     this.top = 0;
     this.seq = null;
     this.id = id;
+    this.label = label;
     this.generation = 0;
     this.#build();
     new ResizeObserver(() => this.draw()).observe(this.box);
@@ -29,7 +29,7 @@ class EventList {
     this.box = h(
       "div",
       {
-        class: "events", tabindex: "0", role: "listbox", "aria-label": "Events", id: `${this.id}-events`,
+        class: "events", tabindex: "0", role: "listbox", "aria-label": `${this.label}: events`, id: `${this.id}-events`,
         onscroll: () => this.#scrolled(), onkeydown: (event) => this.#key(event),
         onclick: (event) => this.#clicked(event), onwheel: (event) => this.#wheel(event),
       },
@@ -37,7 +37,7 @@ class EventList {
     );
     this.element = h(
       "section",
-      { class: "panel list", "aria-label": "Events" },
+      { class: "panel list", "aria-label": `${this.label}: list of events` },
       h(
         "div",
         { class: "panel-head" },

@@ -16,14 +16,13 @@ class View {
     this.trace = trace;
     this.page = page;
     this.label = label;
-    const id = trace.key;
     const choose = (seq) => this.go(seq);
     this.timeline = new Timeline(trace, { choose, resets: trace.head.resets, label: `${label}: timeline` });
-    this.list = new EventList(trace, { id, choose });
+    this.list = new EventList(trace, { id: trace.key, label, choose });
     this.list.onfiltered = () => page.remember();
-    this.state = new StatePanel(trace, { id });
-    this.resets = new ResetsPanel(trace);
-    this.detail = h("section", { class: "panel detail", "aria-label": "The event" });
+    this.state = new StatePanel(trace, { label });
+    this.resets = new ResetsPanel(trace, trace.key === "seq" ? "Resets" : `Resets of ${label}`);
+    this.detail = h("section", { class: "panel detail", "aria-label": `${label}: the event` });
     this.#transport();
     this.seq = null;
   }
@@ -36,7 +35,7 @@ class View {
       onkeydown: (event) => event.stopPropagation(),
     });
     this.number = h("input", {
-      type: "number", min: trace.firstSeq - 1, max: trace.lastSeq, class: "number", "aria-label": "Event number",
+      type: "number", min: trace.firstSeq - 1, max: trace.lastSeq, class: "number", "aria-label": `${this.label}: event number`,
       onchange: () => this.go(Number(this.number.value)),
     });
     const button = (text, title, act) =>
@@ -88,6 +87,7 @@ class View {
     const line = index < 0 ? "before the first event" : trace.line(index);
     this.slider.setAttribute("aria-valuetext", shownText(`${seq}: ${line}`));
     this.#tell(index);
+    if (!this.held) this.onmoved?.();
     const changed = this.state.changed?.size ?? 0;
     this.page.announce(`${this.label}, event ${seq}: ${line}; ${counted(changed, "change")}`);
   }
@@ -147,11 +147,17 @@ class Page {
 
   // -- the address
 
-  address() {
-    return new URLSearchParams(location.hash.slice(1));
+  address(hash = location.hash) {
+    return new URLSearchParams(hash.slice(1));
   }
 
+  // Let the address say what is looked at; not at every step, which browsers take for an attack.
   remember() {
+    clearTimeout(this.remembering);
+    this.remembering = setTimeout(() => this.#remember(), 150);
+  }
+
+  #remember() {
     const parts = [];
     for (const view of this.views) {
       if (view.seq !== null) parts.push(`${view.trace.key}=${view.seq}`);
@@ -162,17 +168,21 @@ class Page {
     if (location.hash !== hash) history.replaceState(null, "", hash);
   }
 
-  async follow() {
-    const address = this.address();
+  async follow(hash) {
+    const address = this.address(hash);
+    const [one, other] = this.views.map((view) => address.has(view.trace.key));
+    for (const view of this.views) view.held = one && other; // both are given: none moves the other
     await Promise.all(
       this.views.map(async (view) => {
         const { key } = view.trace;
         const filter = address.get(`${key === "seq" ? "" : key}filter`);
-        const seq = address.has(key) ? Number(address.get(key)) : view.seq;
+        const given = Number(address.get(key) ?? NaN);
+        const seq = Number.isFinite(given) ? given : view.seq;
         if (filter !== null && filter !== view.list.input.value) await view.list.filter(filter);
         if (seq !== view.seq || view.seq === null) await view.go(seq ?? view.begin);
       }),
     );
+    for (const view of this.views) view.held = false;
   }
 
   // -- light and dark
@@ -236,7 +246,11 @@ class Page {
 
   listen() {
     document.addEventListener("keydown", (event) => this.key(event));
-    addEventListener("hashchange", () => this.follow());
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest?.("a[href^='#']");
+      if (link && link.hash === location.hash) this.follow(link.hash); // no hashchange tells of it
+    });
+    addEventListener("hashchange", (event) => this.follow(new URL(event.newURL).hash));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       for (const view of this.views) view.timeline.redraw();
     });
@@ -287,27 +301,3 @@ async function showTrace(page) {
   view.resets.open();
   view.timeline.open();
 }
-
-async function start() {
-  const page = new Page();
-  const shows = { trace: showTrace }[document.body.dataset.shows];
-  await shows(page);
-  document.body.dataset.ready = String(Math.round(performance.now()));
-  window.itstrace = {
-    views: page.views,
-    state: (at = 0) => page.views[at].state.document,
-    go: (seq, at = 0) => page.views[at].go(seq),
-    stateAt: async (seq, at = 0) => {
-      const { trace } = page.views[at];
-      const leaves = await trace.leavesAt(seq);
-      return leaves && trace.document(leaves);
-    },
-    chosen: async (text, at = 0) => {
-      const { list } = page.views[at];
-      await list.filter(text);
-      return list.chosen ? Array.from(list.chosen) : null;
-    },
-  };
-}
-
-start();

@@ -4,15 +4,15 @@ const ORDER = ["stale", "suspected", "unspecified", "kept", "verified", "unprove
 const MAX_OPEN = 4; // resets that are shown open
 
 class ResetsPanel {
-  constructor(trace) {
+  constructor(trace, title) { // "Resets", or "Resets of A"
     this.trace = trace;
     this.body = h("div", {
-      class: "resets-body", tabindex: "0", role: "region", "aria-label": "Resets and verdicts",
+      class: "resets-body", tabindex: "0", role: "region", "aria-label": `${title} and their verdicts`,
     });
     this.element = h(
       "section",
-      { class: "panel resets", "aria-label": "Resets" },
-      h("div", { class: "panel-head" }, h("h2", {}, `Resets (${trace.head.resets.length})`)),
+      { class: "panel resets", "aria-label": title },
+      h("div", { class: "panel-head" }, h("h2", {}, `${title} (${trace.head.resets.length})`)),
       this.body,
     );
   }
@@ -24,7 +24,7 @@ class ResetsPanel {
     append(this.body, [
       crash && h("p", { class: "crash" }, "The host dies at ", eventLink(this.trace, crash.seq), ` in ${crash.function}.`),
       !resets.length && h("p", { class: "quiet" }, "No reset in this trace."),
-      this.cards,
+      this.cards.map((card, number) => this.#linked(card, resets[number].seq)),
       this.told.round_trips.map((trip) => this.#trip(trip)),
     ]);
     let open = 0;
@@ -44,13 +44,18 @@ class ResetsPanel {
         {},
         h("span", { class: `badge ${badge(reset.verdict)}` }, reset.verdict),
         h("span", { class: "what" }, `${number}: ${reset.kind}`),
-        eventLink(this.trace, reset.seq),
       ),
     );
     card.addEventListener("toggle", () => {
       if (card.open && card.childElementCount === 1) append(card, this.#inside(reset, this.told.resets[number]));
     });
     return card;
+  }
+
+  // Return a card with the links to its events beside its summary, which may hold none.
+  #linked(card, ...seqs) {
+    const links = seqs.flatMap((seq) => [" ", eventLink(this.trace, seq)]);
+    return h("div", { class: "reset-card" }, card, h("span", { class: "places" }, links));
   }
 
   #inside(reset, verdict) {
@@ -140,7 +145,7 @@ class ResetsPanel {
   #trip(trip) {
     const told = ["came_back", "lost"].flatMap((word) =>
       Object.entries(trip[word]).map(([name, count]) => h("p", {}, `${name} ${word.replace("_", " ")}: ${count}`)));
-    return h(
+    const card = h(
       "details",
       { class: "reset", open: trip.verdict !== "equal" },
       h(
@@ -148,15 +153,13 @@ class ResetsPanel {
         {},
         h("span", { class: `badge ${badge(trip.verdict)}` }, trip.verdict),
         h("span", { class: "what" }, "round trip"),
-        eventLink(this.trace, trip.saved_seq),
-        "to",
-        eventLink(this.trace, trip.seq),
       ),
       trip.errno !== 0 && h("p", {}, `The restore failed with ${trip.errno}.`),
       told,
       trip.witness !== null && h("p", {}, "Shown by ", eventLink(this.trace, trip.witness)),
       trip.blame && this.#blame(trip.blame),
     );
+    return this.#linked(card, trip.saved_seq, trip.seq);
   }
 
   // Mark the reset that the state at `seq` comes after.
@@ -171,5 +174,5 @@ class ResetsPanel {
 }
 
 function badge(word) {
-  return { stale: "bad", suspected: "bad", verified: "good", equal: "good" }[word] ?? "plain";
+  return { stale: "bad", suspected: "bad", divergent: "bad", crash: "bad", verified: "good", equal: "good" }[word] ?? "plain";
 }

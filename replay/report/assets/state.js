@@ -4,18 +4,17 @@ const MAX_ROWS = 200; // of one table, until more are asked for
 const MAX_CHANGES = 60;
 
 class StatePanel {
-  constructor(trace, { id }) {
+  constructor(trace, { label }) {
     this.trace = trace;
-    this.id = id;
     this.opened = new Set(["GITS_CTLR"]); // registers whose bits are shown
     this.full = new Set(); // tables that are shown whole
     this.closed = new Set(); // sections that are not shown
     this.title = h("h2", {}, "State");
-    this.body = h("div", { class: "state-body", tabindex: "0", role: "region", "aria-label": "State" });
+    this.body = h("div", { class: "state-body", tabindex: "0", role: "region", "aria-label": `${label}: what the state is` });
     this.copy = h("button", { type: "button", onclick: () => this.#copy() }, "Copy JSON");
     this.element = h(
       "section",
-      { class: "panel state", "aria-label": "State" },
+      { class: "panel state", "aria-label": `${label}: state` },
       h("div", { class: "panel-head" }, this.title, h("span", { class: "grow" }), this.copy),
       this.body,
     );
@@ -32,6 +31,16 @@ class StatePanel {
     this.document = now && this.trace.document(now);
     this.past = before && this.trace.document(before);
     this.#draw();
+  }
+
+  redraw() {
+    if (this.seq !== undefined && this.document !== undefined) this.#draw();
+  }
+
+  // Return whether the other trace's state, if there is one, has something else there.
+  #differs(path, value) {
+    if (!this.other?.document) return false;
+    return this.#at(this.other.document, path) !== value;
   }
 
   // Return path -> [what it was, what it is] of each leaf that is another; undefined for none.
@@ -81,24 +90,50 @@ class StatePanel {
   // -- what changed
 
   #changes() {
-    const rows = [...this.changed].filter(([path]) => path !== "digest");
-    if (!rows.length) return h("p", { class: "quiet" }, "This event changed nothing that the model keeps.");
-    const shown = rows.slice(0, MAX_CHANGES).map(([path, [was, is]]) =>
-      h(
-        "tr",
-        { class: was === undefined ? "new" : is === undefined ? "gone" : "changed" },
-        h("th", { scope: "row" }, pathText(path.split("\n"))),
-        h("td", {}, was === undefined ? "" : valueText(was)),
-        h("td", { class: "arrow" }, "→"),
-        h("td", {}, is === undefined ? "gone" : valueText(is)),
-      ),
-    );
-    const more = rows.length - shown.length;
+    const lines = this.#lines();
+    if (!lines.length) return h("p", { class: "quiet" }, "This event changed nothing that the model keeps.");
+    const more = lines.length - MAX_CHANGES;
     return this.#section(
       "changes",
-      `Changed by this event (${rows.length})`,
-      h("table", { class: "changes" }, h("tbody", {}, shown)),
+      `Changed by this event (${lines.length})`,
+      h("table", { class: "changes" }, h("tbody", {}, lines.slice(0, MAX_CHANGES).map((line) => this.#line(line)))),
       more > 0 && h("p", { class: "quiet" }, `and ${more} more, marked below`),
+    );
+  }
+
+  // Return what changed as `state --diff` tells it: a field a line, but entries that come or go whole.
+  #lines() {
+    const entries = new Map();
+    const lines = [];
+    for (const [path, [was, is]] of this.changed) {
+      const names = path.split("\n");
+      if (path === "digest" || isEmpty(was ?? is) || (isEmpty(is) && was === undefined)) continue;
+      if (was !== undefined && is !== undefined) {
+        const name = names.at(-1);
+        lines.push({ sign: "", entry: pathText(names), was: valueText(was, name), is: valueText(is, name) });
+        continue;
+      }
+      const sign = is === undefined ? "−" : "+";
+      const [entry, field] = /^(.*\])\.?(.*)$/.exec(pathText(names))?.slice(1) ?? [pathText(names), ""];
+      const key = `${sign}${entry}`;
+      if (!entries.has(key)) entries.set(key, lines.push({ sign, entry, fields: [] }) - 1);
+      lines[entries.get(key)].fields.push(`${field} ${valueText(is === undefined ? was : is, field)}`.trim());
+    }
+    return lines;
+  }
+
+  #line({ sign, entry, was, is, fields }) {
+    if (!sign) {
+      const values = h("td", {}, `${was} → `, h("mark", {}, is));
+      return h("tr", {}, h("td", {}), h("th", { scope: "row" }, entry), values);
+    }
+    const gone = sign === "−";
+    return h(
+      "tr",
+      { class: gone ? "minus" : "plus" },
+      h("td", { "aria-hidden": "true" }, sign),
+      h("th", { scope: "row" }, entry, h("span", { class: "hidden" }, gone ? " gone" : " new")),
+      h("td", {}, fields.join("  ")),
     );
   }
 
@@ -132,11 +167,17 @@ class StatePanel {
 
   #cell(path, value) {
     const change = this.changed.get(path.join("\n"));
+    const differs = this.#differs(path, value);
+    const name = path.at(-1);
     return h(
       "td",
-      change && { class: "changed", title: `was ${change[0] === undefined ? "not there" : valueText(change[0])}` },
-      valueText(value),
+      {
+        class: [change && "changed", differs && "differs"].filter(Boolean).join(" ") || null,
+        title: change ? `was ${change[0] === undefined ? "not there" : valueText(change[0], name)}` : null,
+      },
+      valueText(value, name),
       change && h("span", { class: "hidden" }, " changed"),
+      differs && h("span", { class: "hidden" }, " not so in the other"),
     );
   }
 
@@ -289,6 +330,7 @@ class StatePanel {
   #register(path, name, value) {
     const change = this.changed.get(path.join("\n"));
     const key = path.length > 3 && path[0] === "redistributors" ? path.join(".") : path.slice(-2).join(".");
+    const differs = this.#differs(path, value);
     const layout = this.trace.head.layouts[name];
     const raw = typeof value === "string" ? BigInt(value) : null;
     const was = change && typeof change[0] === "string" ? BigInt(change[0]) : null;
@@ -299,9 +341,10 @@ class StatePanel {
         "summary",
         {},
         h("span", { class: "name" }, name),
-        h("span", { class: "value", title: change ? `was ${valueText(change[0])}` : null }, valueText(value)),
+        h("span", { class: differs ? "value differs" : "value", title: change ? `was ${valueText(change[0])}` : null }, valueText(value)),
         layout && raw !== null && strip(layout, raw, was),
         change && h("span", { class: "hidden" }, ` changed, was ${valueText(change[0])}`),
+        differs && h("span", { class: "hidden" }, " not so in the other"),
       ),
     );
     const fill = () => {
@@ -448,6 +491,10 @@ function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+function isEmpty(value) {
+  return typeof value === "object" && value !== null && !Object.keys(value).length;
+}
+
 function byNumber(a, b) {
   return Number(a) - Number(b) || (a < b ? -1 : 1);
 }
@@ -456,9 +503,10 @@ function hexText(value) {
   return value === null ? "unknown" : `0x${value.toString(16)}`;
 }
 
-function valueText(value) {
+// Return a value as `state` prints it; of what is called `name`, where null may mean that there is none.
+function valueText(value, name = "") {
   if (value === undefined) return "";
-  if (value === null) return "unknown";
+  if (value === null) return name === "queued" || name === "icid" ? "none" : "unknown";
   if (value === true) return "yes";
   if (value === false) return "no";
   return typeof value === "object" ? (Object.keys(value).length ? JSON.stringify(value) : "none") : String(value);

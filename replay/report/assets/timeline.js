@@ -2,6 +2,7 @@
 
 const LANE_PX = 19;
 const AXIS_PX = 26;
+const MAX_LINES_SEEN = 60; // resets that are lines from top to bottom; of more, only findings are
 
 class Timeline {
   constructor(trace, { choose, resets, label }) {
@@ -27,7 +28,11 @@ class Timeline {
   }
 
   // Read what it draws, then draw.
-  async open() {
+  open() {
+    return (this.opened = this.#open());
+  }
+
+  async #open() {
     this.#plot();
     await this.trace.needAll();
     this.#index();
@@ -209,10 +214,16 @@ class Timeline {
 
   #resets(ctx, bbox) {
     if (this.byTime && !this.ready) return;
-    for (const reset of this.resets) {
-      const x = this.plot.valToPos(this.#x(reset.seq - this.trace.firstSeq), "x", true);
-      ctx.fillStyle = cssColour(wordColour(reset.verdict));
-      ctx.fillRect(Math.round(x), bbox.top, Math.max(1, devicePixelRatio), bbox.height);
+    const { min, max } = this.plot.scales.x;
+    const seen = this.resets
+      .map((reset) => [this.#x(reset.seq - this.trace.firstSeq), cssColour(wordColour(reset.verdict)), reset.verdict])
+      .filter(([at]) => at >= min && at <= max);
+    for (const [at, colour, verdict] of seen) {
+      const x = this.plot.valToPos(at, "x", true);
+      const whole = seen.length <= MAX_LINES_SEEN || badge(verdict) === "bad";
+      ctx.fillStyle = colour;
+      ctx.fillRect(Math.round(x), bbox.top, Math.max(1, devicePixelRatio), whole ? bbox.height : 4 * devicePixelRatio);
+      if (!whole) continue;
       ctx.beginPath();
       const size = 5 * devicePixelRatio;
       ctx.moveTo(x, bbox.top);

@@ -72,6 +72,7 @@ _CHECKS: Final[dict[str, Callable[[Row, Any], bool]]] = {
     "groups": lambda row, got: bool(got == _groups(row.count)),
     "registers": _same_registers,
     "shown": lambda _, got: got is True,
+    "compiled": lambda row, got: not row.compiled or got is True,
 }
 
 

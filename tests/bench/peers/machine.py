@@ -54,10 +54,9 @@ def memory_gib() -> float:
 
 def described() -> dict[str, str]:
     """Return what there is, by name."""
-    system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
     return {
         "machine": f"{_processor()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB",
-        "system": f"{system}, Linux {platform.release()}",
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "itstrace": f"commit {_first_line('git', 'rev-parse', '--short=12', 'HEAD')}, "
         + ("compiled" if is_compiled() else "pure Python"),

@@ -26,6 +26,7 @@ class Row:
     before: tuple[str, ...] = ()  # tasks that make the files it needs, not measured
     rounds: int | None = None  # where once is enough, as for memory and bytes
     ours: bool = False
+    compiled: bool = False  # by a Python whose itstrace is compiled, where there is one
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,20 @@ def _rate(row: Row, seconds: float) -> str:
     return f"{row.count / seconds / 1000:,.0f}"
 
 
+def _of_a_core(row: Row, samples: Samples) -> str:
+    """CPU time, which another load on the machine does not lengthen; none where it is a service's."""
+    if any(sample["cpu"] is None for sample in samples):
+        return ""
+    return f"{best(samples, 'cpu') / row.count * 1e6:.3f}"
+
+
 NAME: Final = Column("contestant", lambda row, _: f"**{row.name}**" if row.ours else row.name)
 EVENTS: Final = Column("events", lambda row, _: f"{row.count:,}")
 RATES: Final = (
     Column("best, thousand events/s", lambda row, got: _rate(row, best(got))),
     Column("median", lambda row, got: _rate(row, median(got))),
     Column("best, µs an event", lambda row, got: f"{best(got) / row.count * 1e6:.3f}"),
+    Column("of a core, µs", _of_a_core),
 )
 
 
@@ -91,6 +100,11 @@ def seconds(head: str, scale: float = 1, spec: str = ".2f") -> tuple[Column, Col
     )
 
 
-def per_event(row: Row, samples: Samples) -> float:
-    """Return the best seconds an event."""
-    return best(samples) / row.count
+def times_as_long(row: Row, samples: Samples, other: Row, others: Samples) -> float:
+    """Return how many times as long an event of `row` takes as one of `other`, by the best of each.
+
+    In time of a core, which no other load lengthens, where both tell it; else in wall time.
+    """
+    is_told = all(sample.get("cpu") is not None for sample in (*samples, *others))
+    name = "cpu" if is_told else "seconds"
+    return best(samples, name) / row.count / (best(others, name) / other.count)

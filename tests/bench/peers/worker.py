@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from tests.bench.peers.job import Job, peak_kib
+from tests.bench.peers.machine import is_compiled
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
     else:
         task(job)
     job.facts.setdefault("peak_kib", peak_kib())
+    job.tell(compiled=is_compiled())
     print(json.dumps(job.facts))
 
 

@@ -17,7 +17,7 @@ MEASURE: Final = Measure(
     "A group-by over all events",
     """How many events there are of each kind and first field (a register's offset, a device, a cause), and the sum of
 their times. itstrace, mcap and the bare Unpacker decode every event and count in a dict. SQLite and DuckDB have
-columns that were filled before, which takes longer than any loop here; *load and query* includes it, from CSV.
+columns that were filled before; *load and query* includes that, from CSV, which somebody must have written.
 All of them must give the same groups.""",
     (
         OURS,

@@ -34,7 +34,7 @@ events in memory and would write ten million in a quarter of an hour: it is left
         *READ,
         *REPLAY,
         *_rows("mcap, append", "mcap_", "append"),
-        *_rows("mcap, read", "mcap_", "read"),
+        *_rows("mcap, read by `NonSeekingReader`", "mcap_", "read"),
         *_rows("sqlite3, append", "sqlite_", "append"),
         *_rows("sqlite3, read", "sqlite_", "read"),
         *_rows("bare Unpacker, read", "bare", "read"),
