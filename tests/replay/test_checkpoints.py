@@ -29,6 +29,7 @@ from tests.replay.test_xen_model import (
     tables as xen_tables,
 )
 from tests.support.captures import ALL, TRACES, open_capture
+from tests.support.compiled import pure_only
 from tracer.errors import DamagedTrace, NewerTrace, TraceError, UsageError
 from tracer.log.checks import PayloadError
 from tracer.log.header import Header
@@ -182,6 +183,7 @@ def records_in(shape):
             yield from records_in(shape.value)
 
 
+@pure_only
 @pytest.mark.parametrize("kept", MODELS.values(), ids=lambda kept: kept.family)
 def test_the_tables_name_every_attribute_once(kept):
     """A field that somebody adds to a model fails here until the table says what becomes of it."""
