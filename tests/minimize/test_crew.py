@@ -11,6 +11,7 @@ from replay.minimize import crew
 from replay.minimize.case import open_case
 from replay.minimize.crew import Crew
 from replay.minimize.run import minimize
+from tests.support.compiled import pure_only
 from tests.support.planted import cases, name_of, plant
 
 
@@ -52,6 +53,7 @@ def test_a_lost_worker_costs_its_candidate_a_second_one(opened):
         together.close()
 
 
+@pure_only
 def test_a_candidate_that_kills_every_worker_shows_nothing_and_is_named(opened, monkeypatch):
     monkeypatch.setattr(opened.oracle, "shows", lambda _: os._exit(1))
     together = Crew(opened.oracle, opened.candidate.header, 2)
@@ -63,6 +65,7 @@ def test_a_candidate_that_kills_every_worker_shows_nothing_and_is_named(opened, 
         together.close()
 
 
+@pure_only
 def test_a_worker_that_does_not_answer_is_lost(opened, monkeypatch):
     monkeypatch.setattr(crew, "MAX_SECONDS", 0.1)
     monkeypatch.setattr(opened.oracle, "shows", lambda _: signal.pause())

@@ -17,6 +17,7 @@ from replay.targets.qemu_model import QemuModel
 from replay.verify import verify
 from tests.replay.test_kvm_verify import HEADER, MAP, MSI, Queue, life, result
 from tests.support.captures import KEXEC, KEXEC_5_10, TRACES, open_capture
+from tests.support.compiled import pure_only
 from tracer.events import NUMBER
 from tracer.log.text import TextReader
 
@@ -80,6 +81,7 @@ def test_a_kernel_that_frees_them_whenever_the_table_changes_is_clean():
     assert "8cd92f77ae4f" in clause.source
 
 
+@pure_only
 def test_a_kernel_of_7_3_that_keeps_them_all_the_same_is_stale(monkeypatch):
     for name in ("free_devices", "free_collections"):
         monkeypatch.setattr(registers, name, lambda state: None)
