@@ -31,7 +31,7 @@ COMPILED = (
     "replay/minimize/model_oracle.py",
 )  # fmt: skip
 LEFT_OUT = (
-    "*/__init__.py", "replay/model/kvm/flags.py", "replay/model/kvm/profiles.py",
+    "*/__init__.py", "replay/model/effects.py", "replay/model/kvm/flags.py", "replay/model/kvm/profiles.py",
     "replay/model/kvm/invariants.py", "replay/model/kvm/state.py",
     "replay/model/qemu/entry_layouts.py",
     "replay/model/qemu/invariants.py", "replay/model/qemu/view.py",
