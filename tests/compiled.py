@@ -2,8 +2,8 @@
 
 Usage: python -m tests.compiled [--only-build] [PYTEST ARGUMENT...]
 
-The suite runs in a copy of the tests whose `tracer` and `replay` are the installed ones, so that
-nothing of the checkout is imported; `tests/test_build.py` looks at what is.
+The suite runs in a copy of the tests beside a copy of what was installed, so that nothing of the
+checkout is imported; `tests/test_build.py` looks at what is.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def lay_out() -> None:
             (TREE / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, TREE / name)
     for package in ("tracer", "replay"):
-        (TREE / package).symlink_to(installed() / package)
+        shutil.copytree(installed() / package, TREE / package)
 
 
 def main() -> int:

@@ -160,9 +160,9 @@ class Ahead(PassedOn):
         return answer
 
     def apply(self, event: Event, outputs: Sequence[Event]) -> list[Effect]:
-        """Return what the target did at an input."""
-        answer: list[Effect] = self._take(event)
-        return answer
+        """Return what the target did at an input; nothing where it cannot tell, as `bound` says."""
+        answer: list[Effect] | None = self._take(event)
+        return answer or []
 
     def read(self, event: Event) -> int | None:
         """Return what the target's register read; None for a bad access."""
