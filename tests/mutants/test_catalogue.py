@@ -13,6 +13,7 @@ import pytest
 
 from tests.mutants.catalogue import CONTRACTS, FAULTS, KVM, QEMU, TOPICS, VECTORS, VERDICTS
 from tests.mutants.run import FAMILIES, KILLED, ROOT, copy_tree, family_of, judge
+from tests.support.compiled import pure_only
 
 SAMPLE = random.Random(3).sample(FAULTS, 5)
 
@@ -68,12 +69,14 @@ def tree(tmp_path_factory):
     return copy_tree(tmp_path_factory.mktemp("tree"))
 
 
+@pure_only
 @pytest.mark.parametrize("fault", SAMPLE, ids=[each.name for each in SAMPLE])
 def test_a_sample_is_killed(fault, tree):
     outcome = judge(tree, fault)
     assert outcome.word == KILLED, outcome.detail
 
 
+@pure_only
 def test_a_change_that_is_no_fault_survives_and_an_error_is_not_a_kill(tree):
     harmless = QEMU[0]._replace(new=f"{QEMU[0].old}  # no fault")
     assert judge(tree, harmless).word == "SURVIVED"
