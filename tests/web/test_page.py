@@ -72,6 +72,7 @@ def test_bits_are_shown_as_the_layout_has_them(opened):
     page = opened(TWO_BOOTS, "#seq=567").page
     register = page.locator("details.register").filter(has_text="GITS_CBASER")
     register.locator("summary").click()
+    register.locator(".fields tr").first.wait_for()
     fields = dict(
         re.split(r"\s+[0-9:]+\s+", row) for row in register.locator(".fields tr").all_inner_texts()
     )
