@@ -13,24 +13,10 @@ $(VENV)/core: requirements.txt pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-$(VENV)/dev: requirements-dev.txt $(VENV)/core
-	$(PIP) install --require-hashes -r requirements-dev.txt
-	touch $@
+$(VENV)/web $(VENV)/consumers: $(VENV)/dev
 
-$(VENV)/fuzz: requirements-fuzz.txt $(VENV)/core
-	$(PIP) install --require-hashes -r requirements-fuzz.txt
-	touch $@
-
-$(VENV)/web: requirements-web.txt $(VENV)/dev
-	$(PIP) install --require-hashes -r requirements-web.txt
-	touch $@
-
-$(VENV)/bench: requirements-bench.txt $(VENV)/core
-	$(PIP) install --require-hashes -r requirements-bench.txt
-	touch $@
-
-$(VENV)/consumers: requirements-consumers.txt $(VENV)/dev
-	$(PIP) install --require-hashes -r requirements-consumers.txt
+$(VENV)/%: requirements-%.txt $(VENV)/core
+	$(PIP) install --require-hashes -r $<
 	touch $@
 
 # The README's session: import a capture that is shipped, and judge its resets; seconds, once .venv is made.
