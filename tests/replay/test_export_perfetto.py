@@ -18,10 +18,9 @@ from replay.judge import judge_file
 from tests.support.captures import KEXEC, TRACES
 from tests.support.exported import LIVES, TEXT, export, timed, write, written
 from tests.support.perfetto_reader import by_hand, read
-from tests.support.traces import small_events, small_header
+from tests.support.traces import build, small_events, small_header
 from tracer.events import KINDS, kind_name, make
 from tracer.log.opening import open_trace
-from tracer.log.stream import Writer
 
 CAPTURES = (
     "qemu-7.2.22-linux-6.1-two-boots.timestamps.log",
@@ -276,12 +275,7 @@ def test_what_kills_the_host_is_drawn_and_nothing_behind_it_is_judged(tmp_path):
 
 def test_of_a_damaged_trace_is_judged_what_verify_judges(tmp_path, capsys):
     path = tmp_path / "a.itstrace"
-    with path.open("wb", buffering=0) as out:
-        writer = Writer(out, small_header(), bound_events=4)
-        for event in small_events() * 8:
-            writer.add(event)
-        writer.close()
-    data = bytearray(path.read_bytes())
+    data = bytearray(build(small_events() * 8, codec="zstd", bound_events=4))
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
     assert export(path, "perfetto", tmp_path / "b") == 3

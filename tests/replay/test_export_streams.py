@@ -12,10 +12,9 @@ from replay import cli
 from replay.decode import decode
 from replay.export.sqlite import table_of
 from tests.support.exported import LIVES, TOP, export, written
-from tests.support.traces import small_events, small_header
+from tests.support.traces import build, small_events
 from tracer.events import FIRST_OUTPUT, KINDS, NUMBER, fields_of, kind_name, make
 from tracer.log.opening import open_trace
-from tracer.log.stream import Writer
 
 
 @pytest.fixture(params=LIVES)
@@ -114,11 +113,7 @@ def test_sqlite_decodes_commands_and_joins_msis_with_their_results(tmp_path):
         make("save", 0),
         make("attr.result", 0, cause=1, errno=-22),
     ]
-    with path.open("wb", buffering=0) as out:
-        writer = Writer(out, small_header())
-        for event in events:
-            writer.add(event)
-        writer.close()
+    path.write_bytes(build(events, codec="zstd"))
     made = tmp_path / "b.db"
     assert export(path, "sqlite", made) == 0
     base = sqlite3.connect(made)
@@ -173,12 +168,7 @@ def test_what_exists_is_kept_unless_told_otherwise(to, trace, tmp_path):
 
 def test_a_damaged_trace_is_exported_as_far_as_it_goes_and_ends_with_3(tmp_path, capsys):
     path = tmp_path / "a.itstrace"
-    with path.open("wb", buffering=0) as out:
-        writer = Writer(out, small_header(), bound_events=4)
-        for event in small_events() * 8:
-            writer.add(event)
-        writer.close()
-    data = bytearray(path.read_bytes())
+    data = bytearray(build(small_events() * 8, codec="zstd", bound_events=4))
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
     made = tmp_path / "b.jsonl"
