@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from functools import cache
-from hashlib import blake2b
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final
 
 import msgpack
 
+from replay.sources import digest_of
 from tracer.errors import TracerError
 
 # What can be asked -> (module, the function that is given it and returns its answer).
@@ -24,7 +22,6 @@ _ASKED: Final = {
     "traces": ("replay.corpus_jobs", "judged"),
     "segment": ("replay.segments.work", "replayed"),
 }
-_ROOT: Final = Path(__file__).parents[1]
 _TEXT: Final = "surrogatepass"  # the name of a file may be no UTF-8
 
 
@@ -90,11 +87,6 @@ def value_of(answered: bytes) -> Any:
     return found["value"]
 
 
-@cache
 def sources() -> bytes:
     """Return a digest of all sources of this itstrace."""
-    digest = blake2b(digest_size=16)
-    for package in ("tracer", "replay"):
-        for path in sorted((_ROOT / package).rglob("*.py")):
-            digest.update(blake2b(path.read_bytes()).digest())
-    return digest.digest()
+    return digest_of("tracer/**/*.py", "replay/**/*.py")

@@ -20,8 +20,9 @@ import msgpack
 
 from replay.kept import U64
 from replay.shapes import Maybe, Number, Record, Room, Row
+from replay.sources import DIGEST_BYTES
 from replay.timetravel import identity, stops
-from replay.timetravel.identity import DIGEST_BYTES, TICK_NS, Stamp
+from replay.timetravel.identity import TICK_NS, Stamp
 from replay.timetravel.stops import COURSE, Course, Digest, Stop
 from tracer.log.checks import PayloadError
 from tracer.log.codec import unpack_plain

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -19,13 +18,12 @@ import msgpack
 
 from replay.judge import AnyModel
 from replay.kept import MODELS
+from replay.sources import DIGEST_BYTES, digest_of
 from tracer.log.files import opened
 from tracer.log.header import Header
 
-DIGEST_BYTES: Final = 16
 _CHUNK_BYTES: Final = 1 << 20
 _KEY_BYTES: Final = 32
-_ROOT: Final = Path(__file__).parents[2]
 # All that decides what state events lead to.
 _SOURCES: Final = (
     "replay/model/**/*.py", "replay/targets/*model.py", "replay/targets/common.py",
@@ -87,14 +85,9 @@ def _digest(parts: list[Any]) -> bytes:
     return blake2b(packed, digest_size=DIGEST_BYTES).digest()
 
 
-@cache
 def sources() -> bytes:
     """Return the digest of the sources of the models and of what drives them."""
-    digest = blake2b(digest_size=DIGEST_BYTES)
-    for pattern in _SOURCES:
-        for path in sorted(_ROOT.glob(pattern)):
-            digest.update(blake2b(path.read_bytes()).digest())
-    return digest.digest()
+    return digest_of(*_SOURCES)
 
 
 def cache_folder() -> Path:
