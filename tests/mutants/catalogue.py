@@ -1443,7 +1443,7 @@ CHECKS: Final = (
 )
 _REPORT: Final = "tests/report/test_report.py"
 REPORT: Final = (
-    Fault("report.states.gone", "replay/report/states.py", "                yield from ((each, None) for each, _ in leaves(old[name], (*path, name)))", "                yield from ()",
+    Fault("report.states.gone", "replay/report/follow.py", "                yield from ((each, None) for each, _ in leaves(old[name], (*path, name)))", "                yield from ()",
           _REPORT + "::test_checkpoints_and_changes_give_every_state", "what is gone stays in the page"),
     Fault("report.states.quiet", "replay/report/states.py", "        if event[0] not in self._quiet or self._digesting:", "        if event[0] not in self._quiet:",
           _REPORT + "::test_checkpoints_and_changes_give_every_state", "a digest is that of an earlier state"),
