@@ -1,5 +1,7 @@
 """What holds for all tests, wherever they are started."""
 
+from __future__ import annotations
+
 import signal
 
 # A shell starts what runs in its background with SIGINT ignored, and what the tests start would
