@@ -23,7 +23,7 @@ from replay.cli import (
 )
 from tracer import oplog
 from tracer.errors import TracerError, UsageError
-from tracer.log.files import fetching
+from tracer.log.files import fetching, is_local
 
 EXIT_FINDING: Final = 1
 EXIT_LOST: Final = 3
@@ -180,6 +180,14 @@ def print_json(value: Any, *, lines: bool = False) -> None:
     """Print one JSON document, on one line where more follow."""
     json.dump(value, sys.stdout, indent=None if lines else 1, default=str)
     sys.stdout.write("\n")
+
+
+def once_only(*names: str) -> bool:
+    """Return whether one of the names is of what can be read only once: standard input, a pipe."""
+    return any(
+        name == "-" or (is_local(name) and (Path(name).is_fifo() or Path(name).is_socket()))
+        for name in names
+    )
 
 
 def number(text: str) -> int:

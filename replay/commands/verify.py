@@ -138,7 +138,8 @@ def _answer(
         print_json(answer, lines=options.follow)
         return
     if not verifier.resets:
-        print("no reset in this trace")
+        where = "this trace" if reader.status == "clean" else "what could be read of this trace"
+        print(f"no reset in {where}")
     if not options.follow:
         for index, verdict in enumerate(verifier.resets):
             _print_reset(index, verdict, "", options)
