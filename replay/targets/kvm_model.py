@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from replay.model import effects
-from replay.model.kvm import cache, listing, tables
+from replay.model.kvm import cache, listing, tables, view
 from replay.model.kvm.flags import KvmFlags
 from replay.model.kvm.joined import GICD_TYPER_LINES, join, learn, unknown_of
 from replay.model.kvm.layout import (
@@ -22,9 +22,10 @@ from replay.model.kvm.layout import (
     ENTRY_BYTES,
     GITS_TYPER,
 )
-from replay.model.kvm.state import BLIND, UNKNOWN_TARGET, UNSEEN_ITT
+from replay.model.kvm.state import BLIND, UNKNOWN_TARGET
 from replay.model.kvm.vm import KvmVm
 from replay.model.memory import GuestRam
+from replay.model.touched import Touched, TouchedSince
 from replay.model.unknown import Unknown
 from replay.profiles import Profile
 from replay.targets.common import (
@@ -89,6 +90,7 @@ class KvmModel:
         ]
         # KVM's default MPIDR of a vcpu_id: 16 of them share an Aff1.
         ids = [affinity & 0xF | (affinity >> 8 & 0xFF) << 4 for affinity in affinities]
+        self._touched: Touched | None = None
         self._set_up(profile, ids, ram)
         self.joined = header.starts == RUNNING
         if self.joined:
@@ -102,6 +104,9 @@ class KvmModel:
         self.vm = KvmVm(flags, self._ids, ram)
         self.effects: list[effects.Effect] = []
         self.vm.effects = self.effects
+        if self._touched is not None:
+            self.vm.state.touched = self._touched
+            self._touched.restarted()
         self.bound = self.vm.state.bound  # effect index -> `assumed: why`, of the last input
         self._witness = OutputWitness(())
         self.vm.state.witness = self._witness
@@ -123,6 +128,7 @@ class KvmModel:
         other = KvmModel.__new__(KvmModel)
         ram = GuestRam(self.vm.ram.slots, complete=self.vm.ram.complete)
         ram.restore(self.vm.ram.snapshot())
+        other._touched = None
         other._set_up(self.profile, self._ids, ram)
         return other
 
@@ -152,7 +158,10 @@ class KvmModel:
         if handler is not None:
             fields = fields_of(event)
             handler(self, fields)
-            self.vm.state.steps += fields.get("origin", ev.VMM) == ev.GUEST
+            ran = fields.get("origin", ev.VMM) == ev.GUEST
+            self.vm.state.steps += ran
+            if self._touched is not None:
+                self._touched.carried_out(ran=ran)
             if self.vm.state.blind and event[0] in _OF_MAPPINGS:
                 self.as_shown(f"assumed: {_UNSEEN_MAPPINGS}")
         return self.effects
@@ -304,31 +313,18 @@ class KvmModel:
 
     def structures(self) -> dict[str, Any]:
         """Return what the kernel keeps in lists: mappings, cached translations, live LPIs."""
-        state = self.vm.state
-        events = {
-            (device.device_id, event_id): {
-                "intid": ite.irq.intid,
-                "icid": ite.collection.icid if ite.collection else None,
-            }
-            for device in state.devices
-            for event_id, ite in device.events.items()
-        }
-        return {
-            "devices": {
-                device.device_id: {"itt_addr": None, "eventid_bits": None}
-                if device.itt == UNSEEN_ITT
-                else {"itt_addr": device.itt, "eventid_bits": device.event_bits}
-                for device in state.devices
-            },
-            "events": events,
-            "collections": {c.icid: c.target for c in state.collections.values()},
-            "translation_cache": {self._pair(key): irq.intid for key, irq in state.cache.items()},
-            "lpis": {
-                row[0]: {"pending": int(row[2][0]), "target": row[1], "queued": row[4]}
-                for row in self.vm.live_lpis()
-                if self._lives(row[0])
-            },
-        }
+        return view.structures(self.vm)
+
+    def value(self, component: str, key: Any) -> Any:
+        """Return what `structures` has for one key; None for nothing."""
+        return view.value(self.vm, component, key)
+
+    def touched_since(self) -> TouchedSince:
+        """Return who tells from now on which keys may have changed."""
+        if self._touched is None:
+            self._touched = self.vm.state.touched = Touched()
+        self._touched.briefly |= view.shown_just_now(self.vm.state)
+        return self._touched.reader()
 
     def mapped(self) -> dict[str, Any]:
         """KVM keeps no mapping in guest RAM alone."""
@@ -347,14 +343,12 @@ class KvmModel:
 
     def lpi(self, intid: int) -> dict[str, Any] | None:
         """Return one LPI as `state` tells it, or None where none lives for certain."""
-        row = self.vm.live_lpi(intid)
-        if row is None or not self._lives(intid):
-            return None
-        return self._told({"pending": int(row[2][0]), "target": row[1], "queued": row[4]}, intid)
+        found = view.lpi(self.vm, intid)
+        return None if found is None else self._told(found, intid)
 
     def _told(self, lpi: dict[str, int], intid: int) -> dict[str, Any]:
         return {
-            "pending": self._pending(intid, lpi["pending"]),
+            "pending": view.pending(self.vm.state, intid, lpi["pending"]),
             "target": None if lpi["target"] < 0 else lpi["target"],
             "queued": None if lpi["queued"] < 0 else lpi["queued"],
         }
@@ -362,26 +356,6 @@ class KvmModel:
     def target_of(self, target: int) -> int | None:
         """Return a collection's target as `state` tells it."""
         return None if target in _NO_TARGET else target
-
-    def _lives(self, intid: int) -> bool:
-        """Return whether an LPI lives for certain: a running vCPU takes one that only it holds."""
-        state = self.vm.state
-        if self.vm.ram.complete:
-            return True
-        irq = state.lpis[intid]
-        return irq.queued < 0 or irq.refs > 1 or irq.shown == state.steps
-
-    def _pending(self, intid: int, pending: int) -> str:
-        """Return the word for a pending bit: a running vCPU takes LPIs, which no capture shows."""
-        state = self.vm.state
-        irq = state.lpis.get(intid)
-        if not self.vm.ram.complete and (irq is None or irq.shown != state.steps):
-            return "maybe"
-        return "set" if pending else "clear"
-
-    def _pair(self, key: int) -> tuple[int, int]:
-        shift = self.vm.state.cache_shift
-        return key >> shift, key & (1 << shift) - 1
 
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""

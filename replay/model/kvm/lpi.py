@@ -24,6 +24,29 @@ if TYPE_CHECKING:
 ANY_VCPU = -2
 
 
+def _touch(state: State, irq: VgicIrq) -> None:
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
+
+
+def hold(state: State, irq: VgicIrq) -> None:
+    """Take a reference."""
+    irq.refs += 1
+    _touch(state, irq)
+
+
+def retarget(state: State, irq: VgicIrq, vcpu: int) -> None:
+    """Point it at another vCPU; one that is queued stays where it is."""
+    irq.target = vcpu
+    _touch(state, irq)
+
+
+def clear_pending(state: State, irq: VgicIrq) -> None:
+    """Make it pending no longer; one that is queued stays queued."""
+    irq.pending = False
+    _touch(state, irq)
+
+
 def add_lpi(state: State, intid: int, target: int) -> VgicIrq | int:
     """Take a reference on an LPI, creating it if it is not alive (`vgic_add_lpi`).
 
@@ -34,9 +57,10 @@ def add_lpi(state: State, intid: int, target: int) -> VgicIrq | int:
     """
     irq = state.lpis.get(intid)
     if irq is not None:
-        irq.refs += 1
+        hold(state, irq)
         return irq
     irq = VgicIrq(intid, target)
+    _touch(state, irq)
     irq.doubtful = may_stray(state, intid)
     state.retired.discard(intid)
     state.lpis[intid] = irq
@@ -53,6 +77,7 @@ def add_lpi(state: State, intid: int, target: int) -> VgicIrq | int:
 def put_lpi(state: State, irq: VgicIrq) -> None:
     """Drop a reference (`vgic_put_irq`)."""
     irq.refs -= 1
+    _touch(state, irq)
     if not irq.refs:
         del state.lpis[irq.intid]
         if irq.sent and not state.ram.complete:
@@ -90,6 +115,7 @@ def _sync_pending(state: State, irq: VgicIrq) -> int:
         return EFAULT
     bit = 1 << (irq.intid & 7)
     irq.pending = bool(byte & bit)
+    _touch(state, irq)
     queue_lpi(state, irq)
     if irq.pending:
         state.ram.store8(gpa, byte & ~bit)
@@ -106,7 +132,7 @@ def queue_lpi(state: State, irq: VgicIrq) -> None:
         return
     if not state.gicd_enabled:
         return
-    irq.refs += 1
+    hold(state, irq)
     irq.queued = target
     state.queues[target].append(irq)
     if state.effects is not None:
@@ -116,6 +142,8 @@ def queue_lpi(state: State, irq: VgicIrq) -> None:
 def make_pending(state: State, irq: VgicIrq) -> None:
     """An MSI or INT reached it."""
     irq.pending = irq.sent = True
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
     queue_lpi(state, irq)
 
 
@@ -162,6 +190,7 @@ def sync_pending_table(state: State, cpu: int) -> None:
             return
         if irq.target == cpu:
             irq.pending = bool(byte >> (irq.intid & 7) & 1)
+            _touch(state, irq)
         queue_lpi(state, irq)
 
 
