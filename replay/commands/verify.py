@@ -339,6 +339,8 @@ def _print_component(each: Component, verdict: ResetVerdict) -> None:
         print(f"    written by event {each.blame}")
     elif verdict.planted_before(each):
         print("    written by no event of this trace: it was there before the trace begins")
+    if status == UNSPECIFIED and not shown:
+        print(f"    the model says {_short(each.replayed)}; nothing observed it")
     if status == UNSPECIFIED:
         print("    no clause of the contract speaks of the bits that differ")
     elif each.clause:

@@ -8,7 +8,7 @@ import pytest
 
 from replay import cli
 from replay.commands.info import SHOWN_RESETS
-from tests.support.captures import TWO_BOOTS, trace_bytes
+from tests.support.captures import TRACES, TWO_BOOTS, trace_bytes
 
 
 @pytest.fixture
@@ -63,3 +63,13 @@ def test_info_shows_the_first_resets_of_many(tmp_path, capsys):
     assert lines[-1].endswith(f"and {100 - SHOWN_RESETS} more resets, which --json lists")
     assert cli.main(["info", str(path), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["resets"]) == 100
+
+
+def test_bits_that_nobody_specified_are_told_with_what_the_model_says(capsys):
+    life = str(TRACES / "bugs/F1/F1-least.its.txt")
+    assert cli.main(["verify", life]) == 1
+    rows = capsys.readouterr().out.splitlines()
+    at = next(n for n, row in enumerate(rows) if "GITS_BASER0" in row)
+    assert rows[at].startswith("  unspecified GITS_BASER0 ")
+    # what event 9 wrote, without Valid, and with the type and the size of an entry
+    assert rows[at + 1] == "    the model says 0x1907000040040200; nothing observed it"
