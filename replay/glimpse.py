@@ -15,6 +15,7 @@ from replay.model.kvm.state import UNSEEN_ITT
 from replay.model.kvm.tables import devices_of
 from replay.model.qemu import view
 from replay.targets.kvm_model import KvmModel
+from replay.targets.kvm_shown import target_of
 from replay.targets.qemu_model import QemuModel
 
 
@@ -75,7 +76,7 @@ class Kvm:
         found = model.vm.state.collections.get(icid)
         if found is None:
             return _missing(model)
-        return {"rdbase": model.target_of(found.target), "confirmed": _sure(model)}
+        return {"rdbase": target_of(found.target), "confirmed": _sure(model)}
 
     @staticmethod
     def vpe(model: KvmModel, vpe_id: int) -> Entry:

@@ -22,12 +22,13 @@ from replay.model.kvm.layout import (
     ENTRY_BYTES,
     GITS_TYPER,
 )
-from replay.model.kvm.state import BLIND, UNKNOWN_TARGET
+from replay.model.kvm.state import BLIND
 from replay.model.kvm.vm import KvmVm
 from replay.model.memory import GuestRam
 from replay.model.touched import Touched, TouchedSince
 from replay.model.unknown import Unknown
 from replay.profiles import Profile
+from replay.targets import kvm_shown
 from replay.targets.common import (
     Answer,
     canonical,
@@ -65,7 +66,7 @@ _ADDR: Final = (0, 4)  # KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE
 _ALIGN_BYTES: Final = 0x1_0000
 _NR_IRQS: Final = 3  # KVM_DEV_ARM_VGIC_GRP_NR_IRQS
 _GICD: Final = {0x0: "GICD_CTLR", 0x4: "GICD_TYPER", 0x8: "GICD_IIDR"}
-_NO_TARGET: Final = (0xFFFF_FFFF, UNKNOWN_TARGET)
+_GUEST, _VMM = ev.GUEST, ev.VMM
 _GICR_READ, _GICD_READ = NUMBER["gicr.read"], NUMBER["gicd.read"]
 _LPI_LIVE, _ITS_LIVE = NUMBER["lpi.live"], NUMBER["its.live"]
 _READS: Final = (NUMBER["reg.read"], _GICR_READ, _GICD_READ)
@@ -152,17 +153,20 @@ class KvmModel:
             HostCrash: the host kernel dies of it.
         """
         self.effects.clear()
-        self.vm.state.bound.clear()
+        if self.bound:
+            self.bound.clear()
         self._witness.outputs = outputs
         handler = _APPLY.get(event[0])
         if handler is not None:
             fields = fields_of(event)
             handler(self, fields)
-            ran = fields.get("origin", ev.VMM) == ev.GUEST
-            self.vm.state.steps += ran
-            if self._touched is not None:
-                self._touched.carried_out(ran=ran)
-            if self.vm.state.blind and event[0] in _OF_MAPPINGS:
+            state = self.vm.state
+            ran = fields.get("origin", _VMM) == _GUEST
+            if ran:
+                state.steps += 1
+            if state.touched is not None:
+                state.touched.carried_out(ran=ran)
+            if state.blind and event[0] in _OF_MAPPINGS:
                 self.as_shown(f"assumed: {_UNSEEN_MAPPINGS}")
         return self.effects
 
@@ -343,19 +347,7 @@ class KvmModel:
 
     def lpi(self, intid: int) -> dict[str, Any] | None:
         """Return one LPI as `state` tells it, or None where none lives for certain."""
-        found = view.lpi(self.vm, intid)
-        return None if found is None else self._told(found, intid)
-
-    def _told(self, lpi: dict[str, int], intid: int) -> dict[str, Any]:
-        return {
-            "pending": view.pending(self.vm.state, intid, lpi["pending"]),
-            "target": None if lpi["target"] < 0 else lpi["target"],
-            "queued": None if lpi["queued"] < 0 else lpi["queued"],
-        }
-
-    def target_of(self, target: int) -> int | None:
-        """Return a collection's target as `state` tells it."""
-        return None if target in _NO_TARGET else target
+        return kvm_shown.lpi(self, intid)
 
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
@@ -386,46 +378,7 @@ class KvmModel:
 
     def shown(self) -> dict[str, Any]:
         """Return the state as JSON has it, without the digest, which costs more than all the rest."""
-        parts = self.structures()
-        sure = not self.vm.state.blind
-        events: dict[int, dict[str, Any]] = {device_id: {} for device_id in parts["devices"]}
-        for (device_id, event_id), event in sorted(parts["events"].items()):
-            events[device_id][hex(event_id)] = event | {"confirmed": sure}
-        return {
-            "its": {
-                "0": {
-                    "registers": {name: _hex(v) for name, v in self.registers().items()},
-                    "devices": {
-                        hex(device_id): {
-                            "itt_addr": _hex(device["itt_addr"]),
-                            "eventid_bits": device["eventid_bits"],
-                            "confirmed": sure,
-                            "events": events[device_id],
-                        }
-                        for device_id, device in sorted(parts["devices"].items())
-                    },
-                    "collections": {
-                        str(icid): {
-                            "rdbase": self.target_of(target),
-                            "confirmed": sure,
-                        }
-                        for icid, target in sorted(parts["collections"].items())
-                    },
-                    "vpes": {},
-                    "translation_cache": [
-                        [hex(device), hex(event), intid]
-                        for (device, event), intid in sorted(parts["translation_cache"].items())
-                    ],
-                }
-            },
-            "redistributors": {
-                str(cpu): {name: _hex(v) for name, v in self.redistributor(cpu).items()}
-                for cpu in range(len(self._ids))
-            },
-            "lpis": {
-                str(intid): self._told(lpi, intid) for intid, lpi in sorted(parts["lpis"].items())
-            },
-        }
+        return kvm_shown.shown(self)
 
     def _digest(self) -> str:
         """BLAKE2b over sorted msgpack of everything that decides future answers."""
@@ -437,10 +390,6 @@ class KvmModel:
             "unknown": state.unknown.snapshot(),
         }
         return digest(canonical(dict(self.vm.snapshot()) | {k: v for k, v in unseen.items() if v}))
-
-
-def _hex(value: int | None) -> str | None:
-    return None if value is None else hex(value)
 
 
 def _place_of(event: Event) -> tuple[str, int, int] | None:

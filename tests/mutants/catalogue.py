@@ -1503,8 +1503,8 @@ SPREAD: Final = (
 
 _KEPT: Final = "tests/replay/test_kept_lists.py"
 CHANGES: Final = (
-    Fault("changes.lpi.held", "replay/model/kvm/lpi.py", "    irq.refs += 1", "    irq.refs += 1; return",
-          _KEPT, "a mapping does not make an LPI certain"),
+    Fault("changes.lpi.made", "replay/model/kvm/lpi.py", "        state.touched.lpis.add(intid)", "        pass",
+          _KEPT, "an LPI that MAPTI made goes unnoticed"),
     Fault("changes.lpi.target", "replay/model/kvm/lpi.py", "    irq.target = vcpu", "    irq.target = vcpu; return",
           _KEPT, "an LPI that moved is told where it was"),
     Fault("changes.lpi.cleared", "replay/model/kvm/lpi.py", '    """Make it pending no longer; one that is queued stays queued."""', '    """Make it pending no longer; one that is queued stays queued."""; irq.pending = False; return',

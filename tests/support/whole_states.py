@@ -17,7 +17,8 @@ from replay.generator.guest import DEVICE_IDS, EVENT_IDS, INTIDS
 from replay.judge import model_of, profile_named
 from replay.kept_lists import KeptLists, differences
 from replay.profiles import find
-from tracer.events import GUEST, NUMBER, fields_of, make
+from replay.report.follow import Followed, changes, told
+from tracer.events import GUEST, NUMBER, POWER_ON, fields_of, make
 from tracer.log.header import Header
 from tracer.log.opening import open_trace
 
@@ -36,12 +37,18 @@ class AgainstTheWhole:
         self.model = model
         self.kept, self.seldom = KeptLists(model), KeptLists(model)
         self.whole = model.structures()
+        self.followed = Followed(model)
+        self.followed.begin()
+        self.told = told(model, digest=False)
         self.looks = self.changes = 0
 
     def resumed(self, seq, *, overlap):
         self.kept.begin()
         self.seldom.begin()
         self.whole = self.model.structures()
+        self.followed.anew()
+        self.followed.begin()
+        self.told = told(self.model, digest=False)
 
     def before_input(self, seq, event):
         """Nothing has happened."""
@@ -63,6 +70,10 @@ class AgainstTheWhole:
         self.whole = whole
         self.looks += 1
         self.changes += len(expected)
+        state = told(self.model, digest=False)
+        assert self.followed.look() == dict(changes(self.told, state)), where
+        assert self.followed.state == state, where
+        self.told = state
         if self.looks % SELDOM == 0:
             self.seldom.look()
             assert self.seldom.now == whole, where
@@ -102,6 +113,7 @@ def life(seed: int, profile: str, how: str, events: int) -> Frames:
     if how == "lossy":
         for kind in ("loss", "source.gap", "loss"):
             found.insert(dice.randrange(len(found)), make(kind, 0, reason="a test"))
+        found.insert(len(found) // 2, make("reset", 0, how=POWER_ON))
     found = [event for event in found if dice.random() > 0.02]
     return Frames(header, [_by_a_guest(event, dice) for event in found])
 

@@ -32,7 +32,8 @@ def _touch(state: State, irq: VgicIrq) -> None:
 def hold(state: State, irq: VgicIrq) -> None:
     """Take a reference."""
     irq.refs += 1
-    _touch(state, irq)
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
 
 
 def retarget(state: State, irq: VgicIrq, vcpu: int) -> None:
@@ -56,11 +57,12 @@ def add_lpi(state: State, intid: int, target: int) -> VgicIrq | int:
         The LPI, or -EFAULT when its configuration or pending byte is not in a memory slot.
     """
     irq = state.lpis.get(intid)
+    if state.touched is not None:
+        state.touched.lpis.add(intid)
     if irq is not None:
-        hold(state, irq)
+        irq.refs += 1
         return irq
     irq = VgicIrq(intid, target)
-    _touch(state, irq)
     irq.doubtful = may_stray(state, intid)
     state.retired.discard(intid)
     state.lpis[intid] = irq
@@ -77,7 +79,8 @@ def add_lpi(state: State, intid: int, target: int) -> VgicIrq | int:
 def put_lpi(state: State, irq: VgicIrq) -> None:
     """Drop a reference (`vgic_put_irq`)."""
     irq.refs -= 1
-    _touch(state, irq)
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
     if not irq.refs:
         del state.lpis[irq.intid]
         if irq.sent and not state.ram.complete:
@@ -106,7 +109,7 @@ def update_config(state: State, irq: VgicIrq, only_vcpu: int) -> int:
 
 
 def _sync_pending(state: State, irq: VgicIrq) -> int:
-    """Take a new LPI's pending bit out of guest RAM (`vgic_v3_lpi_sync_pending_status`)."""
+    """Take the pending bit of an LPI that was just made out of guest RAM (`vgic_v3_lpi_sync_pending_status`)."""
     if irq.target < 0:
         return 0
     gpa = (state.pendbasers[irq.target] & PENDBASER_ADDRESS) + (irq.intid >> 3)
@@ -115,7 +118,6 @@ def _sync_pending(state: State, irq: VgicIrq) -> int:
         return EFAULT
     bit = 1 << (irq.intid & 7)
     irq.pending = bool(byte & bit)
-    _touch(state, irq)
     queue_lpi(state, irq)
     if irq.pending:
         state.ram.store8(gpa, byte & ~bit)
@@ -132,8 +134,9 @@ def queue_lpi(state: State, irq: VgicIrq) -> None:
         return
     if not state.gicd_enabled:
         return
-    hold(state, irq)
-    irq.queued = target
+    irq.refs, irq.queued = irq.refs + 1, target
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
     state.queues[target].append(irq)
     if state.effects is not None:
         state.effects.append((effects.LPI, irq.intid, target))

@@ -76,6 +76,15 @@ def _device(device: Device) -> dict[str, int | None]:
     return {"itt_addr": device.itt, "eventid_bits": device.event_bits}
 
 
+def events_of(state: State, device_id: int) -> dict[int, dict[str, int | None]]:
+    """Return EventID -> event of a device."""
+    return {
+        event_id: _event(ite)
+        for device in devices_of(state, device_id)
+        for event_id, ite in device.events.items()
+    }
+
+
 def _event_of(state: State, device_id: int, event_id: int) -> dict[str, int | None] | None:
     for device in reversed(devices_of(state, device_id)):
         ite = device.events.get(event_id)
