@@ -24,7 +24,7 @@ from replay.corpus_reports import details, github, headline, junit, markdown
 from replay.pools import MAX_JOBS
 from tracer.errors import UsageError, WriteError
 from tracer.log.files import Where
-from tracer.log.opening import create_output
+from tracer.log.opening import write_output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -120,8 +120,7 @@ def _on_targets(traces: list[Where], texts: list[str]) -> Iterator[list[Result]]
 
 def _report(results: list[Result], traces: int, options: argparse.Namespace) -> None:
     if options.junit:
-        with create_output(options.junit, force=options.force) as stream:
-            stream.write(junit(results))
+        write_output(options.junit, junit(results), force=options.force)
     if options.summary:
         try:
             with Path(options.summary).open("a", encoding="utf-8", errors="replace") as out:
