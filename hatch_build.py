@@ -25,8 +25,8 @@ VARIABLE = "ITSTRACE_COMPILE"
 # make objects without calling __init__, which a compiled class with arguments does not allow.
 COMPILED = (
     "replay/engine.py", "replay/tally.py", "replay/model/*.py", "replay/model/kvm/*.py",
-    "replay/model/qemu/*.py", "tracer/log/checks.py", "tracer/log/codec.py",
-    "tracer/log/frames.py", "tracer/log/source.py", "tracer/log/stream.py",
+    "replay/model/qemu/*.py", "tracer/log/appending.py", "tracer/log/checks.py", "tracer/log/codec.py",
+    "tracer/log/frames.py", "tracer/log/plain.py", "tracer/log/source.py", "tracer/log/stream.py",
     # Its engine extends the compiled one, which only a compiled class can.
     "replay/minimize/model_oracle.py",
 )  # fmt: skip

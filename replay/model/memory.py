@@ -31,19 +31,22 @@ class GuestRam:
         slots: (base, size) of each memory slot, in bytes, sorted by base; None when it is not
             known where RAM is: everything is then taken to be backed.
         complete: whether every write that matters was seen, so that "never written" means zero.
+        changes: a count that grows with whatever may change what a load gives.
     """
 
-    __slots__ = ("_first", "_last", "_partial", "_sorted", "complete", "slots", "stored", "words")
+    __slots__ = (
+        "_first", "_last", "_partial", "_sorted", "changes", "complete", "slots", "stored", "words",
+    )  # fmt: skip
 
     def __init__(
         self, slots: Iterable[tuple[int, int]] | None = None, *, complete: bool = True
     ) -> None:
         self.slots = None if slots is None else tuple(sorted(slots))
         self.complete = complete
+        self.changes = 0
         self.words: dict[int, int] = {}
-        self.stored: Touched | None = (
-            None  # where is noted which words were stored, while somebody asks
-        )
+        # Where is noted which words were stored, while somebody asks.
+        self.stored: Touched | None = None
         # Bytes known of a word that is not wholly known. Always empty when complete.
         self._partial: dict[int, int] = {}
         self._sorted: list[int] | None = None
@@ -78,6 +81,7 @@ class GuestRam:
         """Make `size` bytes at `base` RAM."""
         self.slots = tuple(sorted((*(self.slots or ()), (base, size))))
         self._first, self._last = self._largest_run()
+        self.changes += 1
 
     def remove_slot(self, base: int, size: int) -> None:
         """Take a slot away; its contents go with it."""
@@ -87,6 +91,7 @@ class GuestRam:
             del self.words[key]
             self._partial.pop(key, None)
         self._sorted = None
+        self.changes += 1  # a slot goes
         if self.stored is not None:
             self.stored.whole = True
 
@@ -173,6 +178,7 @@ class GuestRam:
 
     def _put(self, key: int, word: int) -> None:
         """Store a word. Complete RAM keeps no zeros, so that equal contents are equal maps."""
+        self.changes += 1  # a word
         if word or not self.complete:
             if key not in self.words:
                 self._sorted = None
@@ -254,5 +260,6 @@ class GuestRam:
         if self.stored is not None:
             self.stored.whole = True
         self._sorted = None
+        self.changes += 1
         self.words = dict(words)
         self._partial = dict(partial)

@@ -31,12 +31,12 @@ from replay.profiles import Profile
 from replay.targets import kvm_shown
 from replay.targets.common import (
     Answer,
-    OutputWitness,
     canonical,
     digest,
     mem_answer,
     register_place,
 )
+from replay.targets.witness import OutputWitness
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import RUNNING, Header

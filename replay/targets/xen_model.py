@@ -17,7 +17,6 @@ from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
     NothingListed,
-    OutputWitness,
     canonical,
     digest,
     gicr_answer,
@@ -25,6 +24,7 @@ from replay.targets.common import (
     mappings,
     mem_answer,
 )
+from replay.targets.witness import OutputWitness
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import Header

@@ -56,6 +56,11 @@ class OneItt(Life):
     def itt(self, device_id):
         return super().itt(DEVICE_IDS[0]) if device_id != DEVICE_IDS[2] else DEVICES
 
+    def msi(self, device_id, event_id):
+        if self.dice.chance(20):
+            self.mapd(DEVICE_IDS[1], 4)
+        super().msi(device_id, event_id)
+
 
 @pytest.mark.parametrize("name", ["qemu-7.2.22", "qemu-10.0.13-gicv4", "linux-6.1"])
 @pytest.mark.parametrize("ram", ["complete", "observed"])
