@@ -177,7 +177,7 @@ class Engine:
 
     def _run_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
         outputs, tally, read = self._outputs, self.tally, self.model.read
-        familiar, expresses = self._familiar, self.model.expresses
+        familiar = self._familiar
         certain = self._reads_are_certain()
         for seq, event in enumerate(events, first_seq):
             kind = event[0]
@@ -199,9 +199,6 @@ class Engine:
                 if kind == _CONTEXT:
                     self._overlap = overlaps(event)
                     certain = self._reads_are_certain()
-            elif kind in expresses and seq - event[2] == self.held:
-                outputs.append(event)
-                self._are_familiar = False
             elif kind < ev.FIRST_NOTE:
                 self._output(seq, event, kind)
             else:
@@ -330,9 +327,9 @@ class Engine:
     # -- outputs
 
     def _output(self, seq: int, event: Event, kind: int) -> None:
-        if kind == _REG_READ:
-            self._settle()
-            self._reg_read(seq, event, self.model.read(event))
+        if kind in self.model.expresses and seq - event[2] == self.held:
+            self._outputs.append(event)
+            self._are_familiar = False
         elif kind in self.model.asks:
             self._settle()
             self._ask(seq, event)
