@@ -180,7 +180,7 @@ class Engine:
         familiar = self._familiar
         certain = self._reads_are_certain()
         for seq, event in enumerate(events, first_seq):
-            kind = event[0]
+            kind: int = event[0]
             if kind in familiar and seq - event[2] == self.held:
                 outputs.append(event)
             elif kind == _REG_READ:

@@ -1442,6 +1442,8 @@ CHECKS: Final = (
           "tests/replay/test_qemu_model.py", "an entry that was read stays when its RAM goes"),
     Fault("qemu.reads.known", _QEMU + "vm.py", "        self.ram.changes += 1", "        pass",
           "tests/replay/test_qemu_model.py", "an entry that was read stays certain, or in another table"),
+    Fault("qemu.reads.limit", _QEMU + "state.py", "        if self.count > MAX_READS:", "        if False:",
+          "tests/replay/test_qemu_model.py", "a guest makes us keep all that it looks up"),
     Fault("engine.reads.bad", "replay/engine.py", "if certain and expected == event[3] and len(event) <= _BAD:", "if certain and expected == event[3]:",
           "tests/replay/test_engine.py", "a read that the device called bad matches"),
     Fault("engine.outputs.cause", "replay/engine.py", "            kind, out_seq = output[0], seq + output[2]  # it names its cause", "            kind, out_seq = output[0], seq",

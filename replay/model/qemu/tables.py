@@ -75,11 +75,13 @@ def read_dte(vm: QemuVm, device_id: int) -> entries.Dte:
         reads.forget(vm.ram.changes)
     read = reads.dtes.get(device_id)
     if read is None:
+        reads.one_more()
         dte = _read_dte(vm, device_id)
         read = (effects.TABLE_READ, effects.DTE, device_id, 0, *dte), dte
         reads.dtes[device_id] = read
     vm.effects.append(read[0])
-    return read[1]
+    found: entries.Dte = read[1]
+    return found
 
 
 def _read_dte(vm: QemuVm, device_id: int) -> entries.Dte:
@@ -108,11 +110,13 @@ def read_cte(vm: QemuVm, icid: int) -> entries.Cte:
         reads.forget(vm.ram.changes)
     read = reads.ctes.get(icid)
     if read is None:
+        reads.one_more()
         cte = _read_cte(vm, icid)
         read = (effects.TABLE_READ, effects.CTE, icid, 0, *cte), cte
         reads.ctes[icid] = read
     vm.effects.append(read[0])
-    return read[1]
+    found: entries.Cte = read[1]
+    return found
 
 
 def _read_cte(vm: QemuVm, icid: int) -> entries.Cte:
@@ -162,13 +166,16 @@ def read_ite(vm: QemuVm, itt_addr: int, event_id: int) -> entries.Ite:
     reads = vm.reads
     if reads.changes != vm.ram.changes:
         reads.forget(vm.ram.changes)
-    read = reads.ites.get((itt_addr, event_id))
+    itt = reads.ites.get(itt_addr)
+    read = None if itt is None else itt.get(event_id)
     if read is None:
+        reads.one_more()
         ite = _read_ite(vm, itt_addr, event_id)
         read = (effects.TABLE_READ, effects.ITE, event_id, itt_addr, *ite), ite
-        reads.ites[itt_addr, event_id] = read
+        reads.ites.setdefault(itt_addr, {})[event_id] = read
     vm.effects.append(read[0])
-    return read[1]
+    found: entries.Ite = read[1]
+    return found
 
 
 def _read_ite(vm: QemuVm, itt_addr: int, event_id: int) -> entries.Ite:
