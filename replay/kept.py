@@ -213,13 +213,13 @@ _KVM_STATE: Final = Record(State, {
     "queues": Each(list, Each(list, _NAMED_IRQ), per_cpu=True),
     "lpis_enabled": Each(list, FLAG, per_cpu=True), "pendbasers": Each(list, U64, per_cpu=True),
 }, anew=frozenset((
-    "flags", "vcpu_ids", "index_of_id", "effects", "bound", "witness", "by_id", "cache_shift",
+    "flags", "vcpu_ids", "index_of_id", "effects", "bound", "witness", "by_id", "cache_shift", "touched",
     "cache_limit",
 )))  # fmt: skip
 KVM: Final = Kept("kvm", 1, Record(
     KvmModel,
     {"vm": Inside(Record(KvmVm, {"state": Inside(_KVM_STATE)})), "_errno": INT, "placed": FLAG, "joined": FLAG},
-    anew=frozenset(("name", "profile", "_ids", "effects", "bound", "_witness", "asks")),
+    anew=frozenset(("name", "profile", "_ids", "effects", "bound", "_witness", "asks", "_touched")),
 ), cpus=lambda model: len(model.vm.state.vcpu_ids), check_links=lambda model: _check_kvm(model.vm.state))  # fmt: skip
 
 

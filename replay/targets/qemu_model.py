@@ -145,6 +145,14 @@ class QemuModel(NothingListed):
         """QEMU keeps no mapping outside guest RAM."""
         return {}
 
+    def value(self, component: str, key: Any) -> Any:
+        """Return what `structures` has for one key; None for nothing."""
+        return self.structures().get(component, {}).get(key)
+
+    def touched_since(self) -> None:
+        """Nobody tells which keys changed."""
+        return
+
     def mapped(self) -> dict[str, Any]:
         """Return the mappings that guest RAM holds, by component and key."""
         found = mappings(view.devices(self.vm), view.collections(self.vm))

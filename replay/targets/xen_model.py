@@ -128,6 +128,14 @@ class XenModel(NothingListed):
         """Return what is kept outside guest RAM: host devices and live LPIs."""
         return {"host_devices": view.host_devices(self.vm), "lpis": view.lpis(self.vm)}
 
+    def value(self, component: str, key: Any) -> Any:
+        """Return what `structures` has for one key; None for nothing."""
+        return self.structures().get(component, {}).get(key)
+
+    def touched_since(self) -> None:
+        """Nobody tells which keys changed."""
+        return
+
     def mapped(self) -> dict[str, Any]:
         """Return the mappings that guest RAM holds, by component and key."""
         devices = view.devices(self.vm)
