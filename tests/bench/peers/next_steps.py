@@ -7,10 +7,13 @@ from typing import Final
 _DECODER: Final = """Next step: what is left beside msgpack's own unpacking is the check of every event's types and ranges, passes over
 each frame that run in C already. One pass is the least, and that is a decoder in C that checks as it unpacks. It costs a
 wheel for each platform beside the pure one, a second implementation of every limit, and fuzzing of both."""
-_MODEL: Final = """Next step: the time is the interpreter's, spread over the engine's loop and the model's handlers, with no single
-function to take out. The same sources compiled by mypyc (`ITSTRACE_COMPILE=1`) are the step that costs least, a compiler at
-build time and the suite in both forms: their row stands in the table. Behind that, only fewer objects help: effects as
-reused buffers, which would make the model harder to read, and that is what it is for."""
+_MODEL: Final = """Next step: reads of registers are answered in the engine's loop, and what a command or an MSI reads of tables is
+kept while guest RAM stays as it is, so that no walk is made twice. What is left is spread: the loop over events, a tuple made of
+each output to hold it against what the model did, and the handlers of commands, of which each does what QEMU's function does. The
+same sources compiled by mypyc (`ITSTRACE_COMPILE=1`) are the step that costs least, a compiler at build time and the suite
+in both forms: their row stands in the table. In pure Python the comparison could go first: effects with the same places as
+events, time and cause included, would be compared without a tuple made of each output; it costs every reader of effects two
+places that mean nothing to it."""
 
 # (letter, what of the aim) -> Markdown
 NEXT: Final[dict[tuple[str, str], str]] = {
@@ -32,6 +35,9 @@ fewer, records buffered and has the aim.""",
     (
         "C",
         "the limit: replay, times read's time, compiled",
-    ): """Next step: native classes for the model's state (mypyc makes them of annotated ones) and effects that are not
-tuples. It costs the freedom to take a model apart in a shell.""",
+    ): """Next step: a compiled replay still calls by Python's rules wherever a table holds functions (kinds of inputs,
+registers, commands): arguments become Python's objects and are taken apart again. Doublewords and addresses of stand-ins
+are beyond 62 bits, and so always objects. And each output is compared by a tuple made of it. Calls that a compiler can see, which
+means chains of conditions in the place of tables, and effects as native objects would take these away. It costs the tables,
+which is how the model is read, and a second form of effects for all who look at them.""",
 }
