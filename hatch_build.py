@@ -32,7 +32,7 @@ COMPILED = (
 )  # fmt: skip
 LEFT_OUT = (
     "*/__init__.py", "replay/model/effects.py", "replay/model/kvm/flags.py", "replay/model/kvm/profiles.py",
-    "replay/model/kvm/invariants.py", "replay/model/kvm/state.py",
+    "replay/model/kvm/invariants.py", "replay/model/kvm/state.py", "replay/model/kvm/view.py",
     "replay/model/qemu/entry_layouts.py",
     "replay/model/qemu/invariants.py", "replay/model/qemu/view.py",
 )  # fmt: skip

@@ -59,6 +59,11 @@ def run(options: argparse.Namespace) -> int:
             "--jobs and --cluster are for traces on the model: not with --target or --matrix"
         )
     traces = find_traces(options.traces)
+    if not traces and not unused_manifests(options.traces, traces):
+        raise UsageError(
+            f"{', '.join(options.traces)}: there is no .itstrace and no .its.txt here, so nothing "
+            "would be judged"
+        )
     if options.matrix:
         from replay.commands.corpus_matrix import run as run_matrix
 

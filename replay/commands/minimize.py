@@ -39,7 +39,7 @@ from replay.minimize.search import Count, digest
 from replay.minimize.written import header_of, manifest, outputs_of, target_manifest, variants
 from replay.profiles import Profile, find
 from replay.verdict import STALE, SUSPECTED
-from tracer.errors import UsageError
+from tracer.errors import DamagedTrace, UsageError
 from tracer.log.header import Header
 from tracer.log.opening import create_output, open_trace
 
@@ -124,7 +124,8 @@ def _read(path: str) -> Candidate:
             if len(events) > MAX_EVENTS:
                 raise UsageError(f"{path}: minimize holds at most {MAX_EVENTS:,} events: cut it")
         if reader.status == "damaged":
-            raise UsageError(f"{path}: is damaged: recover it first")
+            at = reader.problems[0]
+            raise DamagedTrace(path, at.offset, f"{at.what}; `itstrace recover` saves what it can")
         if reader.checkpoint is not None:
             raise UsageError(f"{path}: begins in the middle of a life: minimize needs its start")
         return Candidate(reader.header, tuple(events))
