@@ -433,6 +433,7 @@ missed() { # kprobe_profile lists names without groups, in the order of kprobe_e
 
 end() { # of a signal or a mishap, at any point
 	REASON=$1
+	trap - EXIT
 	if [ -n "$PUMP" ]; then finish; fi
 	exec 5>&- 6>&-
 	remove "$GROUP"
