@@ -956,6 +956,8 @@ HOSTS: Final = (
           TEST_VMS, "a command is taken from anywhere in the stack"),
     Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - count:", "        if not 0 <= at <= len(stack) - count:",
           TEST_VMS, "a command is taken from outside of the stack"),
+    Fault("host.stack.part", _READER, 'caller.partition(b".")[0] in ft.COMMAND_CALLERS', "caller in ft.COMMAND_CALLERS",
+          TEST_VMS, "a compiler's part of the queue's loop runs no commands"),
     Fault("host.stack.zeros", _READER, "        if not any(stack):  # the caller's frame pointer is in it", "        if False:",
           TEST_VMS, "arrays that a tool prints as zeros are taken for commands"),
     Fault("host.accesses.all_bytes", _READER, "        value &= (1 << 8 * size) - 1", "        pass",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from tracer.sources.kvm_probes import ACCESSES, PROBES, RETURNS_AT_ONCE, STACK_WORDS, Probe
+from tracer.sources.kvm_probes import ACCESSES, PROBES, READ_WORDS, RETURNS_AT_ONCE, Probe
 
 _TEMPLATE = Path(__file__).with_name("kvm_script.sh")
 
@@ -19,7 +19,7 @@ def script() -> str:
     text = _TEMPLATE.read_text()
     for name, value in (
         ("ACCESSES", " ".join(ACCESSES)),
-        ("LAST_BYTE", str(8 * (STACK_WORDS - 1))),
+        ("LAST_BYTE", str(8 * (READ_WORDS - 1))),
         ("PROBES", "\n".join(map(_line, PROBES))),
     ):
         text = text.replace(f"@{name}@", value)
