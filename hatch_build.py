@@ -25,14 +25,14 @@ VARIABLE = "ITSTRACE_COMPILE"
 # make objects without calling __init__, which a compiled class with arguments does not allow.
 COMPILED = (
     "replay/engine.py", "replay/tally.py", "replay/model/*.py", "replay/model/kvm/*.py",
-    "replay/model/qemu/*.py", "tracer/log/checks.py", "tracer/log/codec.py",
-    "tracer/log/frames.py", "tracer/log/source.py", "tracer/log/stream.py",
+    "replay/model/qemu/*.py", "tracer/log/appending.py", "tracer/log/checks.py", "tracer/log/codec.py",
+    "tracer/log/frames.py", "tracer/log/plain.py", "tracer/log/source.py", "tracer/log/stream.py",
     # Its engine extends the compiled one, which only a compiled class can.
     "replay/minimize/model_oracle.py",
 )  # fmt: skip
 LEFT_OUT = (
     "*/__init__.py", "replay/model/effects.py", "replay/model/kvm/flags.py", "replay/model/kvm/profiles.py",
-    "replay/model/kvm/invariants.py", "replay/model/kvm/state.py",
+    "replay/model/kvm/invariants.py", "replay/model/kvm/state.py", "replay/model/kvm/view.py",
     "replay/model/qemu/entry_layouts.py",
     "replay/model/qemu/invariants.py", "replay/model/qemu/view.py",
 )  # fmt: skip

@@ -17,6 +17,7 @@ from replay.blamed import Blame, add_verdicts
 from replay.components import NotShown, Target, name_of_key, names_in, unknown
 from replay.evidence import placed
 from replay.history import Act, History, Raised
+from replay.kept_lists import differences
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.verifiable import Verifiable
@@ -138,7 +139,7 @@ class Blamer:
     def _remapped(self, seq: int, event: Event, done: list[Effect]) -> None:
         """Mappings that lie in guest RAM may have changed."""
         before, self._mapped = self._mapped, self.model.mapped()
-        self.history.changed(seq, before, self._mapped)
+        self.history.changed(seq, list(differences(before, self._mapped)), self._mapped)
         self.history.ran(seq, done, self._mapped)
 
     def _registers(self, event: Event) -> dict[str, Any]:

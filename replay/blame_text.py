@@ -22,7 +22,8 @@ _SHOWN_PASSAGES: Final = 20
 def lines(blame: Blame, profile: str) -> Iterator[str]:
     """Yield the lines of an answer; what a guest chose is clean."""
     value = _shown(blame) if blame.present else "not there any more"
-    yield f"{paint(blame.target.name, 'bold')}: {value}   (at event {blame.seq}, as {profile})"
+    when = f"at event {blame.seq}" if blame.seq >= 0 else "before event 0"
+    yield f"{paint(blame.target.name, 'bold')}: {value}   ({when}, as {profile})"
     if not blame.present and blame.record and blame.record.removed:
         yield from _act("removed by", blame.record.removed)
     writer = blame.writer

@@ -6,6 +6,7 @@ imported, because start-up is what a user of a small tool feels.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
@@ -44,13 +45,17 @@ VERBS: Final = {
 }
 
 EXIT_CODES: Final = (
-    "exit codes: 0 nothing found, 1 a finding, 2 wrong usage, 3 input damaged or data lost,\n"
-    "            4 cannot judge, 70 a bug of itstrace, 130 interrupted"
+    "exit codes: 0 nothing found, 1 a finding, 2 wrong usage,\n"
+    "            3 input damaged or data lost, 4 cannot judge,\n"
+    "            70 a bug of itstrace, 130 interrupted"
 )
 
 EXIT_USAGE: Final = 2
 EXIT_BUG: Final = 70
 EXIT_INTERRUPTED: Final = 130
+EXIT_UNREAD: Final = (
+    141  # as a shell has it of SIGPIPE: whoever read the answer did not take all of it
+)
 
 
 def usage() -> str:
@@ -74,7 +79,35 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = sys.argv[1:] if argv is None else argv
-    if not any(len(each) > 2 and GIT_BISECT.startswith(each) for each in args):
+    try:
+        code = _ruled(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        drop_output()
+        return EXIT_SKIP if _is_git_bisect(args) else EXIT_UNREAD
+    except OSError as error:
+        from replay.commands.common import EXIT_LOST
+
+        drop_output()
+        print(f"itstrace: standard output: {error.strerror}", file=sys.stderr)
+        return EXIT_SKIP if _is_git_bisect(args) else EXIT_LOST
+    return code
+
+
+def drop_output() -> None:
+    """Let what is still to be printed go nowhere: Python would complain of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_git_bisect(args: list[str]) -> bool:
+    return any(len(each) > 2 and GIT_BISECT.startswith(each) for each in args)
+
+
+def _ruled(args: list[str]) -> int:
+    if not _is_git_bisect(args):
         return _main(args)
     try:
         code = _main(args)
@@ -89,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
-        print(usage())
+        print(usage(), file=sys.stdout if args else sys.stderr)
         return 0 if args else EXIT_USAGE
     if args[0] == "--version":
         from importlib.metadata import version

@@ -15,7 +15,7 @@ from replay.judge import judge
 from replay.manifest import Manifest, manifest_path
 from tracer.errors import DamagedTrace, NewerTrace, UsageError
 from tracer.log.header import Header
-from tracer.log.opening import create_output, open_trace
+from tracer.log.opening import open_trace, write_output
 
 NOTHING: Final = "unproven"
 MAX_REASON_CHARS: Final = 2000
@@ -36,8 +36,7 @@ def add(
     if path.exists() and not force:
         raise UsageError(f"{path}: exists already; --force overwrites it")
     text = manifest_text(trace, reason, profile=profile, strict=strict, force=force, source=source)
-    with create_output(str(path), force=force) as stream:
-        stream.write(text.encode())
+    write_output(str(path), text.encode(), force=force)
     return path
 
 

@@ -16,6 +16,7 @@ from replay import checkpoints
 from replay.checkpoints import Standing
 from replay.model import effects
 from replay.model.effects import HostCrash
+from replay.observing import all_match, difference
 from replay.protocols import NOT_JUDGED, Frames, Model, Watcher
 from replay.tally import Divergence, Tally
 from replay.targets.common import Answer
@@ -39,6 +40,7 @@ _CAUSED: Final = frozenset(
     kind for kind, cls in ev.KINDS.items() if cls.fields and cls.fields[0].name == "cause"
 )
 _KIND: Final = itemgetter(0)
+_BAD: Final = 6  # where a read says that the device called it bad
 CONTEXT_EVENTS: Final = 5
 MAX_LISTED: Final = 100
 
@@ -171,26 +173,34 @@ class Engine:
             yield frame
 
     def _run_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
-        outputs = self._outputs
+        outputs, tally, read = self._outputs, self.tally, self.model.read
         expresses = self.model.expresses
+        certain = self._reads_are_certain()
         for seq, event in enumerate(events, first_seq):
             kind = event[0]
-            if kind < ev.FIRST_OUTPUT:
+            if kind in expresses and seq - event[2] == self.held:
+                outputs.append(event)
+            elif kind == _REG_READ:
+                if self.held is not None:
+                    self._settle()
+                expected = read(event)
+                if certain and expected == event[3] and len(event) <= _BAD:
+                    tally.matched += 1
+                    self._asked = seq
+                else:
+                    self._reg_read(seq, event, expected)
+            elif kind < ev.FIRST_OUTPUT:
                 if self.held is not None:
                     self._settle()
                 self.held, self._input = seq, event
                 if kind == _CONTEXT:
                     self._overlap = overlaps(event)
-            elif kind in expresses and seq - event[2] == self.held:
-                outputs.append(event)
-            elif kind == _REG_READ:
-                if self.held is not None:
-                    self._settle()
-                self._reg_read(seq, event)
+                    certain = self._reads_are_certain()
             elif kind < ev.FIRST_NOTE:
                 self._output(seq, event, kind)
             else:
                 self._note(seq, event, kind)
+                certain = self._reads_are_certain()
         self.seq = first_seq + len(events) - 1
 
     def advance(self, first_seq: int, events: tuple[Event, ...], until: int) -> bool:
@@ -235,13 +245,13 @@ class Engine:
             return
         if self.watcher:
             self.watcher.before_input(seq, event)
+        outputs = self._outputs
         try:
-            done = self.model.apply(event, self._outputs)
+            done = self.model.apply(event, outputs)
         except HostCrash as crash:
             self.crash = (seq, crash.function)
             self.seq = seq
             raise
-        outputs = self._outputs
         if done or outputs:
             self._class(seq, event, done)
         if self.watcher:
@@ -258,24 +268,15 @@ class Engine:
         elif self.model.bound and NOT_JUDGED in self.model.bound.values():
             for output in self._outputs:
                 self._unjudged(output)
-        elif self.model.bound or not self._all_match(done):
+        elif self.model.bound or not all_match(done, self._outputs):
             self._compare(seq, event, done)
+        else:
+            self._seen_kinds.update(map(_KIND, self._outputs))
+            self.tally.matched += len(self._outputs)
 
     def _check_invariants(self, seq: int) -> None:
         if len(self.violated) < MAX_LISTED:
             self.violated += [(seq, name) for name in self.model.violations()]
-
-    def _all_match(self, done: list[effects.Effect]) -> bool:
-        """Take in the outputs if all are as the model has them, one by one: nearly always."""
-        outputs = self._outputs
-        if len(done) != len(outputs):
-            return False
-        for effect, output in zip(done, outputs, strict=True):
-            if effect[0] != output[0] or effect[1:] != output[3 : len(effect) + 2]:
-                return False
-        self._seen_kinds.update(map(_KIND, outputs))
-        self.tally.matched += len(outputs)
-        return True
 
     def _compare(self, seq: int, cause: Event, done: list[effects.Effect]) -> None:
         """Pair effects with outputs in order; each left over on either side is a divergence."""
@@ -290,7 +291,7 @@ class Engine:
             if at == count or done[at][0] != kind:
                 self._diverge(out_seq, output, "output", None, ev.kind_name(kind))
                 continue
-            wrong = _difference(done[at], output)
+            wrong = difference(done[at], output)
             if wrong:
                 self._diverge(out_seq, output, *wrong)
             elif at in bound:
@@ -316,7 +317,7 @@ class Engine:
     def _output(self, seq: int, event: Event, kind: int) -> None:
         if kind == _REG_READ:
             self._settle()
-            self._reg_read(seq, event)
+            self._reg_read(seq, event, self.model.read(event))
         elif kind in self.model.asks:
             self._settle()
             self._ask(seq, event)
@@ -329,13 +330,16 @@ class Engine:
             # input, or one that the source does not tell.
             self._unjudged(event)
 
-    def _reg_read(self, seq: int, event: Event) -> None:
-        expected = self.model.read(event)
+    def _reads_are_certain(self) -> bool:
+        """Return whether a read is either what the model has, or diverges; and nobody looks on."""
+        return not (self._overlap or self._joined or self.watcher)
+
+    def _reg_read(self, seq: int, event: Event, expected: int | None) -> None:
         self._asked = seq
         if self._overlap:
             self.tally.ambiguous += 1
             return
-        bad = len(event) > 6 and event[6] != 0
+        bad = len(event) > _BAD and event[_BAD] != 0
         if self._joined and expected is not None and not bad:
             expected = self._learn_hidden(seq, event, expected, event[3])
         elif expected == event[3] and not bad:
@@ -477,26 +481,3 @@ def overlaps(event: Event) -> bool:
 def lists(event: Event) -> int:
     """Return what the probe that `event` ends listed whole: LISTS_LPIS, LISTS_ITS."""
     return int(event[4]) if len(event) > 4 else LISTS_LPIS | LISTS_ITS
-
-
-def _difference(effect: effects.Effect, output: Event) -> tuple[str, Any, Any] | None:
-    """Return (field, expected, got) of the first observed field that differs, or None."""
-    if output[3 : len(effect) + 2] == effect[1:]:
-        return None
-    if output[0] == effects.COMMAND:
-        return _command_difference(effect, output)
-    names = [each.name for each in ev.KINDS[output[0]].fields[1:]]
-    for name, expected, got in zip(names, effect[1:], output[3:], strict=False):
-        if got is not None and got != expected:
-            return name, expected, got
-    return None
-
-
-def _command_difference(effect: effects.Effect, output: Event) -> tuple[str, Any, Any] | None:
-    if output[3] != effect[1]:
-        return "queue_offset", effect[1], output[3]
-    for at in range(4):
-        known = output[8 + at] if len(output) > 8 + at else -1
-        if (effect[2 + at] ^ output[4 + at]) & known:
-            return f"dw{at}", effect[2 + at] & known, output[4 + at]
-    return None

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from replay.judge import AnyModel
-from replay.model.kvm.state import UNSEEN_ITT, Device
+from replay.model.kvm.state import UNSEEN_ITT
+from replay.model.kvm.tables import devices_of
 from replay.model.qemu import view
 from replay.targets.kvm_model import KvmModel
+from replay.targets.kvm_shown import target_of
 from replay.targets.qemu_model import QemuModel
 
 
@@ -48,7 +50,7 @@ class Kvm:
     @staticmethod
     def device(model: KvmModel, device_id: int) -> Entry:
         """Return a device."""
-        found = _kvm_devices(model, device_id)
+        found = devices_of(model.vm.state, device_id)
         if not found:
             return _missing(model)
         if found[-1].itt == UNSEEN_ITT:
@@ -61,7 +63,7 @@ class Kvm:
     @staticmethod
     def event(model: KvmModel, device_id: int, event_id: int) -> Entry:
         """Return an event of a device."""
-        for device in reversed(_kvm_devices(model, device_id)):
+        for device in reversed(devices_of(model.vm.state, device_id)):
             ite = device.events.get(event_id)
             if ite is not None:
                 icid = ite.collection.icid if ite.collection else None
@@ -74,7 +76,7 @@ class Kvm:
         found = model.vm.state.collections.get(icid)
         if found is None:
             return _missing(model)
-        return {"rdbase": model.target_of(found.target), "confirmed": _sure(model)}
+        return {"rdbase": target_of(found.target), "confirmed": _sure(model)}
 
     @staticmethod
     def vpe(model: KvmModel, vpe_id: int) -> Entry:
@@ -111,17 +113,8 @@ class Kvm:
     @staticmethod
     def count_events(model: KvmModel, device_id: int) -> int:
         """Return how many events a device has."""
-        found = _kvm_devices(model, device_id)
+        found = devices_of(model.vm.state, device_id)
         return len({event_id for device in found for event_id in device.events})
-
-
-def _kvm_devices(model: KvmModel, device_id: int) -> list[Device]:
-    """Return every device of that DeviceID: a kernel that restores twice may have two."""
-    state = model.vm.state
-    if len(state.by_id) == len(state.devices):
-        one = state.by_id.get(device_id)
-        return [] if one is None else [one]
-    return [device for device in state.devices if device.device_id == device_id]
 
 
 def _sure(model: KvmModel) -> bool:

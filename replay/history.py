@@ -9,11 +9,13 @@ Counterparts: `replay.blame`, which feeds it from a replay and makes an answer o
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from replay.aims import MOVES, PENDING, REMOVES, Words, aim, fields_of, is_asked, name_of
+from replay.kept_lists import Change, Lists
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.writers import MAX_GONE, Key, Writers
@@ -169,13 +171,15 @@ class History(Writers):
 
     # -- keys of lists
 
-    def changed(self, seq: int, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        """Take in lists before and after an input."""
+    def changed(self, seq: int, changes: Sequence[Change], now: Lists) -> list[str]:
+        """Take in what an input made of lists."""
         self._now = now
-        self._lists = {
-            name: before.get(name, {}) | now.get(name, {}) for name in ("events", "collections")
-        }
-        return super().changed(seq, before, now)
+        gone: dict[str, dict[Any, Any]] = {"events": {}, "collections": {}}
+        for each in changes:
+            if each.new is None and each.component in gone:
+                gone[each.component][each.key] = each.old
+        self._lists = {name: ChainMap(now.get(name, {}), gone[name]) for name in gone}
+        return super().changed(seq, changes, now)
 
     def set(self, seq: int, key: Key) -> None:
         """A key came, or has another value."""

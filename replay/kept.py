@@ -65,7 +65,7 @@ SOME_CPU: Final = Cpu(-1)
 ADDRESS: Final = Number(0, (1 << 130) - 1)
 _SLOT: Final = Row((U64, U64))
 _SLOTS: Final = Each(tuple, _SLOT)
-_UNKNOWN: Final = Record(Unknown, {"_bits": Keyed(Text(64), U64)})
+_UNKNOWN: Final = Record(Unknown, {"bits": Keyed(Text(64), U64)})
 _WORD: Final = "I"
 _WORD_BYTES: Final = array(_WORD).itemsize  # 4 wherever there is a KVM host or a QEMU
 MAX_QUEUE_BYTES: Final = 1 << 20
@@ -169,10 +169,10 @@ _QEMU_VM: Final = Record(QemuVm, {
     "pending": Record(PendingBits, {
         "acks_seen": FLAG, "since": U64, "bits": Keyed(ADDRESS, Number(0, 1)),
     }),
-}, anew=frozenset(("profile", "reset_steps", "effects", "witness", "bound")))  # fmt: skip
+}, anew=frozenset(("profile", "reset_steps", "effects", "witness", "bound", "reads")))  # fmt: skip
 QEMU: Final = Kept("qemu", 1, Record(
     QemuModel, {"vm": Inside(_QEMU_VM), "joined": FLAG},
-    anew=frozenset(("name", "profile", "_cpus", "bound", "_witness", "asks")),
+    anew=frozenset(("name", "profile", "_cpus", "bound", "_witness", "asks", "apply", "read")),
 ), cpus=lambda model: len(model.vm.cpus), check_links=lambda model: _check_qemu(model.vm))  # fmt: skip
 
 
@@ -213,13 +213,13 @@ _KVM_STATE: Final = Record(State, {
     "queues": Each(list, Each(list, _NAMED_IRQ), per_cpu=True),
     "lpis_enabled": Each(list, FLAG, per_cpu=True), "pendbasers": Each(list, U64, per_cpu=True),
 }, anew=frozenset((
-    "flags", "vcpu_ids", "index_of_id", "effects", "bound", "witness", "by_id", "cache_shift",
+    "flags", "vcpu_ids", "index_of_id", "effects", "bound", "witness", "by_id", "cache_shift", "touched",
     "cache_limit",
 )))  # fmt: skip
 KVM: Final = Kept("kvm", 1, Record(
     KvmModel,
     {"vm": Inside(Record(KvmVm, {"state": Inside(_KVM_STATE)})), "_errno": INT, "placed": FLAG, "joined": FLAG},
-    anew=frozenset(("name", "profile", "_ids", "effects", "bound", "_witness", "asks")),
+    anew=frozenset(("name", "profile", "_ids", "effects", "bound", "_witness", "asks", "_touched")),
 ), cpus=lambda model: len(model.vm.state.vcpu_ids), check_links=lambda model: _check_kvm(model.vm.state))  # fmt: skip
 
 

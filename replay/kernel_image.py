@@ -20,18 +20,19 @@ else:
 
 MAX_STORED_BYTES: Final = 256 << 20
 MAX_IMAGE_BYTES: Final = 512 << 20
+NO_BANNER: Final = "unknown"
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _BANNER: Final = re.compile(rb"Linux version ([\x20-\x7e]{1,500})")
 
 
 def banner(path: Path) -> str:
-    """Return the release and version in an image, as `uname -r -v` says them; `unknown` if none."""
+    """Return the release and version in an image, as `uname -r -v` says them, or NO_BANNER."""
     with path.open("rb") as stream:
         data = stream.read(MAX_STORED_BYTES)
     texts = [text.decode("ascii") for text in _BANNER.findall(_unpacked(data))]
     if not texts:
-        return "unknown"
+        return NO_BANNER
     text = next((each for each in texts if " #1" in each), texts[0])  # some have a draft before it
     version = text.find(" #")
     return f"{text.partition(' ')[0]}{text[version:] if version >= 0 else ''}".strip()

@@ -117,8 +117,14 @@ def _alone(top: Path, done: Path) -> Iterator[bool]:
     if done.exists():
         yield False
         return
-    top.mkdir(parents=True, exist_ok=True)
-    with (top / ".lock").open("w") as lock:
+    try:
+        top.mkdir(parents=True, exist_ok=True)
+        lock = (top / ".lock").open("w")
+    except OSError as error:
+        raise TargetError(
+            f"{top}: {error.strerror}; ITSTRACE_KERNELS names another folder for kernels"
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield not done.exists()
 

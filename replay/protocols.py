@@ -15,6 +15,9 @@ from tracer.log.header import Header
 
 NOT_JUDGED: Final = "not judged"  # in `bound`: the model could not carry an input out
 
+Apply = Callable[[Event, Sequence[Event]], list[effects.Effect]]
+Read = Callable[[Event], int | None]
+
 
 class Model(Protocol):
     """What the engine needs of a model target."""
@@ -23,8 +26,9 @@ class Model(Protocol):
     expresses: frozenset[int]
     bound: dict[int, str]  # effect index -> `learned` or `assumed: why`, of the last input
 
-    def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]:
-        """Carry out an input, given the outputs that name it; return its effects."""
+    @property
+    def apply(self) -> Apply:
+        """Carries out an input, given the outputs that name it; returns its effects."""
 
     def unsure(self, *, registers: bool = False) -> None:
         """Events were lost: nothing known of guest RAM is certain any more.
@@ -32,8 +36,9 @@ class Model(Protocol):
         `registers`: any may have been, writes of registers too.
         """
 
-    def read(self, event: Event) -> int | None:
-        """Return what a reg.read should have given; None for a bad access."""
+    @property
+    def read(self) -> Read:
+        """Returns what a reg.read should have given; None for a bad access."""
 
     def errno(self) -> int:
         """Return the errno of the last thing that was asked for."""

@@ -5,9 +5,10 @@ Counterpart: `replay.verify`, which hands over every input with the lists before
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from replay.kept_lists import Lists
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.verdict import RoundTrip
@@ -22,8 +23,6 @@ _MSI: Final = NUMBER["msi"]
 _SAVED: Final = ("devices", "events", "collections")
 _MAPD: Final = 0x08
 _MAP_EVENT: Final = (0x0A, 0x0B, 0x0F)  # MAPTI, MAPI, DISCARD
-
-Lists = Mapping[str, Any]  # component -> key -> value
 
 
 class RoundTrips:
@@ -44,7 +43,7 @@ class RoundTrips:
         outputs: Sequence[Event],
         lists: tuple[Lists, Lists],
     ) -> None:
-        """Take in an input with its effects, and the lists (before, after) it."""
+        """Take in an input with its effects, and the lists (before, after) it; of a save and a reset to be kept."""
         if event[0] in (_SAVE, _RESTORE, _RESET):
             self._save_or_restore(seq, event, done, *lists)
         elif self._trip is not None:

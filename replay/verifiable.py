@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from replay.model.touched import TouchedSince
 from replay.protocols import Model
 from replay.reinit import Registers
 
@@ -40,6 +41,12 @@ class Verifiable(Model, Protocol):
 
     def structures(self) -> dict[str, Any]:
         """Return what is kept outside guest RAM, by component and key."""
+
+    def value(self, component: str, key: Any) -> Any:
+        """Return what `structures` has for one key; None for nothing."""
+
+    def touched_since(self) -> TouchedSince | None:
+        """Return who tells from now on which keys may have changed; None: nobody does."""
 
     def mapped(self) -> dict[str, Any]:
         """Return the mappings that guest RAM holds, by component and key."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from replay.contracts import NOT_FREED, clause_for
 from replay.engine import LISTS_ITS, LISTS_LPIS, Engine, lists, overlaps
 from replay.evidence import MAX_OBSERVATIONS, Evidence, placed, width
+from replay.kept_lists import KeptLists, Lists
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.reinit import TABLES, HandOver, Registers, Reinit
@@ -39,6 +40,7 @@ _PROBE: Final = NUMBER["probe"]
 _CONTEXT: Final = NUMBER["context"]
 _MSI: Final = NUMBER["msi"]
 _RESTORE: Final = NUMBER["restore"]
+_SAVE: Final = NUMBER["save"]
 _LPI_LIVE: Final = NUMBER["lpi.live"]
 _ITS_LIVE: Final = NUMBER["its.live"]
 _SHARED: Final = "GICR_PROPBASER"
@@ -92,10 +94,10 @@ class Verifier:
         self._before: Mapping[str, Any] = {}
         self._left: Mapping[str, Any] | None = None  # as the last write left them, if still so
         self._evidence = Evidence()  # of the last reset
-        self._lists = model.structures()
+        self._lists = KeptLists(model)
         self._planted: Mapping[Key, int] = {}  # who wrote which key, as of the last reset
         self._reference: Verifiable | None = None
-        self._past: dict[str, Any] = {}  # the lists as the ITS was disabled
+        self._past: Lists = {}  # as the ITS was disabled
         self._gone: dict[str, set[Any]] = {}  # component -> keys that the last reset removed
         self._overlap = False  # whether what comes now has no order with another thread's
         self._perturbing = False  # whether a probe that stopped the VM reads now
@@ -113,7 +115,7 @@ class Verifier:
     @property
     def lists(self) -> dict[str, Any]:
         """What the device keeps outside guest RAM now, by component and key."""
-        return self._lists
+        return self._lists.now
 
     def planted_by(self, component: str, key: Any = None) -> int | None:
         """Return the last event that wrote a register, or this key of a list."""
@@ -123,7 +125,7 @@ class Verifier:
 
     def resumed(self, seq: int, *, overlap: bool) -> None:
         """What the model holds was there before the trace begins: nobody saw who wrote it."""
-        self._lists = self.model.structures()
+        self._lists.begin()
         self._overlap = overlap
         self._joined = True
         found = self.model.components()
@@ -132,7 +134,8 @@ class Verifier:
     def before_input(self, seq: int, event: Event) -> None:
         """Note the state that the input will change."""
         if self._learned and event[0] not in _LEAVES_LISTS:
-            self._lists, self._learned = self.model.structures(), False
+            self._lists.look()
+            self._learned = False
         by = origin_of(event)
         if by == ev.GUEST:
             self._pause.ran()
@@ -155,11 +158,12 @@ class Verifier:
         self._left = None
         if done:
             self._used(done)
-        before, self._lists = self._lists, self.model.structures()
-        self._trips.after_input(seq, event, done, outputs, (before, self._lists))
-        changed = self.writers.changed(seq, before, self._lists) if before != self._lists else []
-        if done and self._lists:
-            self.writers.ran(seq, done, self._lists)
+        before = self._lists.copied() if event[0] in (_RESET, _SAVE) else self.lists
+        changes = self._lists.look()
+        self._trips.after_input(seq, event, done, outputs, (before, self.lists))
+        changed = self.writers.changed(seq, changes, self.lists) if changes else []
+        if done and self.lists:
+            self.writers.ran(seq, done, self.lists)
         if event[0] == _GICR_WRITE and self._redistributor_reset(event):
             return
         for name in changed:  # what it shows is no longer the reset's
@@ -207,7 +211,7 @@ class Verifier:
         how = RESET_KINDS[event[2]]
         device = self.model.fresh()
         fresh, replayed = device.components(), self.model.components()
-        kept = any(fresh.get(name) != item for name, item in self._lists.items())
+        kept = any(fresh.get(name) != item for name, item in self.lists.items())
         self._reference = device if kept or self.model.may_stray else None
         self._planted = self.writers.as_of_now()
         components = [
@@ -267,8 +271,8 @@ class Verifier:
             component.replayed = now[name]
         for component in verdict.components if self._pause.before else ():
             verdict.unit = "lpi"
-            if component.name in self._lists:
-                self._lists[component.name] = component.replayed = now[component.name]
+            if component.name in self.lists:
+                component.replayed = now[component.name]
             if component.name == "lpis" and component.wrong:
                 component.forget()  # it was listed before the last of the writes
 
@@ -292,7 +296,7 @@ class Verifier:
         self._gone = {
             name: gone
             for name in _OUTLIVED
-            if name in self._lists and (gone := set(past[name] or ()) - set(self._lists[name]))
+            if name in self.lists and (gone := set(past[name] or ()) - set(self.lists[name]))
         }
         self.resets.append(verdict)
         self._evidence = Evidence(verdict, infer=not self._under_test)
@@ -307,7 +311,7 @@ class Verifier:
         pending = self._hand_over.pending
         found = self._hand_over.written(seq, self._before, after)
         if not pending:
-            self._past = self._lists
+            self._past = self._lists.copied() if self._hand_over.pending else {}
         if not self._hand_over.pending:
             read_back, self._read_back = self._read_back, {}
             if found and len(self.resets) < MAX_VERDICTS:
@@ -330,7 +334,7 @@ class Verifier:
             if fresh[name] is not None and (not name.startswith("GITS_") or name in TABLES)
         ]  # fmt: skip
         self._planted = self.writers.as_of_now()
-        left = [each for each in components if each.name in self._lists and each.replayed_differs()]
+        left = [each for each in components if each.name in self.lists and each.replayed_differs()]
         self._reference = device if left else None
         for each in left:
             each.writer = self._first_writer(each)

@@ -17,6 +17,7 @@ from replay.contracts import Clause, Shown
 from replay.evidence import Evidence
 from replay.judge import AnyModel
 from replay.kept import MODELS
+from replay.kept_lists import KeptLists
 from replay.reinit import HandOver, _Life
 from replay.round_trips import RoundTrips
 from replay.timetravel.stops import MAX_STOP_BYTES
@@ -40,6 +41,7 @@ STATE: Final[graph.Classes] = _CLASSES | {
         "_dumped", "_hand_over", "_learned", "_read_back", "_listed", "_pause", "_trips",
         "round_trips", "_joined", "model", "_fresh_redistributors",
     ),
+    KeptLists: ("model", "behind"),
     Writers: ("_registers", "_keys", "_gone"),
     Evidence: ("_verdict", "_current", "_open", "_indirect"),
     HandOver: ("used", "_life"),

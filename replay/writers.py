@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from replay.aims import aim, asks, fetched, is_asked
+from replay.kept_lists import Change, Lists
 from replay.model.effects import Effect
 
 Key = tuple[str, Any]  # (component, key in its list)
@@ -51,23 +52,19 @@ class Writers:
         """A register holds what event `seq` wrote."""
         self._registers[name] = (seq, value)
 
-    def changed(self, seq: int, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        """Take in lists before and after event `seq`; return the names of those that changed."""
-        found = []
-        for name, after in now.items():
-            was = before.get(name, {})
-            if after == was:
-                continue
-            found.append(name)
+    def changed(self, seq: int, changes: Sequence[Change], now: Lists) -> list[str]:
+        """Take in what event `seq` made of lists that are `now`; return the names of those that changed."""
+        found = dict.fromkeys(each.component for each in changes)
+        for name in found:
             self._registers[name] = (seq, None)
-            for key, value in after.items():
-                if was.get(key) != value:
-                    self.set(seq, (name, key))
-            for key in was.keys() - after.keys():
+        for name, key, _, new in changes:
+            if new is None:
                 self.unset(seq, (name, key))
-        return found
+            else:
+                self.set(seq, (name, key))
+        return list(found)
 
-    def ran(self, seq: int, done: Sequence[Effect], lists: Mapping[str, Any]) -> None:
+    def ran(self, seq: int, done: Sequence[Effect], lists: Lists) -> None:
         """Commands ran, with these lists after them: one may have set a key to what it held."""
         for words in fetched(done):
             key = aim(words) if asks(words) else None

@@ -12,7 +12,7 @@ from typing import Any, Final
 from replay import bisect
 from replay.bisect import Found
 from replay.commands.bisect_over import configure_over, run as run_over
-from replay.commands.common import clean, paint, print_json, say
+from replay.commands.common import clean, once_only, paint, print_json, say
 from replay.commands.replaying import (
     add_cache_option,
     add_replay_options,
@@ -92,7 +92,7 @@ def _find(timeline: Timeline, options: argparse.Namespace) -> Found:
         kind = options.divergence or None
         if options.target is None:
             return bisect.by_divergence(timeline, kind)
-        if options.trace == "-":
+        if once_only(options.trace):
             raise UsageError("a target is made for a trace that was read before: give a file")
         return bisect.by_target(options.trace, options.cpus, options.target, kind)
     if options.crash:

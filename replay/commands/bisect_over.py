@@ -16,6 +16,7 @@ from replay.commands.common import (
     EXIT_CANNOT_JUDGE,
     EXIT_FINDING,
     clean,
+    once_only,
     paint,
     print_json,
     say,
@@ -67,7 +68,7 @@ class _Asking:
     def __init__(
         self, trace: str, specs: list[Spec], signature: Signature, *, strict: bool
     ) -> None:
-        if trace == "-":
+        if once_only(trace):
             raise UsageError("a trace is carried out on each build: give a file")
         self._trace = trace
         self._specs = specs

@@ -8,7 +8,7 @@ from typing import Any, Final
 from replay.blame import Blamer
 from replay.blame_text import came_back, lines
 from replay.blamed import Blame
-from replay.commands.common import print_json, say
+from replay.commands.common import once_only, print_json, say
 from replay.commands.replaying import (
     add_replay_options,
     caveats,
@@ -48,8 +48,8 @@ class _Events:
     """The events of a trace as far as moments need them: read once, not replayed."""
 
     def __init__(self, path: str) -> None:
-        if path == "-":
-            raise UsageError("--at reset:N and -N need a file: standard input is read once")
+        if once_only(path):
+            raise UsageError("--at reset:N and -N need a file: a pipe is read once")
         self._resets: list[int] = []
         with open_trace(path) as reader:
             self.name, self.first_seq = reader.name, reader.header.first_seq

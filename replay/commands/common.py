@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from replay.cli import EXIT_BUG, EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE
+from replay.cli import (
+    EXIT_BUG,
+    EXIT_CODES,
+    EXIT_INTERRUPTED,
+    EXIT_UNREAD,
+    EXIT_USAGE,
+    drop_output,
+)
 from tracer import oplog
 from tracer.errors import TracerError, UsageError
-from tracer.log.files import fetching
+from tracer.log.files import fetching, is_local
 
 EXIT_FINDING: Final = 1
 EXIT_LOST: Final = 3
 EXIT_CANNOT_JUDGE: Final = 4
 
+# What this machine refuses, and no bug of ours: a full disk, a file that nobody may write, ...
+_REFUSED: Final = frozenset((
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+))  # fmt: skip
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 # Control characters, a newline too, and those that turn the order of what is shown around.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -91,6 +105,7 @@ def run_action(options: argparse.Namespace, dest: str, actions: Actions) -> int:
 
 def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
     """Run one verb: TracerErrors become a sentence and their exit code, our bugs become 70."""
+    _open_streams()
     try:
         module = import_module(f"replay.commands.{entry[0]}")
         parser = build_parser(verb, entry[1])
@@ -107,18 +122,37 @@ def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        drop_output()  # its reader went away, and may have missed a finding
+        return EXIT_UNREAD
     except SystemExit as error:  # argparse
         return error.code if isinstance(error.code, int) else EXIT_USAGE
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            return _our_bug(verb)
+        drop_output()
+        say(f"itstrace {verb}: {error.filename or 'input or output'}: {error.strerror}")
+        return EXIT_LOST
     except Exception:  # noqa: BLE001 (the last resort: a bug of ours must not look like a finding)
-        import traceback
+        return _our_bug(verb)
 
-        for line in traceback.format_exc().splitlines():
-            say(line)
-        print(f"itstrace {verb}: this is a bug of itstrace, not of your input", file=sys.stderr)
-        return EXIT_BUG
+
+def _our_bug(verb: str) -> int:
+    import traceback
+
+    for line in traceback.format_exc().splitlines():
+        say(line)
+    print(f"itstrace {verb}: this is a bug of itstrace, not of your input", file=sys.stderr)
+    return EXIT_BUG
+
+
+def _open_streams() -> None:
+    """Give the standard streams that we were started without (`>&-`) an end that goes nowhere.
+
+    A trace would else be opened in their place, and a child write into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
 
 
 def clean(text: str) -> str:
@@ -146,6 +180,14 @@ def print_json(value: Any, *, lines: bool = False) -> None:
     """Print one JSON document, on one line where more follow."""
     json.dump(value, sys.stdout, indent=None if lines else 1, default=str)
     sys.stdout.write("\n")
+
+
+def once_only(*names: str) -> bool:
+    """Return whether one of the names is of what can be read only once: standard input, a pipe."""
+    return any(
+        name == "-" or (is_local(name) and (Path(name).is_fifo() or Path(name).is_socket()))
+        for name in names
+    )
 
 
 def number(text: str) -> int:

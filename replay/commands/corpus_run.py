@@ -24,7 +24,7 @@ from replay.corpus_reports import details, github, headline, junit, markdown
 from replay.pools import MAX_JOBS
 from tracer.errors import UsageError, WriteError
 from tracer.log.files import Where
-from tracer.log.opening import create_output
+from tracer.log.opening import write_output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +59,11 @@ def run(options: argparse.Namespace) -> int:
             "--jobs and --cluster are for traces on the model: not with --target or --matrix"
         )
     traces = find_traces(options.traces)
+    if not traces and not unused_manifests(options.traces, traces):
+        raise UsageError(
+            f"{', '.join(options.traces)}: there is no .itstrace and no .its.txt here, so nothing "
+            "would be judged"
+        )
     if options.matrix:
         from replay.commands.corpus_matrix import run as run_matrix
 
@@ -115,8 +120,7 @@ def _on_targets(traces: list[Where], texts: list[str]) -> Iterator[list[Result]]
 
 def _report(results: list[Result], traces: int, options: argparse.Namespace) -> None:
     if options.junit:
-        with create_output(options.junit, force=options.force) as stream:
-            stream.write(junit(results))
+        write_output(options.junit, junit(results), force=options.force)
     if options.summary:
         try:
             with Path(options.summary).open("a", encoding="utf-8", errors="replace") as out:

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any, Final
 
-from replay.commands.common import clean, number, print_json, progress
+from replay.commands.common import clean, number, once_only, print_json, progress
 from replay.commands.recover import verify_written
 from replay.commands.replaying import add_replay_options, make_profile
 from replay.cutting import Layout, cut, lay_out
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if "-" in (options.trace, options.output):
+    if options.output == "-" or once_only(options.trace):
         raise UsageError("cut reads a file more than once, and reads again what it wrote")
     if options.vm:
         raise UsageError(

@@ -17,7 +17,7 @@ from replay.export.plot import WAYS, plot_of
 from replay.export.result import Result
 from tracer.errors import UsageError
 from tracer.events import NUMBER
-from tracer.log.opening import AnyReader, create_output, open_trace
+from tracer.log.opening import AnyReader, open_trace, write_output
 
 # form -> its module; a reproducer's has export(header, plot), another's write(reader, frames, path)
 REPRODUCERS: Final = {"kvm-c": "kvm_c", "qtest": "qtest_shell"}
@@ -76,8 +76,7 @@ def _reproducer(reader: AnyReader, options: argparse.Namespace) -> int:
     if result.meaningless:
         say(f"itstrace export: nothing written: {result.meaningless}")
         return EXIT_CANNOT_JUDGE
-    with create_output(options.output, force=options.force) as out:
-        out.write(result.text.encode("ascii"))
+    write_output(options.output, result.text.encode("ascii"), force=options.force)
     return 0
 
 

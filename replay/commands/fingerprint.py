@@ -12,7 +12,7 @@ from replay.commands.common import clean, paint, print_json
 from replay.fingerprint import nearest, read_answers, tell, vectors
 from replay.profiles import FLAGS, PROFILES, find
 from tracer.errors import SourceError, UsageError
-from tracer.log.opening import create_output
+from tracer.log.opening import write_output
 
 MAX_ANSWERS_BYTES = 64 << 20
 
@@ -61,8 +61,8 @@ def _measure(options: argparse.Namespace) -> None:
     if options.profile_out:
         if not options.profile_out.endswith(".toml"):
             raise UsageError("a profile is a file NAME.toml")
-        with create_output(options.profile_out, force=options.force) as out:
-            out.write(format_profile(name, start, image, flags).encode())
+        profile = format_profile(name, start, image, flags)
+        write_output(options.profile_out, profile.encode(), force=options.force)
     if options.json:
         print_json(
             {

@@ -11,7 +11,7 @@ from tracer.errors import UsageError
 from tracer.events import Event
 from tracer.log import format as fmt
 from tracer.log.header import Header
-from tracer.log.opening import create_output
+from tracer.log.opening import create_output, write_output
 from tracer.log.stream import Writer
 from tracer.log.text import SUFFIX, write_text
 
@@ -66,14 +66,14 @@ def run(options: argparse.Namespace) -> int:
 
 def write_life(path: str, header: Header, events: list[Event], *, force: bool) -> None:
     """Write a trace whose bytes follow from its events: no clock, and no compressor's version."""
-    with create_output(path, force=force) as out:
-        if path.endswith(SUFFIX):
-            import io
+    if path.endswith(SUFFIX):
+        import io
 
-            text = io.StringIO()
-            write_text(header, enumerate(events), text)
-            out.write(text.getvalue().encode())
-            return
+        text = io.StringIO()
+        write_text(header, enumerate(events), text)
+        write_output(path, text.getvalue().encode(), force=force)
+        return
+    with create_output(path, force=force) as out:
         writer = Writer(out, header, codec=fmt.CODEC_NONE, bound_ms=0, name=path)
         for event in events:
             writer.add(event)

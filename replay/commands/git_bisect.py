@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.commands.common import print_json, say
+from replay.commands.common import once_only, print_json, say
 from replay.commands.replaying import make_profile
 from replay.manifest import manifest_path, read_manifest
 from replay.ruled import EXIT_SKIP, Ruled
@@ -47,7 +47,7 @@ def wanted(options: argparse.Namespace) -> Signature:
 
 
 def _stored(trace: str) -> str:
-    if trace == "-":
+    if once_only(trace):
         raise UsageError("a trace from standard input has no manifest: give --signature")
     path = manifest_path(where(trace))
     if not exists(path):

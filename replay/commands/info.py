@@ -14,6 +14,8 @@ from tracer.log.opening import AnyReader, open_trace
 from tracer.sources import ftrace
 
 MAX_MISSING: Final = 64
+SHOWN_PROBLEMS: Final = 10
+SHOWN_RESETS: Final = 20
 _KVM_HOST: Final = (ftrace.NAME, "record-kvm")
 # Of a KVM host's trace, what a record of the kernel's own kvm_mmio cannot show: kind -> by what.
 _BEYOND_MMIO: Final = {
@@ -124,7 +126,7 @@ def _print(answer: dict[str, Any]) -> None:
     print(f"{'digest':24} {answer['digest']}")
     colour = {"clean": "green", "cut": "yellow", "damaged": "red"}[answer["status"]]
     print(f"{'file':24} {paint(answer['status'], colour)}")
-    for problem in answer["problems"][:10]:
+    for problem in answer["problems"][:SHOWN_PROBLEMS]:
         print(f"{'':24} byte {problem['offset']:#x}: {problem['what']}")
     print(f"{'lost':24} {answer['lost']}")
     for reason in answer["missing"]:
@@ -134,8 +136,15 @@ def _print(answer: dict[str, Any]) -> None:
     print(f"{'events':24} {answer['total']:>9,}")
     for name, n in answer["events"].items():
         print(f"  {name:22} {n:>9,}")
-    for reset in answer["resets"]:
+    _print_resets(answer)
+
+
+def _print_resets(answer: dict[str, Any]) -> None:
+    for reset in answer["resets"][:SHOWN_RESETS]:
         print(f"{'reset':24} {reset['kind']} at event {reset['seq']}")
+    more = len(answer["resets"]) - SHOWN_RESETS
+    if more > 0:
+        print(f"{'':24} and {more:,} more resets, which --json lists")
 
 
 def _print_beginning(answer: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import io
 from contextlib import ExitStack
 from typing import BinaryIO, cast
 
-from replay.commands.common import EXIT_LOST, clean, print_json
+from replay.commands.common import EXIT_LOST, clean, once_only, print_json
 from replay.commands.recover import verify_written
 from tracer.errors import DamagedTrace, UsageError
 from tracer.log import format as fmt
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the whole; 3 when events are in none of the files."""
     output = options.output
-    if "-" in (*options.trace, output):
+    if output == "-" or once_only(*options.trace):
         raise UsageError("merge reads files, and writes one")
     with ExitStack() as files:
         parts = [_part(files, name) for name in options.trace]

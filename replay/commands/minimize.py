@@ -39,9 +39,9 @@ from replay.minimize.search import Count, digest
 from replay.minimize.written import header_of, manifest, outputs_of, target_manifest, variants
 from replay.profiles import Profile, find
 from replay.verdict import STALE, SUSPECTED
-from tracer.errors import UsageError
+from tracer.errors import DamagedTrace, UsageError
 from tracer.log.header import Header
-from tracer.log.opening import create_output, open_trace
+from tracer.log.opening import open_trace, write_output
 
 MAX_EVENTS: Final = 4_000_000  # that are held in memory
 _PASSES: Final = 1  # their version: with others, other questions are asked
@@ -96,8 +96,7 @@ def run(options: argparse.Namespace) -> int:
         header, toml = _result(session, least, _of_target(original.header, options), options.trace)
         answer = result_json(original, session, result, journal, confirmed)
     write_life(options.output, header, list(least.events), force=options.force)
-    with create_output(str(outputs[1]), force=options.force) as out:
-        out.write(toml.encode())
+    write_output(str(outputs[1]), toml.encode(), force=options.force)
     if result.minimal and options.journal is None and journal.path:
         journal.path.unlink(missing_ok=True)
     print_result(answer, as_json=options.json)
@@ -124,7 +123,8 @@ def _read(path: str) -> Candidate:
             if len(events) > MAX_EVENTS:
                 raise UsageError(f"{path}: minimize holds at most {MAX_EVENTS:,} events: cut it")
         if reader.status == "damaged":
-            raise UsageError(f"{path}: is damaged: recover it first")
+            at = reader.problems[0]
+            raise DamagedTrace(path, at.offset, f"{at.what}; `itstrace recover` saves what it can")
         if reader.checkpoint is not None:
             raise UsageError(f"{path}: begins in the middle of a life: minimize needs its start")
         return Candidate(reader.header, tuple(events))

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from replay.commands.common import EXIT_LOST, clean, print_json, progress
+from replay.commands.common import EXIT_LOST, clean, once_only, print_json, progress
 from replay.commands.doctor import answer_of
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace, UsageError
 from tracer.log import format as fmt
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the new trace; 3 when something is not in it."""
     name, output = options.trace, options.output
-    if name.endswith(SUFFIX) or "-" in (name, output):
+    if name.endswith(SUFFIX) or output == "-" or once_only(name):
         raise UsageError("recover reads a binary trace from a file, and writes one")
     try:
         stream = Path(name).open("rb")  # noqa: SIM115 (closed below)

@@ -8,7 +8,14 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, progress, say
+from replay.commands.common import (
+    EXIT_CANNOT_JUDGE,
+    EXIT_FINDING,
+    EXIT_LOST,
+    once_only,
+    progress,
+    say,
+)
 from replay.engine import Engine
 from replay.judge import AnyModel, model_of, profile_named, with_flags
 from replay.profiles import Profile
@@ -105,7 +112,7 @@ def replayed(options: argparse.Namespace, question: Question) -> Iterator[Found]
             with open_trace(options.trace) as reader:
                 yield _alone(reader, question)
             return
-        if options.trace == "-":
+        if once_only(options.trace):
             refuse_spread(options, "standard input")
         from replay.segments.run import asked
 
@@ -191,6 +198,10 @@ def _flag(text: str) -> tuple[str, bool | int]:
         ) from error
 
 
+def _place(seq: int) -> str:
+    return f"at event {seq}" if seq >= 0 else "before the first event"
+
+
 def caveats(reader: AnyReader, engine: Engine) -> list[str]:
     """Return a sentence for everything that limits what was said of this trace."""
     found = []
@@ -198,7 +209,7 @@ def caveats(reader: AnyReader, engine: Engine) -> list[str]:
         if problem.kind == "damaged":
             found.append(
                 f"{reader.name}: byte {problem.offset:#x}: {problem.what}; "
-                f"what follows was not used, the replay ends at event {engine.seq}"
+                f"what follows was not used, the replay ends {_place(engine.seq)}"
             )
             break
     if reader.status == "cut":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST
+from replay.commands.common import EXIT_CANNOT_JUDGE, EXIT_FINDING, EXIT_LOST, once_only
 from replay.commands.replaying import add_model_options
 from replay.commands.report_pages import blocks_of, made_by, write
 from replay.report.build import Blocks
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         made, code, name = blocks_of(options.trace, made_by(options))
         write(page(f"{name}: itstrace report", "trace", made), options.output, options)
         return code
-    if "-" in (options.trace, options.other):
+    if once_only(options.trace, options.other):
         raise UsageError("two traces are read more than once: not from standard input")
     return _two(options)
 

@@ -14,7 +14,7 @@ from replay.report.build import Blocks, Replayed, blocks, replayed
 from replay.report.stories import Place, Story, questions, stories
 from tracer.log.files import is_url
 from tracer.log.header import Header
-from tracer.log.opening import create_output, open_input, open_trace
+from tracer.log.opening import open_input, open_trace, write_output
 
 Maker = Callable[[Header], AnyModel]
 
@@ -50,5 +50,4 @@ def write(text: bytes, path: str, options: argparse.Namespace) -> None:
         for each in (options.trace, options.other):
             if each and each != "-" and not is_url(each) and not Path(each).is_dir():
                 kept.enter_context(open_input(each))
-        with create_output(path, force=options.force) as out:
-            out.write(text)
+        write_output(path, text, force=options.force)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from replay.commands.check import print_tally, tally_json
-from replay.commands.common import EXIT_FINDING, clean, paint, print_json, say
+from replay.commands.common import EXIT_FINDING, clean, once_only, paint, print_json, say
 from replay.commands.git_bisect import add_git_bisect, conclude, wanted
 from replay.commands.replaying import caveats, exit_code, json_caveats
 from replay.engine import Engine
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare; 1 for a divergence, a difference or a crash, 4 when a target cannot judge."""
-    if options.trace == "-":
+    if once_only(options.trace):
         raise UsageError("a target is made for a trace that was read before: give a file")
     specs = [parse(text) for text in options.target]
     if options.git_bisect:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from replay.commands.common import EXIT_LOST, clean, print_json, progress, ram_range, say
+from replay.commands.common import EXIT_LOST, clean, once_only, print_json, progress, ram_range, say
 from replay.commands.recover import verify_written
 from replay.commands.replaying import add_model_options, make_profile
 from replay.judge import judge
@@ -112,7 +112,7 @@ def _moves(options: argparse.Namespace) -> Walk:
     Raises:
         UsageError: they cannot be moved.
     """
-    if options.trace == "-":
+    if once_only(options.trace):
         raise UsageError("--move-addresses reads the trace several times: name a file")
     with open_trace(options.trace) as reader:
         if reader.checkpoint is not None:

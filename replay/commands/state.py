@@ -106,7 +106,8 @@ def _word(change: dict[str, Any], end: str) -> str:
 
 
 def _print(answer: dict[str, Any]) -> None:
-    print(f"after event {answer['seq']}, as {answer['profile']}")
+    seq = answer["seq"]
+    print(f"{f'after event {seq}' if seq >= 0 else 'before event 0'}, as {answer['profile']}")
     for name, its in answer["its"].items():
         print(paint(f"ITS {name}", "bold"))
         for register, value in its["registers"].items():

@@ -14,6 +14,7 @@ from replay.commands.common import (
     print_json,
     say,
 )
+from replay.commands.folding import folded, wrapped
 from replay.commands.following import CHANGED, FINAL, follow, opened
 from replay.commands.git_bisect import add_git_bisect, rule_on_model
 from replay.commands.replaying import (
@@ -137,7 +138,8 @@ def _answer(
         print_json(answer, lines=options.follow)
         return
     if not verifier.resets:
-        print("no reset in this trace")
+        where = "this trace" if reader.status == "clean" else "what could be read of this trace"
+        print(f"no reset in {where}")
     if not options.follow:
         for index, verdict in enumerate(verifier.resets):
             _print_reset(index, verdict, "", options)
@@ -275,9 +277,10 @@ def _print_reset(index: int, verdict: ResetVerdict, mark: str, options: argparse
     ]
     for each in rows:
         _print_component(each, verdict)
-    unseen = [e.name for e in verdict.components if e.status(strict=verdict.strict) == UNPROVEN]
+    unproven = [e for e in verdict.components if e.status(strict=verdict.strict) == UNPROVEN]
+    unseen = [each.name + (" (in part)" if each.observed else "") for each in unproven]
     if unseen and not options.verbose:
-        print(f"  not looked at: {', '.join(unseen)}")
+        print(wrapped(f"  not looked at: {folded(unseen)}"))
     _print_beside(verdict)
 
 
@@ -295,14 +298,15 @@ def _print_beside(verdict: ResetVerdict) -> None:
             why = f"kept: {clean(each.clause.says)} [{each.clause.source}]"
             named.setdefault(why, []).append(each.name)
     for why, names in named.items():
-        print(f"  {', '.join(names)}: {why}")
+        print(wrapped(f"  {folded(names)}: {why}"))
     count = sum(verdict.left_in_ram.values())
     if count:
         parts = ", ".join(f"{name} {n}" for name, n in verdict.left_in_ram.items())
-        print(
+        told = (
             f"  {count} valid {'entry' if count == 1 else 'entries'} of the old tables still in "
             f"guest RAM ({parts}): a guest that enables the ITS on unzeroed memory gets them back"
         )
+        print(wrapped(told))
 
 
 def _whole(verdict: ResetVerdict) -> str:
@@ -321,11 +325,12 @@ def _whole(verdict: ResetVerdict) -> str:
 def _print_component(each: Component, verdict: ResetVerdict) -> None:
     status = each.status(strict=verdict.strict)
     shown = each.wrong or (each.observed[0] if each.observed else None)
-    seen = f"{_seen(shown)} at {shown.seq}" if shown else "-"
-    print(
-        f"  {each.name:18} fresh {_short(each.fresh):>18}  observed {seen:<26} "
-        f"{paint(status, _COLOUR.get(status, 'dim'))}"
-    )
+    fresh, seen = _short(each.fresh), _seen(shown) if shown else "nowhere"
+    both = f"fresh and observed {fresh}" if seen == fresh else f"fresh {fresh}, observed {seen}"
+    if status == UNPROVEN and shown:
+        both = f"fresh {fresh}, observed {seen} of its bits {each.shown:#x} alone"
+    word = paint(f"{status:11}", _COLOUR.get(status, "dim"))
+    print(f"  {word} {each.name:17} {both}{f' at {shown.seq}' if shown else ''}")
     if status not in (STALE, SUSPECTED, UNSPECIFIED):
         return
     if status == SUSPECTED:
@@ -334,10 +339,12 @@ def _print_component(each: Component, verdict: ResetVerdict) -> None:
         print(f"    written by event {each.blame}")
     elif verdict.planted_before(each):
         print("    written by no event of this trace: it was there before the trace begins")
+    if status == UNSPECIFIED and not shown:
+        print(f"    the model says {_short(each.replayed)}; nothing observed it")
     if status == UNSPECIFIED:
         print("    no clause of the contract speaks of the bits that differ")
     elif each.clause:
-        print(f"    {clean(each.clause.says)} [{each.clause.source}]")
+        print(wrapped(f"    {clean(each.clause.says)} [{each.clause.source}]"))
 
 
 def _seen(shown: Observation) -> str:

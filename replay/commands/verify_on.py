@@ -15,6 +15,7 @@ from replay.commands.common import (
     EXIT_CANNOT_JUDGE,
     EXIT_FINDING,
     EXIT_LOST,
+    once_only,
     print_json,
     progress,
     say,
@@ -81,7 +82,7 @@ def _rule(spec: Spec, options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.trace == "-":
+    if once_only(options.trace):
         raise UsageError("a life is lived several times: give a file")
     if (options.kind or options.at) and not options.probe:
         raise UsageError("--kind and --at choose generated questions: give --probe, too")

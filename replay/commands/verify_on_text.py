@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from replay.commands.common import clean, paint
+from replay.commands.folding import folded, wrapped
 from replay.equivalence.comparison import Row
 from replay.equivalence.run import Outcome
 from replay.equivalence.words import CARRIED, CRASHED, EQUAL, Difference
@@ -17,9 +17,6 @@ from tracer.log.text import format_event
 
 _COLOUR: Final = {STALE: "red", CARRIED: "red", CRASHED: "red", EQUAL: "green"}
 _INDEXED: Final = "GI"  # registers
-_NUMBERED: Final = re.compile(
-    r"(GITS_BASER|GIC[A-Z_]+\[|lpis |the pending table of vCPU )([0-9]+)(.*)"
-)
 MAX_KEYS: Final = 8  # of one component
 MAX_TOLD: Final = 3  # differences of one key
 
@@ -48,11 +45,13 @@ def print_outcome(outcome: Outcome, events: Sequence[Event], *, verbose: bool) -
             _print(component, key, told, events)
     quiet = [each for each in outcome.differences if each.word not in _COLOUR]
     if quiet and not verbose:
-        print(f"  {_quietly(quiet)}")
+        print(wrapped(f"  {_quietly(quiet)}"))
     differ = {each.component for each in outcome.differences}
-    print(f"  equal: {_folded(set(outcome.looked) - differ) or 'nothing'}")
+    equal = folded(sorted(set(outcome.looked) - differ))
+    print(wrapped(f"  equal: {equal or 'nothing'}"))
     if outcome.not_looked:
-        print(f"  not looked at: {clean(_folded(outcome.not_looked, '; '))}")
+        unseen = clean(folded(sorted(outcome.not_looked), "; "))
+        print(wrapped(f"  not looked at: {unseen}"))
     for note in outcome.notes:
         print(f"  {clean(note)}")
 
@@ -63,24 +62,7 @@ def _quietly(differences: Sequence[Difference]) -> str:
     for each in differences:
         name = each.component if _is_register(each) else _named(each.component, each.key)
         by_word.setdefault(each.word, {})[name] = None
-    return "; ".join(f"{word}: {_folded(names)}" for word, names in by_word.items())
-
-
-def _folded(names: Iterable[str], between: str = ", ") -> str:
-    """Return names in one line, those that differ in a number only as one: GITS_BASER0-7."""
-    found: dict[tuple[str, str], list[int]] = {}
-    for name in names:
-        match = _NUMBERED.fullmatch(name)
-        if match:
-            found.setdefault((match[1], match[3]), []).append(int(match[2]))
-        elif name:
-            found[name, ""] = []
-    rows = []
-    for (start, end), numbers in sorted(found.items()):
-        spread = sorted(numbers)
-        shown = f"{spread[0]}-{spread[-1]}" if len(spread) > 1 else "".join(map(str, spread))
-        rows.append(f"{start}{shown}{end}")
-    return between.join(rows)
+    return "; ".join(f"{word}: {folded(sorted(names))}" for word, names in by_word.items())
 
 
 def _named(component: str, key: Any) -> str:

@@ -64,7 +64,9 @@ def open_case(original: Candidate, profile: Profile, told: Told) -> Opened:
     if signature is None:
         found = tuple(_found(original, profile, told))
         if not found:
-            raise UsageError("this trace shows nothing that could be kept: judge finds no fault")
+            raise UsageError(
+                "this trace shows no fault that could be kept: `itstrace verify` finds none in it"
+            )
         signature = min(found, key=_rank)
     case = Case(signature, profile, RECORDED, strict=told.strict)
     beside = tuple(each for each in found if each != signature)

@@ -7,6 +7,7 @@ which search the answers are; a last line that was torn by a kill is left out.
 
 from __future__ import annotations
 
+import errno
 import os
 from hashlib import blake2b
 from pathlib import Path
@@ -47,6 +48,8 @@ class Journal:
             if not whole:
                 os.write(journal._file, first.encode())
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise WriteError(f"{path}: {error.strerror}") from error
             raise UsageError(f"{path}: {error.strerror}") from error
         return journal
 

@@ -29,15 +29,17 @@ class GuestRam:
         slots: (base, size) of each memory slot, in bytes, sorted by base; None when it is not
             known where RAM is: everything is then taken to be backed.
         complete: whether every write that matters was seen, so that "never written" means zero.
+        changes: a count that grows with whatever may change what a load gives.
     """
 
-    __slots__ = ("_first", "_last", "_partial", "_sorted", "complete", "slots", "words")
+    __slots__ = ("_first", "_last", "_partial", "_sorted", "changes", "complete", "slots", "words")
 
     def __init__(
         self, slots: Iterable[tuple[int, int]] | None = None, *, complete: bool = True
     ) -> None:
         self.slots = None if slots is None else tuple(sorted(slots))
         self.complete = complete
+        self.changes = 0
         self.words: dict[int, int] = {}
         # Bytes known of a word that is not wholly known. Always empty when complete.
         self._partial: dict[int, int] = {}
@@ -73,6 +75,7 @@ class GuestRam:
         """Make `size` bytes at `base` RAM."""
         self.slots = tuple(sorted((*(self.slots or ()), (base, size))))
         self._first, self._last = self._largest_run()
+        self.changes += 1
 
     def remove_slot(self, base: int, size: int) -> None:
         """Take a slot away; its contents go with it."""
@@ -82,6 +85,7 @@ class GuestRam:
             del self.words[key]
             self._partial.pop(key, None)
         self._sorted = None
+        self.changes += 1  # a slot goes
 
     def load8(self, gpa: int) -> int | None:
         """Return the byte at `gpa`, or None when it is unknown."""
@@ -160,6 +164,7 @@ class GuestRam:
 
     def _put(self, key: int, word: int) -> None:
         """Store a word. Complete RAM keeps no zeros, so that equal contents are equal maps."""
+        self.changes += 1  # a word
         if word or not self.complete:
             if key not in self.words:
                 self._sorted = None
@@ -239,5 +244,6 @@ class GuestRam:
         """Take the contents of a snapshot; the slots stay."""
         words, partial = snapshot
         self._sorted = None
+        self.changes += 1
         self.words = dict(words)
         self._partial = dict(partial)

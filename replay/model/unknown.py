@@ -14,36 +14,36 @@ WHOLE: Final = (1 << 64) - 1
 
 
 class Unknown:
-    """Register name -> its unknown bits; false when everything is known."""
+    """Register name -> its unknown `bits`; false when everything is known."""
 
-    __slots__ = ("_bits",)
+    __slots__ = ("bits",)
 
     def __init__(self, bits: Mapping[str, int] | None = None) -> None:
-        self._bits = {name: mask for name, mask in (bits or {}).items() if mask}
+        self.bits = {name: mask for name, mask in (bits or {}).items() if mask}
 
     def __bool__(self) -> bool:
-        return bool(self._bits)
+        return bool(self.bits)
 
     def of(self, name: str) -> int:
         """Return the unknown bits of a register."""
-        return self._bits.get(name, 0)
+        return self.bits.get(name, 0)
 
     def know(self, name: str, mask: int = WHOLE) -> None:
         """These bits were shown or set."""
-        left = self._bits.get(name, 0) & ~mask
+        left = self.bits.get(name, 0) & ~mask
         if left:
-            self._bits[name] = left
+            self.bits[name] = left
         else:
-            self._bits.pop(name, None)
+            self.bits.pop(name, None)
 
     def doubt(self, name: str, mask: int = WHOLE) -> None:
         """These bits may have changed, and nobody saw to what."""
-        self._bits[name] = self._bits.get(name, 0) | mask
+        self.bits[name] = self.bits.get(name, 0) | mask
 
     def clear(self) -> None:
         """All is known: a reset defines every register."""
-        self._bits.clear()
+        self.bits.clear()
 
     def snapshot(self) -> dict[str, int]:
         """Return a copy of what is unknown."""
-        return dict(self._bits)
+        return dict(self.bits)

@@ -145,6 +145,7 @@ def blocks(found: Replayed, notes: Sequence[str], told: dict[Place, Story]) -> B
         "profile": engine.model.name,
         "header": _header(found.header),
         "notes": list(notes),
+        "status": engine.reader.status,
         "first_seq": events.first_seq,
         "events": events.count,
         "states_until": engine.seq,

@@ -9,13 +9,13 @@ The digest of a state stands in the page while states are few; it is as random a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from replay.judge import AnyModel
 from replay.model.effects import Effect
 from replay.report.columns import Block
+from replay.report.follow import Followed, Path, leaves
 from replay.targets.kvm_model import KvmModel
 from tracer.events import NUMBER, Event
 
@@ -26,45 +26,6 @@ _REG_READ: Final = NUMBER["reg.read"]
 # Inputs after which the state is as before, its digest apart. KVM shows nothing of what lies in guest RAM.
 _QUIET: Final = frozenset((NUMBER["context"],))
 _QUIET_ON_KVM: Final = frozenset((NUMBER["mem.write"],))
-Path = tuple[str, ...]
-Leaves = dict[Path, str]
-
-
-def told(model: AnyModel, *, digest: bool) -> dict[str, Any]:
-    """Return the state as leaves can have it: a translation cache as names and INTIDs."""
-    state = model.state() if digest else model.shown()
-    for its in state["its"].values():
-        its["translation_cache"] = {
-            f"{device}/{event}": intid for device, event, intid in its["translation_cache"]
-        }
-    return state
-
-
-def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Yield (path, JSON) of every leaf; a dictionary without entries is one."""
-    if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from leaves(item, (*path, name))
-    else:
-        yield path, json.dumps(value, separators=(",", ":"))
-
-
-def changes(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, str | None]]:
-    """Yield (path, JSON) of leaves that are not as they were; None for one that is gone."""
-    if old == new:
-        return
-    if isinstance(old, dict) and isinstance(new, dict) and old and new:
-        for name in dict.fromkeys((*old, *new)):
-            if name not in new:
-                yield from ((each, None) for each, _ in leaves(old[name], (*path, name)))
-            elif name not in old:
-                yield from leaves(new[name], (*path, name))
-            else:
-                yield from changes(old[name], new[name], (*path, name))
-        return
-    after = dict(leaves(new, path))
-    yield from ((each, None) for each, _ in leaves(old, path) if each not in after)
-    yield from after.items()
 
 
 class StateTable:
@@ -77,7 +38,7 @@ class StateTable:
         self.segments: list[bytes] = []
         self.starts: list[int] = []  # the event after which each segment begins
         self.changed = 0  # events that changed anything
-        self._state: dict[str, Any] = {}
+        self._followed = Followed(model)
         self._size = 0  # leaves, as this segment begins
         self._digested = 0  # leaves of states whose digests were made
         self._digesting = True
@@ -93,6 +54,7 @@ class StateTable:
     def resumed(self, seq: int, *, overlap: bool) -> None:
         """The model was filled before the first event: it begins as it is now."""
         self.starts.clear()
+        self._followed.anew()
         self._begin(seq - 1)
 
     def before_input(self, seq: int, event: Event) -> None:
@@ -119,31 +81,33 @@ class StateTable:
 
     def _begin(self, seq: int) -> None:
         """Begin a segment with the state as it is, after event `seq`."""
-        self._state = self._told()
+        self._followed.begin(digest=self._digests())
         self.starts.append(seq)
-        self._first = [(self._path(path), self._value(text)) for path, text in leaves(self._state)]
+        self._first = [
+            (self._path(path), self._value(text)) for path, text in leaves(self._followed.state)
+        ]
         self._size = len(self._first)
         self._limit = max(_MIN_CHANGED, 4 * self._size)
 
-    def _told(self) -> dict[str, Any]:
+    def _digests(self) -> bool:
+        """Return whether the state is told with its digest now, and count that it is told."""
         self._digesting = self.changed <= MAX_DIGESTS and self._digested <= MAX_DIGESTED_LEAVES
         self._digested += self._size
-        return told(self.model, digest=self._digesting)
+        return self._digesting
 
     def look(self, seq: int) -> None:
         """Note what changed, after event `seq`."""
-        state = self._told()
-        found = list(changes(self._state, state))
+        digests = self._digests()
+        found = self._followed.whole(digest=True) if digests else self._followed.look()
         if not found:
             return
-        self._state = state
         if self._seqs and self._seqs[-1] == seq:
             self._counts[-1] += len(found)
         else:
             self._seqs.append(seq)
             self._counts.append(len(found))
             self.changed += 1
-        for path, text in found:
+        for path, text in found.items():
             self._set.append((self._path(path), 0 if text is None else self._value(text) + 1))
         if len(self._set) >= self._limit:
             self._cut()

@@ -21,6 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+from replay.kernel_image import NO_BANNER, banner
 from replay.targets.errors import TargetError
 from replay.targets.kvm_wire import SHARED_BYTES, Wire
 from replay.targets.qtest import die_with_parent
@@ -262,6 +263,13 @@ def boot(kernel: str, *, memory_mib: int = 2048, cpus: int = 1, outlives: bool =
                 ],
                 seconds=BOOT_SECONDS,
             )
+    except Gone as error:
+        host.close()
+        if not error.oops and banner(Path(kernel)) == NO_BANNER:
+            raise TargetError(
+                f"{error}; no Linux version is in it: kvm:PATH takes an arm64 Image or vmlinuz"
+            ) from error
+        raise
     except BaseException:
         host.close()
         raise

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from replay.model import effects
-from replay.model.kvm import cache, listing, tables
+from replay.model.kvm import cache, listing, tables, view
 from replay.model.kvm.flags import KvmFlags
 from replay.model.kvm.joined import GICD_TYPER_LINES, join, learn, unknown_of
 from replay.model.kvm.layout import (
@@ -22,19 +22,21 @@ from replay.model.kvm.layout import (
     ENTRY_BYTES,
     GITS_TYPER,
 )
-from replay.model.kvm.state import BLIND, UNKNOWN_TARGET, UNSEEN_ITT
+from replay.model.kvm.state import BLIND
 from replay.model.kvm.vm import KvmVm
 from replay.model.memory import GuestRam
+from replay.model.touched import Touched, TouchedSince
 from replay.model.unknown import Unknown
 from replay.profiles import Profile
+from replay.targets import kvm_shown
 from replay.targets.common import (
     Answer,
-    OutputWitness,
     canonical,
     digest,
     mem_answer,
     register_place,
 )
+from replay.targets.witness import OutputWitness
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import RUNNING, Header
@@ -64,7 +66,7 @@ _ADDR: Final = (0, 4)  # KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE
 _ALIGN_BYTES: Final = 0x1_0000
 _NR_IRQS: Final = 3  # KVM_DEV_ARM_VGIC_GRP_NR_IRQS
 _GICD: Final = {0x0: "GICD_CTLR", 0x4: "GICD_TYPER", 0x8: "GICD_IIDR"}
-_NO_TARGET: Final = (0xFFFF_FFFF, UNKNOWN_TARGET)
+_GUEST, _VMM = ev.GUEST, ev.VMM
 _GICR_READ, _GICD_READ = NUMBER["gicr.read"], NUMBER["gicd.read"]
 _LPI_LIVE, _ITS_LIVE = NUMBER["lpi.live"], NUMBER["its.live"]
 _READS: Final = (NUMBER["reg.read"], _GICR_READ, _GICD_READ)
@@ -89,6 +91,7 @@ class KvmModel:
         ]
         # KVM's default MPIDR of a vcpu_id: 16 of them share an Aff1.
         ids = [affinity & 0xF | (affinity >> 8 & 0xFF) << 4 for affinity in affinities]
+        self._touched: Touched | None = None
         self._set_up(profile, ids, ram)
         self.joined = header.starts == RUNNING
         if self.joined:
@@ -102,6 +105,9 @@ class KvmModel:
         self.vm = KvmVm(flags, self._ids, ram)
         self.effects: list[effects.Effect] = []
         self.vm.effects = self.effects
+        if self._touched is not None:
+            self.vm.state.touched = self._touched
+            self._touched.restarted()
         self.bound = self.vm.state.bound  # effect index -> `assumed: why`, of the last input
         self._witness = OutputWitness(())
         self.vm.state.witness = self._witness
@@ -123,6 +129,7 @@ class KvmModel:
         other = KvmModel.__new__(KvmModel)
         ram = GuestRam(self.vm.ram.slots, complete=self.vm.ram.complete)
         ram.restore(self.vm.ram.snapshot())
+        other._touched = None
         other._set_up(self.profile, self._ids, ram)
         return other
 
@@ -146,14 +153,20 @@ class KvmModel:
             HostCrash: the host kernel dies of it.
         """
         self.effects.clear()
-        self.vm.state.bound.clear()
+        if self.bound:
+            self.bound.clear()
         self._witness.outputs = outputs
         handler = _APPLY.get(event[0])
         if handler is not None:
             fields = fields_of(event)
             handler(self, fields)
-            self.vm.state.steps += fields.get("origin", ev.VMM) == ev.GUEST
-            if self.vm.state.blind and event[0] in _OF_MAPPINGS:
+            state = self.vm.state
+            ran = fields.get("origin", _VMM) == _GUEST
+            if ran:
+                state.steps += 1
+            if state.touched is not None:
+                state.touched.carried_out(ran=ran)
+            if state.blind and event[0] in _OF_MAPPINGS:
                 self.as_shown(f"assumed: {_UNSEEN_MAPPINGS}")
         return self.effects
 
@@ -304,31 +317,18 @@ class KvmModel:
 
     def structures(self) -> dict[str, Any]:
         """Return what the kernel keeps in lists: mappings, cached translations, live LPIs."""
-        state = self.vm.state
-        events = {
-            (device.device_id, event_id): {
-                "intid": ite.irq.intid,
-                "icid": ite.collection.icid if ite.collection else None,
-            }
-            for device in state.devices
-            for event_id, ite in device.events.items()
-        }
-        return {
-            "devices": {
-                device.device_id: {"itt_addr": None, "eventid_bits": None}
-                if device.itt == UNSEEN_ITT
-                else {"itt_addr": device.itt, "eventid_bits": device.event_bits}
-                for device in state.devices
-            },
-            "events": events,
-            "collections": {c.icid: c.target for c in state.collections.values()},
-            "translation_cache": {self._pair(key): irq.intid for key, irq in state.cache.items()},
-            "lpis": {
-                row[0]: {"pending": int(row[2][0]), "target": row[1], "queued": row[4]}
-                for row in self.vm.live_lpis()
-                if self._lives(row[0])
-            },
-        }
+        return view.structures(self.vm)
+
+    def value(self, component: str, key: Any) -> Any:
+        """Return what `structures` has for one key; None for nothing."""
+        return view.value(self.vm, component, key)
+
+    def touched_since(self) -> TouchedSince:
+        """Return who tells from now on which keys may have changed."""
+        if self._touched is None:
+            self._touched = self.vm.state.touched = Touched()
+        self._touched.briefly |= view.shown_just_now(self.vm.state)
+        return self._touched.reader()
 
     def mapped(self) -> dict[str, Any]:
         """KVM keeps no mapping in guest RAM alone."""
@@ -347,41 +347,7 @@ class KvmModel:
 
     def lpi(self, intid: int) -> dict[str, Any] | None:
         """Return one LPI as `state` tells it, or None where none lives for certain."""
-        row = self.vm.live_lpi(intid)
-        if row is None or not self._lives(intid):
-            return None
-        return self._told({"pending": int(row[2][0]), "target": row[1], "queued": row[4]}, intid)
-
-    def _told(self, lpi: dict[str, int], intid: int) -> dict[str, Any]:
-        return {
-            "pending": self._pending(intid, lpi["pending"]),
-            "target": None if lpi["target"] < 0 else lpi["target"],
-            "queued": None if lpi["queued"] < 0 else lpi["queued"],
-        }
-
-    def target_of(self, target: int) -> int | None:
-        """Return a collection's target as `state` tells it."""
-        return None if target in _NO_TARGET else target
-
-    def _lives(self, intid: int) -> bool:
-        """Return whether an LPI lives for certain: a running vCPU takes one that only it holds."""
-        state = self.vm.state
-        if self.vm.ram.complete:
-            return True
-        irq = state.lpis[intid]
-        return irq.queued < 0 or irq.refs > 1 or irq.shown == state.steps
-
-    def _pending(self, intid: int, pending: int) -> str:
-        """Return the word for a pending bit: a running vCPU takes LPIs, which no capture shows."""
-        state = self.vm.state
-        irq = state.lpis.get(intid)
-        if not self.vm.ram.complete and (irq is None or irq.shown != state.steps):
-            return "maybe"
-        return "set" if pending else "clear"
-
-    def _pair(self, key: int) -> tuple[int, int]:
-        shift = self.vm.state.cache_shift
-        return key >> shift, key & (1 << shift) - 1
+        return kvm_shown.lpi(self, intid)
 
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
@@ -412,46 +378,7 @@ class KvmModel:
 
     def shown(self) -> dict[str, Any]:
         """Return the state as JSON has it, without the digest, which costs more than all the rest."""
-        parts = self.structures()
-        sure = not self.vm.state.blind
-        events: dict[int, dict[str, Any]] = {device_id: {} for device_id in parts["devices"]}
-        for (device_id, event_id), event in sorted(parts["events"].items()):
-            events[device_id][hex(event_id)] = event | {"confirmed": sure}
-        return {
-            "its": {
-                "0": {
-                    "registers": {name: _hex(v) for name, v in self.registers().items()},
-                    "devices": {
-                        hex(device_id): {
-                            "itt_addr": _hex(device["itt_addr"]),
-                            "eventid_bits": device["eventid_bits"],
-                            "confirmed": sure,
-                            "events": events[device_id],
-                        }
-                        for device_id, device in sorted(parts["devices"].items())
-                    },
-                    "collections": {
-                        str(icid): {
-                            "rdbase": self.target_of(target),
-                            "confirmed": sure,
-                        }
-                        for icid, target in sorted(parts["collections"].items())
-                    },
-                    "vpes": {},
-                    "translation_cache": [
-                        [hex(device), hex(event), intid]
-                        for (device, event), intid in sorted(parts["translation_cache"].items())
-                    ],
-                }
-            },
-            "redistributors": {
-                str(cpu): {name: _hex(v) for name, v in self.redistributor(cpu).items()}
-                for cpu in range(len(self._ids))
-            },
-            "lpis": {
-                str(intid): self._told(lpi, intid) for intid, lpi in sorted(parts["lpis"].items())
-            },
-        }
+        return kvm_shown.shown(self)
 
     def _digest(self) -> str:
         """BLAKE2b over sorted msgpack of everything that decides future answers."""
@@ -463,10 +390,6 @@ class KvmModel:
             "unknown": state.unknown.snapshot(),
         }
         return digest(canonical(dict(self.vm.snapshot()) | {k: v for k, v in unseen.items() if v}))
-
-
-def _hex(value: int | None) -> str | None:
-    return None if value is None else hex(value)
 
 
 def _place_of(event: Event) -> tuple[str, int, int] | None:

@@ -5,19 +5,20 @@ Counterpart: `replay.engine`, which hands over one input with the outputs that n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from replay.model import effects
 from replay.model.memory import GuestRam
 from replay.model.qemu import invariants, joined, pending, reset, view
-from replay.model.qemu.registers import READ, WRITE
 from replay.model.qemu.vm import QemuVm
 from replay.profiles import Profile
+from replay.protocols import Apply, Read
+from replay.targets import qemu_events
 from replay.targets.common import (
     Answer,
     NothingListed,
-    OutputWitness,
     canonical,
     digest,
     gicr_answer,
@@ -27,6 +28,7 @@ from replay.targets.common import (
     mem_answer,
     register_place,
 )
+from replay.targets.witness import OutputWitness
 from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import RUNNING, Header
 
@@ -70,6 +72,10 @@ class QemuModel(NothingListed):
         self.bound = self.vm.bound  # effect index -> `learned` or `assumed: why`, of the last input
         self._witness = OutputWitness(())
         self.vm.witness = self._witness
+        # Carries out an input, with the outputs that name it; `bound` then says what was not known.
+        self.apply: Apply = partial(qemu_events.apply, self.vm, self._witness)
+        # Returns what a reg.read should have given; None for a bad access.
+        self.read: Read = partial(qemu_events.read, self.vm)
         self.asks: Mapping[int, Callable[[Event], Answer | None]] = {
             NUMBER["gicr.read"]: lambda event: gicr_answer(self.vm, event),
             NUMBER["mem.read"]: lambda event: mem_answer(self.vm.ram, event),
@@ -97,31 +103,11 @@ class QemuModel(NothingListed):
 
     # -- inputs
 
-    def apply(self, event: Event, outputs: Sequence[Event]) -> list[effects.Effect]:
-        """Carry out an input; return its effects. `bound` then says what was not known."""
-        vm = self.vm
-        vm.effects.clear()
-        if vm.bound:
-            vm.bound.clear()
-        self._witness.outputs = outputs
-        handler = _APPLY.get(event[0])
-        if vm.unknown:
-            joined.prepare(vm)
-            handler = _APPLY_UNKNOWN.get(event[0], handler)
-        if handler is not None:
-            handler(vm, event)
-        return vm.effects
-
     def unsure(self, *, registers: bool = False) -> None:
         """Events were lost: nothing that was known of guest RAM is certain any more."""
         self.vm.hand_over()
 
     # -- outputs that are asked for
-
-    def read(self, event: Event) -> int | None:
-        """Return what reg.read `event` should have given; None for a bad access."""
-        reader = READ.get((event[2], event[4] if len(event) > 4 else 8))
-        return None if reader is None else reader(self.vm)
 
     def errno(self) -> int:
         """QEMU's registers know no errno."""
@@ -158,6 +144,14 @@ class QemuModel(NothingListed):
     def structures(self) -> dict[str, Any]:
         """QEMU keeps no mapping outside guest RAM."""
         return {}
+
+    def value(self, component: str, key: Any) -> Any:
+        """Return what `structures` has for one key; None for nothing."""
+        return self.structures().get(component, {}).get(key)
+
+    def touched_since(self) -> None:
+        """Nobody tells which keys changed."""
+        return
 
     def mapped(self) -> dict[str, Any]:
         """Return the mappings that guest RAM holds, by component and key."""
@@ -247,61 +241,3 @@ def _device(device: dict[str, Any]) -> dict[str, Any]:
         "confirmed": device["confirmed"],
         "events": {hex(key): event for key, event in sorted(device["events"].items())},
     }
-
-
-# -- one function an input kind
-
-
-def _reg_write(vm: QemuVm, event: Event) -> None:
-    writer = WRITE.get((event[2], event[4] if len(event) > 4 else 8))
-    if writer is not None:
-        writer(vm, event[3])
-
-
-def _msi(vm: QemuVm, event: Event) -> None:
-    vm.msi(event[2], event[3])
-
-
-def _gicr_write(vm: QemuVm, event: Event) -> None:
-    vm.gicr_write(event[2], event[3], event[4], event[5] if len(event) > 5 else 8)
-
-
-def _reg_write_unknown(vm: QemuVm, event: Event) -> None:
-    joined.reg_write(vm, event[2], event[3], event[4] if len(event) > 4 else 8)
-
-
-def _gicr_write_unknown(vm: QemuVm, event: Event) -> None:
-    _gicr_write(vm, event)
-    place = register_place(event)
-    if place:
-        vm.unknown.know(place[0], place[2])
-
-
-def _mem_write(vm: QemuVm, event: Event) -> None:
-    vm.mem_write(event[2], event[3])
-
-
-def _ram(vm: QemuVm, event: Event) -> None:
-    if event[4] if len(event) > 4 else 1:
-        vm.ram.add_slot(event[2], event[3])
-    else:
-        vm.ram.remove_slot(event[2], event[3])
-
-
-def _reset(vm: QemuVm, event: Event) -> None:
-    vm.reset()
-
-
-_APPLY: Final[dict[int, Callable[[QemuVm, Event], None]]] = {
-    NUMBER["reg.write"]: _reg_write,
-    NUMBER["msi"]: _msi,
-    NUMBER["gicr.write"]: _gicr_write,
-    NUMBER["mem.write"]: _mem_write,
-    NUMBER["ram"]: _ram,
-    NUMBER["reset"]: _reset,
-}
-# The same while something is unknown of registers.
-_APPLY_UNKNOWN: Final = {
-    NUMBER["reg.write"]: _reg_write_unknown,
-    NUMBER["gicr.write"]: _gicr_write_unknown,
-}

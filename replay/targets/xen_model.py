@@ -17,7 +17,6 @@ from replay.profiles import Profile
 from replay.targets.common import (
     Answer,
     NothingListed,
-    OutputWitness,
     canonical,
     digest,
     gicr_answer,
@@ -25,6 +24,7 @@ from replay.targets.common import (
     mappings,
     mem_answer,
 )
+from replay.targets.witness import OutputWitness
 from tracer import events as ev
 from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import Header
@@ -127,6 +127,14 @@ class XenModel(NothingListed):
     def structures(self) -> dict[str, Any]:
         """Return what is kept outside guest RAM: host devices and live LPIs."""
         return {"host_devices": view.host_devices(self.vm), "lpis": view.lpis(self.vm)}
+
+    def value(self, component: str, key: Any) -> Any:
+        """Return what `structures` has for one key; None for nothing."""
+        return self.structures().get(component, {}).get(key)
+
+    def touched_since(self) -> None:
+        """Nobody tells which keys changed."""
+        return
 
     def mapped(self) -> dict[str, Any]:
         """Return the mappings that guest RAM holds, by component and key."""

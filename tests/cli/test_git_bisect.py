@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from replay import builds, cli
-from replay.commands import bisect_over, common
+from replay.commands import bisect_over
 from replay.commands.common import build_parser
 from replay.profile_file import format_profile
 from replay.profiles import PROFILES
@@ -164,10 +164,10 @@ def test_what_goes_wrong_is_never_a_ruling(error, code, monkeypatch, capsys):
 
 
 def test_a_reader_that_went_away_makes_no_build_good(monkeypatch):
-    # without --git-bisect it is 0: there is nobody to tell
-    monkeypatch.setattr(common.os, "dup2", lambda *_: None)
+    # without --git-bisect it is what SIGPIPE makes: the finding was not read
+    monkeypatch.setattr(cli.os, "dup2", lambda *_: None)
     monkeypatch.setattr(builds, "of_model", lambda *_, **__: Ruling(BAD))
-    for words, code in (([], 0), (["--git-bisect"], 125)):
+    for words, code in (([], 141), (["--git-bisect"], 125)):
         with monkeypatch.context() as patched:
             patched.setattr(sys, "stdout", Gone())
             assert cli.main(["verify", F3, "--json", *words]) == code

@@ -246,8 +246,9 @@ def test_options_that_mean_nothing_wrong(tmp_path, options):
 def test_a_ring_on_a_full_disk_is_told_at_the_end(tmp_path, monkeypatch):
     its = Recorder(SmallIts(Ram()), tmp_path / "t.itstrace", ring_bytes=4096, bound_ms=0)
     its.marker("one")
-    monkeypatch.setattr(its._tape.writer._writer, "_out", Full(bytes(2000)))
-    its._tape.writer._writer._out.seek(2000)
+    file = its._tape.writer._writer._file
+    monkeypatch.setattr(file, "_out", Full(bytes(2000)))
+    file._out.seek(2000)
     its.marker("two")
     with pytest.raises(WriteError, match="No space left on device"):
         its.close()

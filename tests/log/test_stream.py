@@ -546,6 +546,16 @@ def test_each_frame_is_one_write():
     assert events_of(out.getvalue()) == marks(35)
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_compression_makes_longer_is_stored_as_it_is(codec: str):
+    out = Raw()
+    writer = writer_to(out, codec=fmt.CODEC_NAMES[codec])
+    add_and_flush(writer, make("mem.write", 0, gpa=0, data=Random(1).randbytes(100)))
+    add_and_flush(writer, make("mem.write", 0, gpa=0, data=bytes(100)))
+    codecs = [frame.codec for frame in split(out.getvalue()) if frame.kind == EVENTS]
+    assert codecs == [fmt.CODEC_NONE, fmt.CODEC_NAMES[codec]]
+
+
 @pytest.mark.parametrize("limit", [1, 7, 100])
 def test_short_writes_are_completed(limit: int):
     out = Raw(limit)

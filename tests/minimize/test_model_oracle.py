@@ -156,7 +156,7 @@ def test_a_trace_that_does_not_show_it_says_what_it_shows():
     dies = with_flags(PROFILES["linux-6.1.192"], {"save_zeroes_ite_without_collection": False})
     with pytest.raises(UsageError, match=r"does not show crash:other: it shows crash:vgic_its"):
         open_case(original, dies, Told("crash:other"))
-    with pytest.raises(UsageError, match="shows nothing that could be kept"):
+    with pytest.raises(UsageError, match="shows no fault that could be kept"):
         open_case(original, PROFILES["linux-6.1.192"], Told())
 
 

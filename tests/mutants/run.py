@@ -110,7 +110,9 @@ def family_of(fault: Fault) -> str:
     return fault.name.partition(".")[0]
 
 
-def run_in(root: Path, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run_in(
+    root: Path, command: Sequence[str], timeout_s: int = TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a copy of the tree, with the modules of that copy."""
     environment = os.environ | {
         "PYTHONPATH": str(root),
@@ -118,7 +120,7 @@ def run_in(root: Path, command: Sequence[str]) -> subprocess.CompletedProcess[st
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     return subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S,
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=timeout_s,
         check=False,
     )  # fmt: skip
 
@@ -189,7 +191,7 @@ def check_unmutated(root: Path, faults: Sequence[Fault]) -> None:
     if nodes:
         commands.add(tuple(_pytest(nodes)))
     for command in sorted(commands):
-        done = run_in(root, command)
+        done = run_in(root, command, TIMEOUT_S * len(command))  # one command has many killers
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} fails without a fault: {done.stdout[-500:]}")
 

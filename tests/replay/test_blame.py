@@ -18,6 +18,7 @@ from replay.corpus import trace_name
 from replay.engine import Engine
 from replay.history import History
 from replay.judge import model_of
+from replay.kept_lists import Change
 from replay.manifest import manifest_path, read_manifest
 from replay.profiles import find
 from replay.verify import Verifier
@@ -346,8 +347,8 @@ def test_who_wrote_what_is_gone_is_known_for_so_many_and_no_more(monkeypatch):
     who = History()
     who.begin(0, make("reset", 0, how=0), [], [], None)
     for seq in range(100):
-        who.changed(seq, {"devices": {}}, {"devices": {seq: 1}})
-        who.changed(seq, {"devices": {seq: 1}}, {"devices": {}})
+        who.changed(seq, [Change("devices", seq, None, 1)], {"devices": {seq: 1}})
+        who.changed(seq, [Change("devices", seq, 1, None)], {"devices": {}})
     known = [seq for seq in range(100) if who.of_key("devices", seq) is not None]
     assert known == list(range(90, 100))
     assert len(who.records) == len(who.as_of_now()) == 10

@@ -121,6 +121,30 @@ def carried(tmp_path, capsys, *lines):
     return code, next(each for each in trip["differences"] if each["component"] == "events")
 
 
+def test_a_device_that_is_back_is_told_as_one_where_its_lpi_lives_on_elsewhere(tmp_path, capsys):
+    """No list differs, since another device's event holds the same LPI: only the MSI tells."""
+    text = (SCENARIOS / f"{F3}.its.txt").read_text()
+    start = text.partition(". +0 reg.write offset=0x88")[0]
+    lines = (
+        "mem.write gpa=0x40300060 data=MAPD(device_id=0x1,size=0x3,itt_addr=0x40610000,v=0x1)",
+        "mem.write gpa=0x40300080 data=MAPTI(device_id=0x1,pintid=0x2000)",
+        "reg.write offset=0x88 value=0xa0 origin=vmm",
+        "save",
+        "mem.write gpa=0x403000a0 data=MAPD()",
+        "reg.write offset=0x88 value=0xc0 origin=vmm",
+        "save",
+        "msi device_id=0x0 event_id=0x0 origin=vmm path=ioctl",
+    )
+    path = tmp_path / "life.its.txt"
+    path.write_text(start + "".join(f". +0 {line}\n" for line in lines))
+    words = ("--on", "model:linux-5.10.223", "--probe", "--json", "--kind", "round trip")
+    code = cli.main(["verify", str(path), *words])
+    (trip,) = json.loads(capsys.readouterr().out)["questions"]
+    (back,) = trip["differences"]
+    assert (code, back["component"], back["key"]) == (1, "devices", "0x0")
+    assert (back["one"], back["other"]) == ("1", "0")  # what each answered to the MSI
+
+
 MAPD_AGAIN = (
     "mem.write gpa=0x40300060 data=MAPD(size=0x3,itt_addr={itt},v=0x1)",
     "reg.write offset=0x88 value=0x80 origin=vmm",

@@ -232,3 +232,11 @@ def test_two_that_fetch_the_same_at_once_fetch_it_once(tmp_path, monkeypatch):
         found = list(pool.map(lambda _: fetch("bookworm", "busybox-static"), range(2)))
     assert began == [["bookworm"]]
     assert found == [[tmp_path / "bookworm/busybox-static_1_arm64"]] * 2
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_the_way_out(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ITSTRACE_KERNELS", str(tmp_path / "file"))
+    monkeypatch.setattr(kernels, "_check", lambda *_: None)
+    with pytest.raises(TargetError, match="Not a directory; ITSTRACE_KERNELS names another"):
+        kernels.fetch_kernel("sid")

@@ -245,6 +245,16 @@ def test_a_kernel_that_is_not_there_is_said(run):
     assert (code, "/nowhere/Image: there is no such kernel image" in err) == (4, True)
 
 
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("qemu-system-aarch64", "aarch64-linux-gnu-gcc"))),
+    reason="needs qemu-system-aarch64 and aarch64-linux-gnu-gcc",
+)
+def test_what_is_no_kernel_is_told_from_a_kernel_that_says_nothing(run, tmp_path):
+    (tmp_path / "a.out").write_bytes(b"\x7fELF" + bytes(5000))
+    code, _, err = run(LIFE, "--target", f"kvm:{tmp_path}/a.out")
+    assert (code, "no Linux version is in it: kvm:PATH takes an arm64 Image" in err) == (4, True)
+
+
 # -- what is booted
 
 

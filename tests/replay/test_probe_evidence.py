@@ -203,7 +203,7 @@ def test_entries_left_in_guest_ram_are_told_and_are_no_verdict(tmp_path, capsys)
     text = HEADER + POWER_ON + LIFE + RESET + probe(dump=LEVEL1 + LEVEL2 + COLLECTIONS)
     trace.write_text(text)
     assert cli.main(["verify", str(trace)]) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert out.count("valid entries of the old tables") == 1
     assert "2 valid entries of the old tables still in guest RAM (devices 1, collections 1)" in out
     resets, engine = judge(text.removeprefix(HEADER))

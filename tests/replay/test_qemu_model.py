@@ -91,9 +91,13 @@ def test_golden_entries_of_qemu():
 
 
 def test_every_readable_register_has_a_write_and_no_other_offset_answers():
-    assert {at for at in registers.READ if at[0] < 0xFFD0} >= {(0, 4), (4, 4), (8, 8), (0x90, 4)}
-    assert set(registers.READ) - set(registers.WRITE) == {(8, 4), (12, 4)}  # TYPER by halves
-    assert set(registers.WRITE) <= set(registers.READ)
+    read, written = (
+        {(offset, size) for size, of_size in table.items() for offset in of_size}
+        for table in (registers.READ, registers.WRITE)
+    )
+    assert {at for at in read if at[0] < 0xFFD0} >= {(0, 4), (4, 4), (8, 8), (0x90, 4)}
+    assert read - written == {(8, 4), (12, 4)}  # TYPER by halves
+    assert written <= read
     vm = QemuVm()
     assert vm.reg_read(0, 8) is None
     assert vm.reg_write(0x40, 0, 4) is False
@@ -239,3 +243,58 @@ def test_virtual_commands_are_consumed_without_a_virtual_its():
     vm = ready()
     for name in ("VMAPP", "VMAPTI", "VMAPI", "VMOVP", "VMOVI", "VINVALL", "VSYNC", "VSGI"):
         assert command(vm, name) == []
+
+
+# -- what was read of tables
+
+
+def seen(vm):
+    """The kinds and the entries' first fields of what an MSI of the mapped event meets."""
+    vm.effects.clear()
+    vm.msi(2, 20)
+    return [(effect[0], effect[1], *effect[4:7]) for effect in vm.effects]
+
+
+WHOLE = [
+    (effects.TABLE_READ, effects.DTE, 1, 7, ITT),
+    (effects.TABLE_READ, effects.ITE, 1, 1, 8195),
+    (effects.TABLE_READ, effects.CTE, 1, 3),
+]
+
+
+def test_an_entry_that_was_read_is_read_anew_when_ram_changes():
+    vm = ready()
+    map_one(vm)
+    assert seen(vm) == seen(vm) == WHOLE
+    before = vm.snapshot()
+    vm.mem_write(CT + 8 * 3, bytes(8))
+    assert seen(vm) == [*WHOLE[:2], (effects.TABLE_READ, effects.CTE, 0, 0)]
+    command(vm, "MAPC", icid=3, rdbase=1, v=1)
+    assert seen(vm) == [*WHOLE[:2], (effects.TABLE_READ, effects.CTE, 1, 1)]
+    vm.restore(before)
+    assert seen(vm) == WHOLE
+    vm.ram.remove_slot(0x40000000, 64 << 20)
+    assert seen(vm) == [(effects.TABLE_FAULT, effects.DTE)]
+    vm.ram.add_slot(0x40000000, 64 << 20)
+    assert seen(vm) == [(effects.TABLE_READ, effects.DTE, 0, 0, 0)]
+
+
+def test_an_entry_that_was_read_is_read_anew_from_another_table():
+    vm = ready()
+    map_one(vm)
+    assert seen(vm) == WHOLE
+    vm.reg_write(0, 0, 4)
+    vm.reg_write(0x108, VALID | CT + 0x10000 | 0x200, 8)
+    vm.reg_write(0, 1, 4)
+    assert seen(vm) == [*WHOLE[:2], (effects.TABLE_READ, effects.CTE, 0, 0)]
+
+
+def test_an_entry_that_was_read_is_not_certain_when_the_guest_may_have_rewritten_it():
+    vm = ready()
+    vm.ram.complete = False
+    map_one(vm)
+    assert seen(vm) == seen(vm) == WHOLE
+    vm.bound.clear()
+    vm.table_change()
+    assert seen(vm) == WHOLE
+    assert set(vm.bound) == {0, 1, 2}

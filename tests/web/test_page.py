@@ -46,6 +46,33 @@ def test_states_are_those_of_state_at(opened, name, least):
     assert same_states(opened(name), PLACES) >= least
 
 
+@pytest.mark.parametrize(("bytes_", "word"), [(700, "cut off"), (None, "damaged")])
+def test_a_trace_that_could_not_be_read_is_not_shown_as_one_without_resets(
+    opened, tmp_path, bytes_, word
+):
+    path = tmp_path / "a.itstrace"
+    data = bytearray((TRACES / PROBED).read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data[:bytes_])
+    page = opened(path).page
+    page.wait_for_selector(".resets-body p")
+    assert page.locator(".badge.unread").inner_text() == word
+    said = page.locator(".resets-body").inner_text()
+    assert said == "No reset in what could be read of this trace."
+    state = page.locator(".state")
+    assert state.locator("h2").first.inner_text() == "State before the first event"
+    assert "changed" not in state.inner_text()
+
+
+def test_what_is_wrong_comes_into_view(opened):
+    shown = opened("bugs/F1/F1-life.itstrace", viewport={"width": 1280, "height": 420})
+    body = shown.page.locator(".resets-body")
+    shown.until("document.querySelector('.resets-body').scrollTop > 0")
+    bad = shown.page.locator(".reset[open] .badge.bad").first
+    inside, found = body.bounding_box(), bad.bounding_box()
+    assert inside["y"] <= found["y"] < inside["y"] + inside["height"]
+
+
 def test_what_is_seen_is_the_state(opened):
     shown = opened(TWO_BOOTS, "#seq=567")
     page = shown.page

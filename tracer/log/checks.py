@@ -10,8 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from itertools import chain, compress, repeat, takewhile
-from operator import itemgetter
+from itertools import repeat
 from typing import Any, Final
 
 from tracer.events import KINDS, LAST_KIND, REQUIRED, Field, kind_name
@@ -54,7 +53,7 @@ def _check_fields(name: str, fields: tuple[Field, ...], values: tuple[object, ..
     for field, value in zip(fields, values, strict=False):
         if not fits(field, value):
             raise PayloadError(f"{name}: {field.name} must not be {brief(value)}")
-    if len(values) < _required(fields):
+    if len(values) < required(fields):
         raise PayloadError(f"{name} needs {fields[len(values)].name}")
     for at, value in enumerate(values[len(fields) :], len(fields)):
         if not _fits_unknown(value):
@@ -65,7 +64,8 @@ def _check_fields(name: str, fields: tuple[Field, ...], values: tuple[object, ..
             )
 
 
-def _required(fields: tuple[Field, ...]) -> int:
+def required(fields: tuple[Field, ...]) -> int:
+    """Return how many fields an event must have."""
     return sum(1 for field in fields if field.default is REQUIRED)
 
 
@@ -115,9 +115,9 @@ def fits(field: Field, value: object) -> bool:
 # -- many events
 
 
-def check_events(events: Sequence[Any], packed: bytes | None = None) -> None:
-    """Check every event; PayloadError names the first bad one. `packed`: as for `are_usual`."""
-    if are_usual(events, packed):
+def check_events(events: Sequence[Any]) -> None:
+    """Check every event; PayloadError names the first bad one."""
+    if are_usual(events):
         return
     for at, event in enumerate(events):
         try:
@@ -126,74 +126,21 @@ def check_events(events: Sequence[Any], packed: bytes | None = None) -> None:
             raise PayloadError(f"event {at} of its frame: {error}") from error
 
 
-def are_usual(events: Sequence[Any], packed: bytes | None = None) -> bool:
+def are_usual(events: Sequence[Any]) -> bool:
     """Return whether every event passes; False, too, where some must be looked at one by one.
 
-    Where all are nothing but unsigned numbers, a few passes over all of them tell, with a look at
-    `packed`, what msgpack made them of. Otherwise those of one kind and length are laid side by
-    side, and a field is judged of all of them at once. False for what is neither: an unknown kind,
-    or more fields than this version knows.
+    Those of one kind and length are laid side by side, and a field is judged of all of them at
+    once. False for what is neither: an unknown kind, or more fields than this version knows.
     """
     try:
-        if not _all_of(tuple, events):
-            return False
-        return (packed is not None and _are_plain(events, packed)) or _fit_by_columns(events)
+        return _all_of(tuple, events) and _fit_by_columns(events)
     except (TypeError, ValueError, LookupError, OverflowError):
         return False
-
-
-_KIND: Final = itemgetter(0)
-_ONES: Final = 2**64 - 1  # and msgpack holds no number below -2^63
-# msgpack's booleans, which pass for numbers
-_BOOLEANS: Final = (b"\xc2", b"\xc3")
 
 
 def _all_of(wanted: type, values: Collection[object]) -> bool:
     """Return whether all are of this very type."""
     return list(map(type, values)).count(wanted) == len(values)
-
-
-def _are_plain(events: Sequence[Any], packed: bytes) -> bool:
-    """Return whether all are of kinds and lengths that hold only unsigned numbers, and hold them."""
-    kinds, lengths = bytes(map(_KIND, events)), bytes(map(len, events))
-    if not _none_above(kinds.translate(_LEAST), lengths):
-        return False
-    if not _none_above(lengths, kinds.translate(_MOST)):
-        return False
-    return _are_unsigned(events, packed) and _have_names(events, kinds)
-
-
-def _none_above(low: bytes, high: bytes) -> bool:
-    """Return whether no byte of `low` is above the one of `high` at its place, all below 128.
-
-    All at once, as two large numbers: where a byte is above, its difference borrows the top bit.
-    """
-    tops = int.from_bytes(b"\x80" * len(low))
-    difference = (int.from_bytes(high) | tops) - int.from_bytes(low)
-    return difference & tops == tops and low.isascii() and high.isascii()
-
-
-def _are_unsigned(events: Sequence[Any], packed: bytes) -> bool:
-    """Return whether all that is in the events is 0 to 2^64-1, but for times, which may be less.
-
-    Raises:
-        TypeError, OverflowError: it is not.
-    """
-    flat: list[Any] = []
-    for event in events:
-        flat += event if event[1] >= 0 else (event[0], event[1] & _ONES, *event[2:])
-    numbers = array("Q", flat).tobytes()
-    # A byte that is no part of any number stands for a boolean.
-    return all(packed.count(byte) == numbers.count(byte) for byte in _BOOLEANS if byte in packed)
-
-
-def _have_names(events: Sequence[Any], kinds: bytes) -> bool:
-    """Return whether every enumeration in plain events has one of its names."""
-    for (at, names), is_one in _ENUMERATED.items():
-        ones = kinds.translate(is_one)
-        if 1 in ones and max(map(itemgetter(at), compress(events, ones))) >= names:
-            return False
-    return True
 
 
 def _fit_by_columns(events: Sequence[Any]) -> bool:
@@ -256,7 +203,7 @@ Columns = tuple[int, tuple[Callable[[Collection[Any]], bool], ...]]
 # kind -> the least length of its events, and what judges each position
 _COLUMNS: Final[dict[int, Columns]] = {
     kind: (
-        2 + _required(cls.fields),
+        2 + required(cls.fields),
         (
             partial(_are_numbers, kind, kind + 1),
             partial(_are_numbers, -(2**63), 2**64),
@@ -264,40 +211,4 @@ _COLUMNS: Final[dict[int, Columns]] = {
         ),
     )
     for kind, cls in KINDS.items()
-}
-
-
-_ANY_KIND: Final = range(LAST_KIND + 1)
-
-
-def _plain(kind: int) -> list[Field]:
-    """Return the fields of a plain event: the first ones, as far as they are unsigned numbers.
-
-    An enumeration is one only where none of its events lacks it.
-    """
-    fields = KINDS[kind].fields if kind in KINDS else ()
-    return list(takewhile(_is_plain, fields))
-
-
-def _enumerations(kind: int) -> list[tuple[int, int]]:
-    """Return (position in the event, number of names) of the enumerations of plain events."""
-    return [
-        (at, len(each.form)) for at, each in enumerate(_plain(kind), 2) if type(each.form) is tuple
-    ]
-
-
-def _is_plain(field: Field) -> bool:
-    is_enumeration = isinstance(field.form, tuple) and field.default is REQUIRED
-    return is_enumeration or field.form in ("hex", "dec")
-
-
-# By kind, the least and the greatest length of its plain events; none is as short as 0.
-_LEAST: Final = bytes(
-    2 + _required(KINDS[kind].fields) if kind in KINDS else 0 for kind in _ANY_KIND
-)
-_MOST: Final = bytes(2 + len(_plain(kind)) if kind in KINDS else 0 for kind in _ANY_KIND)
-# (position, number of names) -> for each kind whether its plain events have such an enumeration there
-_ENUMERATED: Final = {
-    place: bytes(place in _enumerations(kind) for kind in _ANY_KIND)
-    for place in sorted(set(chain.from_iterable(map(_enumerations, _ANY_KIND))))
 }

@@ -20,6 +20,7 @@ import msgpack
 from tracer.events import KINDS, Event
 from tracer.log import format as fmt
 from tracer.log.checks import PayloadError, are_usual, brief, check_event, check_events, is_text
+from tracer.log.plain import are_plain
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -71,8 +72,16 @@ _PACKER: Final = msgpack.Packer(use_bin_type=True)
 
 
 def pack_events(first_seq: int, events: list[Event]) -> bytes:
-    """Return the payload of an event frame."""
+    """Return the payload of an event frame.
+
+    Raises:
+        OverflowError, TypeError, ValueError: no reader would take it.
+    """
+    if not _SIZED.isdisjoint(map(_KIND, events)):
+        _check_sizes(events)
     payload: bytes = _PACKER.pack((first_seq, events))
+    if len(payload) > fmt.MAX_FRAME_RAW_BYTES:
+        raise PayloadError(f"{len(payload)} bytes are too many for a frame")
     return payload
 
 
@@ -95,10 +104,8 @@ _SIZED: Final = frozenset(
 )
 
 
-def check_sizes(events: Sequence[Event]) -> None:
+def _check_sizes(events: Sequence[Event]) -> None:
     """Check what a writer can get wrong without a packer's noticing; PayloadError names it."""
-    if _SIZED.isdisjoint(map(_KIND, events)):
-        return
     sized = [event for event in events if event[0] in _SIZED]
     if not are_usual(sized):
         for event in sized:
@@ -229,37 +236,43 @@ def unpack_events(
         PayloadError: the payload is not what a writer of any version writes.
     """
     try:
-        first_seq, events = _unpack_events(raw)
+        first_seq, events, wire = _unpack_events(raw)
         if convert is not None:
-            events = convert(events)
+            as_read, events = events, convert(events)
+            wire = wire if events is as_read else b""
     except PayloadError:
         raise
     except (*_MSGPACK_ERRORS, LookupError) as error:
         raise _msgpack_error(error) from error
     if type(first_seq) is not int or not 0 <= first_seq < fmt.MAX_SEQ:
         raise PayloadError("first sequence number must be a small integer")
-    check_events(events, raw)
+    if not are_plain(events, wire):
+        check_events(events)
     return first_seq, events
 
 
-def _unpack_events(raw: bytes) -> tuple[Any, tuple[Event, ...]]:
-    """Unpack all events at once; where they are many, one by one, so that no array claims as much."""
+def _unpack_events(raw: bytes) -> tuple[Any, tuple[Event, ...], bytes]:
+    """Return (first sequence number, events, what they were unpacked of).
+
+    All at once; where they are many, one by one, so that no array claims as much.
+    """
     most = fmt.MAX_EVENTS_PER_FRAME
     head = _unpacker(raw[:_HEAD_BYTES], fmt.MAX_EVENT_FIELDS)
     _array_header(head, 2, 2, "payload must be [first sequence number, events]")
     first_seq = head.unpack()
     begin = head.tell()
     count = _array_header(head, 1, most, f"events must be an array of 1 to {most}")
+    wire = raw[head.tell() :]
     if count > fmt.MAX_EVENTS_AT_ONCE:
         begin = head.tell()
-        unpacker = _unpacker(raw[begin:], fmt.MAX_EVENT_FIELDS)
+        unpacker = _unpacker(wire, fmt.MAX_EVENT_FIELDS)
         events = tuple(islice(unpacker, count))
     else:
         unpacker = _unpacker(raw[begin:], max(count, fmt.MAX_EVENT_FIELDS))
         events = next(unpacker, ())
     if len(events) != count or begin + unpacker.tell() != len(raw):
         raise PayloadError("payload must hold as many events as it says and nothing else")
-    return first_seq, events
+    return first_seq, events, wire
 
 
 def _unpacker(raw: bytes, most: int) -> msgpack.Unpacker:

@@ -92,6 +92,26 @@ def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
             raise WriteError(f"{path}: {error.strerror}") from error
 
 
+def write_output(path: str, data: bytes, *, force: bool) -> None:
+    """Write a whole file, or nothing: what a full disk took of it does not stay.
+
+    Raises:
+        UsageError: as `create_output`.
+        WriteError: it could not be written whole.
+    """
+    with create_output(path, force=force) as out:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[out.write(left) :]  # an unbuffered file may take a part
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if Path(path).is_file():
+                Path(path).unlink()
+            raise WriteError(f"{path}: {error.strerror}") from error
+
+
 def _is_being_read(path: str) -> bool:
     try:
         status = Path(path).stat()

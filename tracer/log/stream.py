@@ -7,9 +7,7 @@ apart, and never believes a length before it has checked it.
 
 from __future__ import annotations
 
-import os
 import threading
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,25 +17,22 @@ from typing import BinaryIO, Final
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace, WriteError
 from tracer.events import Event
 from tracer.log import format as fmt
+from tracer.log.appending import Appending
 from tracer.log.checkpoint import Assembly, digest, parts
 from tracer.log.checks import PayloadError, brief
 from tracer.log.codec import (
-    check_sizes,
-    compress,
     count_events,
     pack_events,
     pack_map,
     unpack_events,
     unpack_map,
 )
-from tracer.log.frames import claimed, link, look, preamble, resync
+from tracer.log.frames import claimed, link, look, resync
 from tracer.log.header import Header
 from tracer.log.migrate import events_now, header_now, steps_from
 from tracer.log.source import Place, Problem, Source
 
 _TIME: Final = itemgetter(1)
-# Below, starting a compressor costs most of a write, and gains a few bytes at most.
-_LEAST_COMPRESSED_BYTES: Final = 64
 CHANGED: Final = "frames before this one were changed or taken out"
 
 
@@ -67,29 +62,25 @@ class Writer:
         """
         if not 1 <= bound_events <= fmt.MAX_EVENTS_PER_FRAME:
             raise ValueError(f"bound_events must be 1 to {fmt.MAX_EVENTS_PER_FRAME}")
-        self._out = out
         self._name = name
         self._codec = codec
         self._bound_events = bound_events
-        self._fsync = fsync
         self._lock = threading.Lock()
         self._events: list[Event] = []
         self._next_seq = header.first_seq
         self._time_ns = 0
         self._index: list[tuple[int, int, int]] = []
-        self._index_step = 1
+        self._index_step = 1  # which of the frames are in it: every so many, so that it stays small
         self._frames = 0
         self._failed: WriteError | None = None
         self._refused: list[str] = []  # events left out of which nobody was told yet
-        self._offset = 0
-        self._chain = link(b"", preamble(fmt.VERSION))
         if checkpoint is not None:
             header = replace(header, base_digest=digest(checkpoint))
         head = self._checked_header(header)
-        self._write(preamble(fmt.VERSION))
-        self._frame(fmt.HEADER, head, fmt.CODEC_NONE)
+        self._file = Appending(out, fsync=fsync, failure=self._fail)
+        self._file.frame(fmt.HEADER, head, fmt.CODEC_NONE)
         for part in parts(checkpoint or b""):
-            self._frame(fmt.CHECKPOINT, part, codec)
+            self._file.frame(fmt.CHECKPOINT, part, codec)
         self._background = background
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -147,7 +138,7 @@ class Writer:
     @property
     def size_bytes(self) -> int:
         """How much is in the file."""
-        return self._offset
+        return self._file.size_bytes
 
     def add(self, event: Event) -> None:
         """Append one event tuple `(kind, dt_ns, field, ...)`.
@@ -184,7 +175,13 @@ class Writer:
         if self._failed:
             raise self._failed
         # The list stays the same object, so an `add` on another thread is never lost.
-        left = size = len(self._events)
+        events = self._events[:]
+        if events and not self._event_frame(events):
+            self._split(len(events))
+
+    def _split(self, left: int) -> None:
+        """Write the first `left` events, too many for one frame, as several."""
+        size = left // 2
         while left:
             if self._event_frame(self._events[:size]):
                 left -= size
@@ -194,20 +191,23 @@ class Writer:
 
     def _event_frame(self, events: list[Event]) -> bool:
         """Write `events` as one frame and let go of them; False when they are too many for one."""
+        count = len(events)
         try:
-            check_sizes(events)
             payload = pack_events(self._next_seq, events)
-            if len(payload) > fmt.MAX_FRAME_RAW_BYTES:
-                raise PayloadError(f"{len(payload)} bytes are too many for a frame")
         except (OverflowError, TypeError, ValueError) as error:
-            if len(events) == 1:
+            if count == 1:
                 self._refuse(str(error))
-            return len(events) == 1
-        self._note_frame()
-        self._frame(fmt.EVENTS, payload, self._codec)
-        del self._events[: len(events)]
-        self._next_seq += len(events)
+            return count == 1
+        if not self._frames % self._index_step:
+            self._index.append((self._file.size_bytes, self._next_seq, self._time_ns))
+        self._frames += 1
+        self._file.frame(fmt.EVENTS, payload, self._codec)
+        del self._events[:count]
+        self._next_seq += count
         self._time_ns += sum(map(_TIME, events))
+        if len(self._index) >= fmt.MAX_INDEX_ENTRIES:
+            del self._index[1::2]
+            self._index_step *= 2
         return True
 
     def _refuse(self, why: str) -> None:
@@ -215,46 +215,14 @@ class Writer:
         del self._events[:1]
         self._refused.append(f"{self._name}: event {self._next_seq} was not written: {why}")
 
-    def _note_frame(self) -> None:
-        """Note every n-th event frame in the index, n so that the index stays small."""
-        if self._frames % self._index_step == 0:
-            time_ns = min(max(self._time_ns, -(2**63)), 2**64 - 1)
-            self._index.append((self._offset, self._next_seq, time_ns))
-            if len(self._index) >= fmt.MAX_INDEX_ENTRIES:
-                del self._index[1::2]
-                self._index_step *= 2
-        self._frames += 1
-
-    def _frame(self, kind: int, raw: bytes, codec: int) -> None:
-        stored = raw if len(raw) < _LEAST_COMPRESSED_BYTES else compress(raw, codec)
-        if len(stored) >= len(raw):
-            stored, codec = raw, fmt.CODEC_NONE
-        self._put_frame(kind, codec, stored, len(raw))
-
-    def _put_frame(self, kind: int, codec: int, stored: bytes, raw_size: int) -> None:
-        head = fmt.FRAME.pack(fmt.SYNC, kind, codec, 0, len(stored), raw_size, self._chain)
-        frame = b"".join(
-            (head, fmt.CRC.pack(zlib.crc32(head)), stored, fmt.CRC.pack(zlib.crc32(stored)))
+    def _fail(self, error: OSError) -> WriteError:
+        """Return what to say now and whenever something is to be written."""
+        self._failed = WriteError(
+            f"{self._name}: {error.strerror or error}; everything up to event "
+            f"{self._next_seq} is in the file, {len(self._events)} events are not: make room "
+            "and record again"
         )
-        self._write(frame)
-        self._chain = link(self._chain, frame)
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            while view:
-                written = self._out.write(view)  # None where it would block
-                view = view[written or 0 :]
-            if self._fsync:
-                os.fsync(self._out.fileno())
-        except OSError as error:
-            self._failed = WriteError(
-                f"{self._name}: {error.strerror or error}; everything up to event "
-                f"{self._next_seq} is in the file, {len(self._events)} events are not: make room "
-                "and record again"
-            )
-            raise self._failed from error
-        self._offset += len(data)
+        return self._failed
 
     def copy(self, frame: bytes, raw: bytes) -> None:
         """Append an event frame of another trace; `raw` is its payload.
@@ -267,7 +235,7 @@ class Writer:
         stored = frame[start : start + stored_size]
         with self._lock:
             self._flush()
-            self._put_frame(kind, codec, stored, len(raw))
+            self._file.put(kind, codec, stored, len(raw))
             self._next_seq += count_events(raw)
 
     def close(self, *, goes_on: bool = False) -> None:
@@ -278,12 +246,15 @@ class Writer:
         self._end_watch()
         self.flush()
         with self._lock:
-            index = [list(entry) for entry in self._index]
-            self._frame(fmt.INDEX, pack_map({"frames": index}), self._codec)
-            end = {"events": self._next_seq, "digest": self._chain.hex()}
+            index = [
+                [offset, seq, min(max(time_ns, -(2**63)), 2**64 - 1)]
+                for offset, seq, time_ns in self._index
+            ]
+            self._file.frame(fmt.INDEX, pack_map({"frames": index}), self._codec)
+            end = {"events": self._next_seq, "digest": self._file.chain.hex()}
             if goes_on:
                 end["goes_on"] = True
-            self._frame(fmt.END, pack_map(end), fmt.CODEC_NONE)
+            self._file.frame(fmt.END, pack_map(end), fmt.CODEC_NONE)
 
     def abandon(self) -> None:
         """Stop without a clean end: what was kept back is written if it can be."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from replay.model.kvm.layout import DEVICE_ID_BITS, EVENT_ID_BITS
-from replay.model.kvm.lpi import put_lpi
+from replay.model.kvm.lpi import hold, put_lpi
 
 if TYPE_CHECKING:
     from replay.model.kvm.state import State, VgicIrq
@@ -48,13 +48,17 @@ def insert(state: State, device_id: int, event_id: int, irq: VgicIrq) -> None:
     if not state.flags.translation_cache_per_its and lookup(state, device_id, event_id) is not None:
         return
     key = device_id << state.cache_shift | event_id
-    irq.refs += 1
+    hold(state, irq)
+    gone = key
     old = cache.pop(key, None)
     if old is None and len(cache) == limit:
-        old = cache.pop(next(iter(cache)))
+        gone = next(iter(cache))
+        old = cache.pop(gone)
     if old is not None:
         put_lpi(state, old)
     cache[key] = irq
+    if state.touched is not None:
+        state.touched.translation_cache |= {state.pair(gone), state.pair(key)}
 
 
 def invalidate(state: State) -> None:
@@ -62,5 +66,7 @@ def invalidate(state: State) -> None:
     cache = state.cache
     if cache:
         state.cache = {}
+        if state.touched is not None:
+            state.touched.translation_cache.update(map(state.pair, cache))
         for irq in cache.values():
             put_lpi(state, irq)

@@ -38,7 +38,14 @@ from replay.model.kvm.layout import (
     U32,
     queue_bytes,
 )
-from replay.model.kvm.lpi import ANY_VCPU, add_lpi, invalidate_all_config, update_config
+from replay.model.kvm.lpi import (
+    ANY_VCPU,
+    add_lpi,
+    clear_pending,
+    invalidate_all_config,
+    retarget,
+    update_config,
+)
 from replay.model.kvm.msi import trigger_msi
 from replay.model.kvm.state import (
     BLIND,
@@ -46,7 +53,6 @@ from replay.model.kvm.state import (
     BLIND_DEVICES,
     UNKNOWN_TARGET,
     UNSEEN_ITT,
-    Ite,
     State,
 )
 from replay.model.kvm.tables import (
@@ -60,6 +66,9 @@ from replay.model.kvm.tables import (
     free_device,
     free_event,
     is_mapped,
+    move_event,
+    point_collection,
+    put_event,
     vcpu_of,
 )
 
@@ -195,9 +204,9 @@ def _mapc(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
     if collection is None:
         if collection_gpa(state, icid) is None:
             return E_MAPC_COLLECTION_OOR
-        add_collection(state, icid).target = dw2 >> 16 & U32
+        add_collection(state, icid, dw2 >> 16 & U32)
         return 0
-    collection.target = dw2 >> 16 & U32
+    point_collection(state, collection, dw2 >> 16 & U32)
     _retarget(state, collection, vcpu)
     return 0
 
@@ -207,7 +216,7 @@ def _retarget(state: State, collection: Collection, vcpu: int) -> None:
     for device in state.devices:
         for ite in device.events.values():
             if ite.collection is collection:
-                ite.irq.target = vcpu
+                retarget(state, ite.irq, vcpu)
 
 
 def _mapti(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
@@ -232,9 +241,8 @@ def _mapti(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
         return _map_event(state, device, event_id, collection, intid)
     if collection_gpa(state, icid) is None:
         return E_MAPC_COLLECTION_OOR
-    collection = add_collection(state, icid)
-    if state.blind & BLIND_COLLECTIONS:
-        collection.target = UNKNOWN_TARGET  # it may have been there
+    unsure = state.blind & BLIND_COLLECTIONS  # it may have been there
+    collection = add_collection(state, icid, UNKNOWN_TARGET if unsure else NOT_MAPPED)
     error = _map_event(state, device, event_id, collection, intid)
     if error:
         free_collection(state, icid)
@@ -257,7 +265,7 @@ def _map_event(
     irq = add_lpi(state, intid, vcpu)
     if isinstance(irq, int):
         return irq
-    device.events[event_id] = Ite(collection, irq)
+    put_event(state, device, event_id, collection, irq)
     return 0
 
 
@@ -271,9 +279,9 @@ def _movi(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
     collection = state.collections.get(dw2 & 0xFFFF)
     if collection is None or collection.target == NOT_MAPPED:
         return E_MOVI_UNMAPPED_COLLECTION
-    ite.collection = collection
+    move_event(state, dw0 >> 32, dw1 & U32, ite, collection)
     invalidate(state)
-    ite.irq.target = vcpu_of(state, collection.target)
+    retarget(state, ite.irq, vcpu_of(state, collection.target))
     return 0
 
 
@@ -292,7 +300,7 @@ def _movall(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
     every = not state.flags.movall_moves_source_only
     for irq in state.lpis.values():
         if every or irq.target == source:
-            irq.target = target
+            retarget(state, irq, target)
     invalidate(state)
     return 0
 
@@ -320,7 +328,7 @@ def _clear(state: State, dw0: int, dw1: int, dw2: int, dw3: int) -> int:
     ite = find_ite(state, dw0 >> 32, dw1 & U32)
     if ite is None:
         return E_CLEAR_UNMAPPED_INTERRUPT
-    ite.irq.pending = False
+    clear_pending(state, ite.irq)
     return 0
 
 

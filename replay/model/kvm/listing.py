@@ -9,16 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from replay.model.kvm.layout import NOT_MAPPED
-from replay.model.kvm.lpi import put_lpi
+from replay.model.kvm.lpi import hold, put_lpi
 from replay.model.kvm.state import (
     BLIND_DEVICES,
     UNKNOWN_TARGET,
     UNSEEN_ITT,
-    Ite,
     VgicIrq,
     may_stray,
 )
-from replay.model.kvm.tables import add_collection, add_device, find_ite, vcpu_of
+from replay.model.kvm.tables import (
+    add_collection,
+    add_device,
+    find_ite,
+    point_collection,
+    put_event,
+    vcpu_of,
+)
 
 if TYPE_CHECKING:
     from replay.model.kvm.state import State
@@ -66,6 +72,8 @@ def learn_lpi(state: State, got: LpiRow) -> None:
     irq.pending, irq.enabled = bool(flags & PENDING), bool(flags & ENABLED)
     irq.configured, irq.doubtful = True, False
     irq.shown = state.steps
+    if state.touched is not None:
+        state.touched.briefly.add(intid)
     _requeue(state, irq, queued)
 
 
@@ -83,9 +91,11 @@ def _requeue(state: State, irq: VgicIrq, cpu: int) -> None:
         state.queues[irq.queued].remove(irq)
         irq.refs -= 1
     irq.queued = cpu
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
     if cpu >= 0:
         state.queues[cpu].append(irq)
-        irq.refs += 1
+        hold(state, irq)
     if irq.refs <= 0:
         irq.refs, irq.sent = 1, False
         put_lpi(state, irq)
@@ -105,16 +115,18 @@ def learn_event(state: State, device_id: int, event_id: int, row: tuple[int, int
     intid, target, icid = row
     device = state.by_id.get(device_id) or add_device(state, device_id, UNSEEN_ITT, 16)
     collection = state.collections.get(icid) or add_collection(state, icid)
-    collection.target = NOT_MAPPED if target < 0 else target
+    point_collection(state, collection, NOT_MAPPED if target < 0 else target)
     old = device.events.pop(event_id, None)
     irq = state.lpis.get(intid)
     if irq is None:
         irq = state.lpis[intid] = VgicIrq(intid, vcpu_of(state, collection.target))
         irq.configured = False
+        if state.touched is not None:
+            state.touched.lpis.add(intid)
     elif irq.unseen:
         irq.unseen = False
     else:
-        irq.refs += 1
-    device.events[event_id] = Ite(collection, irq)
+        hold(state, irq)
+    put_event(state, device, event_id, collection, irq)
     if old is not None:
         put_lpi(state, old.irq)

@@ -24,6 +24,30 @@ if TYPE_CHECKING:
 ANY_VCPU = -2
 
 
+def _touch(state: State, irq: VgicIrq) -> None:
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
+
+
+def hold(state: State, irq: VgicIrq) -> None:
+    """Take a reference."""
+    irq.refs += 1
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
+
+
+def retarget(state: State, irq: VgicIrq, vcpu: int) -> None:
+    """Point it at another vCPU; one that is queued stays where it is."""
+    irq.target = vcpu
+    _touch(state, irq)
+
+
+def clear_pending(state: State, irq: VgicIrq) -> None:
+    """Make it pending no longer; one that is queued stays queued."""
+    irq.pending = False
+    _touch(state, irq)
+
+
 def add_lpi(state: State, intid: int, target: int) -> VgicIrq | int:
     """Take a reference on an LPI, creating it if it is not alive (`vgic_add_lpi`).
 
@@ -33,6 +57,8 @@ def add_lpi(state: State, intid: int, target: int) -> VgicIrq | int:
         The LPI, or -EFAULT when its configuration or pending byte is not in a memory slot.
     """
     irq = state.lpis.get(intid)
+    if state.touched is not None:
+        state.touched.lpis.add(intid)
     if irq is not None:
         irq.refs += 1
         return irq
@@ -53,6 +79,8 @@ def add_lpi(state: State, intid: int, target: int) -> VgicIrq | int:
 def put_lpi(state: State, irq: VgicIrq) -> None:
     """Drop a reference (`vgic_put_irq`)."""
     irq.refs -= 1
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
     if not irq.refs:
         del state.lpis[irq.intid]
         if irq.sent and not state.ram.complete:
@@ -81,7 +109,7 @@ def update_config(state: State, irq: VgicIrq, only_vcpu: int) -> int:
 
 
 def _sync_pending(state: State, irq: VgicIrq) -> int:
-    """Take a new LPI's pending bit out of guest RAM (`vgic_v3_lpi_sync_pending_status`)."""
+    """Take the pending bit of an LPI that was just made out of guest RAM (`vgic_v3_lpi_sync_pending_status`)."""
     if irq.target < 0:
         return 0
     gpa = (state.pendbasers[irq.target] & PENDBASER_ADDRESS) + (irq.intid >> 3)
@@ -106,8 +134,9 @@ def queue_lpi(state: State, irq: VgicIrq) -> None:
         return
     if not state.gicd_enabled:
         return
-    irq.refs += 1
-    irq.queued = target
+    irq.refs, irq.queued = irq.refs + 1, target
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
     state.queues[target].append(irq)
     if state.effects is not None:
         state.effects.append((effects.LPI, irq.intid, target))
@@ -116,6 +145,8 @@ def queue_lpi(state: State, irq: VgicIrq) -> None:
 def make_pending(state: State, irq: VgicIrq) -> None:
     """An MSI or INT reached it."""
     irq.pending = irq.sent = True
+    if state.touched is not None:
+        state.touched.lpis.add(irq.intid)
     queue_lpi(state, irq)
 
 
@@ -162,6 +193,7 @@ def sync_pending_table(state: State, cpu: int) -> None:
             return
         if irq.target == cpu:
             irq.pending = bool(byte >> (irq.intid & 7) & 1)
+            _touch(state, irq)
         queue_lpi(state, irq)
 
 

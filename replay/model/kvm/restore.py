@@ -28,7 +28,6 @@ from replay.model.kvm.layout import (
     signed32,
 )
 from replay.model.kvm.lpi import add_lpi
-from replay.model.kvm.state import Ite
 from replay.model.kvm.tables import (
     add_collection,
     add_device,
@@ -38,6 +37,7 @@ from replay.model.kvm.tables import (
     free_collections,
     free_device,
     free_devices,
+    put_event,
     vcpu_of,
 )
 
@@ -107,7 +107,7 @@ def _restore_collection(state: State, entry: int) -> int:
         # Linux a1ccfd6f6e06 ("vgic: Do not ignore vgic_its_restore_cte failures") (in v5.19):
         # before, the error was a positive number, which the caller took for success.
         return EINVAL if state.flags.restore_rejects_unreachable_collections else 0
-    add_collection(state, icid).target = target
+    add_collection(state, icid, target)
     return 0
 
 
@@ -238,5 +238,5 @@ def _restore_event(state: State, device: Device, event_id: int, entry: int) -> i
     irq = add_lpi(state, intid, vcpu)
     if isinstance(irq, int):
         return irq
-    device.events[event_id] = Ite(collection, irq)
+    put_event(state, device, event_id, collection, irq)
     return following

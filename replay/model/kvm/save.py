@@ -43,6 +43,8 @@ def _save_devices(state: State) -> int:
     # The kernel's comparison never answers "equal", so devices with one DeviceID swap.
     newest_first = state.devices[::-1]
     newest_first.sort(key=lambda device: device.device_id)
+    if state.touched is not None and len(state.by_id) < len(state.devices):
+        state.touched.whole = True  # of several devices with one DeviceID the last one counts
     state.devices = newest_first
     reindex_devices(state)
     for position, device in enumerate(state.devices):

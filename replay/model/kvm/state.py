@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from replay.model.kvm.flags import KvmFlags
     from replay.model.memory import GuestRam, RamSnapshot
+    from replay.model.touched import Touched
 
 
 # What of the lists may hold entries that nothing showed: bits of `State.blind`.
@@ -166,6 +167,7 @@ class State:
         "retired",
         "steps",
         "strays",
+        "touched",
         "unknown",
         "vcpu_ids",
         "witness",
@@ -185,6 +187,9 @@ class State:
         self.steps = 0  # inputs of a VM that runs: each lets a vCPU take what is pending
         self.level1_assumed: set[int] = set()  # addresses of level-1 entries that nothing showed
         self.witness: Witness | None = None
+        self.touched: Touched | None = (
+            None  # where is noted what lists changed, while somebody asks
+        )
         self.last_error = 0  # of the command that ran last: E_* or -errno, which KVM drops
         count = len(self.vcpu_ids)
         # its_registers
@@ -266,6 +271,10 @@ class State:
         if self.effects is not None:
             self.effects.append((effects.TABLE_WRITE, table, index, 0, int(value != 0)))
         return True
+
+    def pair(self, key: int) -> tuple[int, int]:
+        """Return the DeviceID and EventID that a key of the cache stands for."""
+        return key >> self.cache_shift, key & (1 << self.cache_shift) - 1
 
     def walk_lpis(self) -> Iterable[VgicIrq]:
         """Return the live LPIs in the order in which the kernel walks them."""

@@ -22,10 +22,11 @@ from replay.model.kvm.state import (
     UNSEEN_SHIFT,
     Collection,
     Device,
+    Ite,
 )
 
 if TYPE_CHECKING:
-    from replay.model.kvm.state import Ite, State
+    from replay.model.kvm.state import State, VgicIrq
 
 
 def device_gpa(state: State, device_id: int) -> int | None:
@@ -99,22 +100,53 @@ def add_device(state: State, device_id: int, itt: int, event_bits: int) -> Devic
     device = Device(device_id, itt, event_bits)
     state.devices.append(device)
     state.by_id.setdefault(device_id, device)
+    if state.touched is not None:
+        state.touched.devices.add(device_id)
     return device
+
+
+def devices_of(state: State, device_id: int) -> list[Device]:
+    """Return every device of that DeviceID: a kernel that restores twice may have two."""
+    if len(state.by_id) == len(state.devices):
+        one = state.by_id.get(device_id)
+        return [] if one is None else [one]
+    return [device for device in state.devices if device.device_id == device_id]
+
+
+def put_event(
+    state: State, device: Device, event_id: int, collection: Collection, irq: VgicIrq
+) -> None:
+    """Have a device map an event to an LPI, of which the caller has the reference."""
+    device.events[event_id] = Ite(collection, irq)
+    if state.touched is not None:
+        state.touched.events.add((device.device_id, event_id))
+
+
+def move_event(
+    state: State, device_id: int, event_id: int, ite: Ite, collection: Collection | None
+) -> None:
+    """Give an event another collection, or none."""
+    ite.collection = collection
+    if state.touched is not None:
+        state.touched.events.add((device_id, event_id))
 
 
 def free_event(state: State, device: Device, event_id: int) -> None:
     """Drop an event and its reference on the LPI (`its_free_ite`)."""
     put_lpi(state, device.events.pop(event_id).irq)
+    if state.touched is not None:
+        state.touched.events.add((device.device_id, event_id))
 
 
 def free_device(state: State, device: Device) -> None:
     """Drop a device with its events and the whole cache (`vgic_its_free_device`)."""
-    for ite in device.events.values():
-        put_lpi(state, ite.irq)
-    device.events = {}
+    for event_id in list(device.events):
+        free_event(state, device, event_id)
     invalidate(state)
     state.devices.remove(device)
     reindex_devices(state)
+    if state.touched is not None:
+        state.touched.devices.add(device.device_id)
 
 
 def reindex_devices(state: State) -> None:
@@ -139,10 +171,12 @@ def free_collection(state: State, icid: int) -> None:
     collection = state.collections.pop(icid, None)
     if collection is None:
         return
+    if state.touched is not None:
+        state.touched.collections.add(icid)
     for device in state.devices:
-        for ite in device.events.values():
+        for event_id, ite in device.events.items():
             if ite.collection is collection:
-                ite.collection = None
+                move_event(state, device.device_id, event_id, ite, None)
 
 
 def free_collections(state: State) -> None:
@@ -152,11 +186,18 @@ def free_collections(state: State) -> None:
     state.blind &= ~BLIND_COLLECTIONS
 
 
-def add_collection(state: State, icid: int) -> Collection:
-    """Append a collection that is mapped nowhere (`vgic_its_alloc_collection`)."""
-    collection = Collection(icid)
-    state.collections[icid] = collection
+def add_collection(state: State, icid: int, target: int = NOT_MAPPED) -> Collection:
+    """Append a collection, mapped nowhere without a target (`vgic_its_alloc_collection`)."""
+    collection = state.collections[icid] = Collection(icid)
+    point_collection(state, collection, target)
     return collection
+
+
+def point_collection(state: State, collection: Collection, target: int) -> None:
+    """Give a collection its target, as the guest or the table has it."""
+    collection.target = target
+    if state.touched is not None:
+        state.touched.collections.add(collection.icid)
 
 
 def is_mapped(collection: Collection | None) -> bool:

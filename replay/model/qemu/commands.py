@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from replay.model import effects
+from replay.model.effects import COMMAND
+from replay.model.memory import GuestRam
 from replay.model.qemu import redistributor, tables
 from replay.model.qemu.entries import PHYSICAL, VIRTUAL
 from replay.model.qemu.tables import Fault
@@ -60,20 +61,20 @@ def run_one(vm: QemuVm, gpa: int, queue_offset: int) -> None:
     Raises:
         Fault: it meets no memory, and the queue stalls.
     """
-    dw0, dw1, dw2, dw3 = _fetch(vm, gpa, queue_offset)
-    vm.effects.append((effects.COMMAND, queue_offset, dw0, dw1, dw2, dw3))
+    command = None
+    if vm.witness is not None and not vm.ram.complete:
+        command = vm.witness.command(len(vm.effects), queue_offset)
+    if command is None:
+        command = _load(vm.ram, gpa)
+    dw0, dw1, dw2, dw3 = command
+    vm.effects.append((COMMAND, queue_offset, dw0, dw1, dw2, dw3))
     handler = HANDLERS.get(dw0 & 0xFF)
     if handler is not None:
         handler(vm, dw0, dw1, dw2, dw3)
 
 
-def _fetch(vm: QemuVm, gpa: int, queue_offset: int) -> tuple[int, int, int, int]:
+def _load(ram: GuestRam, gpa: int) -> tuple[int, int, int, int]:
     """Return the four doublewords at `gpa`."""
-    ram = vm.ram
-    if not ram.complete and vm.witness is not None:
-        seen = vm.witness.command(len(vm.effects), queue_offset)
-        if seen is not None:
-            return seen
     # Where there is no memory QEMU reads zeros (measured), and opcode 0 does nothing; so does a
     # command that nobody saw and nobody wrote.
     if not ram.backed(gpa, _COMMAND_SIZE_BYTES):

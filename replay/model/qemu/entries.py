@@ -21,7 +21,12 @@ _MASK36: Final = (1 << 36) - 1
 _MASK44: Final = (1 << 44) - 1
 
 
-def unpack_dte(raw: int) -> tuple[int, int, int]:
+Dte = tuple[int, int, int]
+Cte = tuple[int, int]
+Ite = tuple[int, int, int, int, int, int]
+
+
+def unpack_dte(raw: int) -> Dte:
     """Return (valid, size, itt_addr)."""
     return raw & 1, raw >> 1 & 0x1F, (raw >> 6 & _MASK44) << 8
 
@@ -31,7 +36,7 @@ def pack_dte(valid: int, size: int, itt_addr: int) -> int:
     return valid | size << 1 | (itt_addr >> 8 & _MASK44) << 6
 
 
-def unpack_cte(raw: int) -> tuple[int, int]:
+def unpack_cte(raw: int) -> Cte:
     """Return (valid, rdbase)."""
     return raw & 1, raw >> 1 & 0xFFFF
 
@@ -41,16 +46,9 @@ def pack_cte(valid: int, rdbase: int) -> int:
     return valid | (rdbase & 0xFFFF) << 1
 
 
-Ite = tuple[int, int, int, int, int, int]
-
-
 def unpack_ite(raw: int) -> Ite:
     """Return (valid, inttype, intid, icid, vpe_id, doorbell) of the 96 bits."""
-    return unpack_ite_words(raw & _MASK32, raw >> 32 & _MASK32, raw >> 64)
-
-
-def unpack_ite_words(low: int, middle: int, high: int) -> Ite:
-    """Return the same of the three words, of which none is a large number."""
+    low, middle, high = raw & _MASK32, raw >> 32 & _MASK32, raw >> 64
     return (
         low & 1,
         low >> 1 & 1,

@@ -74,6 +74,7 @@ def _take_tables(vm: QemuVm) -> None:
     its, unknown = vm.its, vm.unknown
     if not its.ctlr & _ENABLED:
         return
+    vm.forget_reads()
     for index, (attr, name, _) in enumerate(_TABLES):
         if not unknown.of(name):
             setattr(its, attr, registers.table_desc(its.baser[index]))
@@ -83,6 +84,7 @@ def _take_tables(vm: QemuVm) -> None:
 
 def _limit(vm: QemuVm) -> None:
     """Let a table that no known BASER names have just the entries that outputs show."""
+    vm.forget_reads()
     for index, (attr, name, table) in enumerate(_TABLES):
         if vm.unknown.of(name) and vm.its.ctlr & _ENABLED:
             shown = vm.witness.entries(table) if vm.witness is not None else 0
@@ -91,7 +93,7 @@ def _limit(vm: QemuVm) -> None:
 
 def reg_write(vm: QemuVm, offset: int, value: int, size: int) -> None:
     """Carry out a write to the control frame, of which `registers` would not know what it does."""
-    writer = registers.WRITE.get((offset, size))
+    writer = registers.WRITE[size].get(offset) if size in registers.WRITE else None
     if writer is None:
         return
     name = _WIDE.get(offset & ~7) or (

@@ -1,14 +1,14 @@
 """Reads and writes of the control frame as QEMU's its_readl, its_readll, its_writel, its_writell.
 
 A 64-bit register is reached whole or by halves; what happens on a half is not what happens on the
-whole. Tables map (offset, size) to a function; what is in no table QEMU logs as bad and treats as
+whole. Tables map size and offset to a function; what is in no table QEMU logs as bad and treats as
 RAZ/WI.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from replay.model.qemu.commands import process_queue
 from replay.model.qemu.state import Queue, TableDesc
@@ -19,27 +19,36 @@ if TYPE_CHECKING:
 
 _MASK32: Final = 0xFFFF_FFFF
 _ENABLED: Final = Ctlr.enabled.mask
+_RETRY: Final = Cwriter.retry.mask
 _BASER_RO: Final = Baser.entry_size.mask | Baser.table_type.mask
 _PAGE_SIZES: Final = (0x1000, 0x4000, 0x10000, 0x10000)
 _LEVEL1_SIZE_BYTES: Final = 8
 
 Reader = Callable[["QemuVm"], int]
 Writer = Callable[["QemuVm", int], None]
+_T = TypeVar("_T")
 
 
 def read(vm: QemuVm, offset: int, size: int) -> int | None:
     """Return the register's value, or None for an access that QEMU calls bad."""
-    reader = READ.get((offset, size))
+    reader = READ[size].get(offset) if size in READ else None
     return None if reader is None else reader(vm)
 
 
 def write(vm: QemuVm, offset: int, value: int, size: int) -> bool:
     """Carry out a write; False for one that QEMU calls bad."""
-    writer = WRITE.get((offset, size))
+    writer = WRITE[size].get(offset) if size in WRITE else None
     if writer is None:
         return False
     writer(vm, value)
     return True
+
+
+def _by_size(table: dict[tuple[int, int], _T]) -> dict[int, dict[int, _T]]:
+    return {
+        size: {offset: each for (offset, of), each in table.items() if of == size}
+        for size in (4, 8)
+    }
 
 
 # -- writes
@@ -68,7 +77,7 @@ def _extract_tables(vm: QemuVm) -> None:
             attr, at = place
             desc = table_desc(value)
             if desc != getattr(its, attr):
-                vm.clock += 1
+                vm.tick()
                 vm.since[at] = vm.clock
             setattr(its, attr, desc)
 
@@ -112,13 +121,14 @@ def _write_cbaser(vm: QemuVm, value: int) -> None:
 
 
 def _write_cwriter(vm: QemuVm, value: int) -> None:
-    vm.its.cwriter = value & ~Cwriter.retry.mask
-    if vm.its.cwriter != vm.its.creadr:
+    its = vm.its
+    its.cwriter = value & ~_RETRY
+    if its.cwriter != its.creadr:
         process_queue(vm)
 
 
 def _write_cwriter_low(vm: QemuVm, value: int) -> None:
-    _write_cwriter(vm, vm.its.cwriter & ~_MASK32 | value & _MASK32 & ~Cwriter.retry.mask)
+    _write_cwriter(vm, _with_low(vm.its.cwriter, value))
 
 
 def _write_cwriter_high(vm: QemuVm, value: int) -> None:
@@ -142,13 +152,15 @@ def _write_creadr_high(vm: QemuVm, value: int) -> None:
 
 def _baser_writer(index: int, keep: int) -> Writer:
     """Return a writer of the bits outside `keep`; an unimplemented BASER reads 0 and stays so."""
+    keep |= _BASER_RO
 
     def writer(vm: QemuVm, value: int) -> None:
-        old = vm.its.baser[index]
+        its = vm.its
+        old = its.baser[index]
         if not old and vm.profile.unimplemented_baser_ignores_writes:
             return
-        if not vm.its.ctlr & _ENABLED:
-            vm.its.baser[index] = old & (keep | _BASER_RO) | value & ~(keep | _BASER_RO)
+        if not its.ctlr & _ENABLED:
+            its.baser[index] = old & keep | value & ~keep
 
     return writer
 
@@ -233,10 +245,12 @@ def _read_table() -> dict[tuple[int, int], Reader]:
         table[at, 8] = whole
         table[at, 4] = _half(whole, 0)
         table[at + 4, 4] = _half(whole, 32)
+    table[0x90, 4] = lambda vm: vm.its.creadr & _MASK32  # the same as above: drivers poll it
     for at in range(0xFFD0, 0x10000, 4):
         table[at, 4] = _id_register(at)
     return table
 
 
-READ: Final = _read_table()
-WRITE: Final = _write_table()
+# Size of an access -> offset -> what it does.
+READ: Final = _by_size(_read_table())
+WRITE: Final = _by_size(_write_table())

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from replay.model.effects import Effect
+from replay.model.qemu.entries import Cte, Dte, Ite
+
 
 @dataclass(slots=True)
 class TableDesc:
@@ -76,6 +79,28 @@ class Redistributor:
     # vPE leaves, when PendingLast tells whether there was one.
     best_vlpi: int = 0
     best_priority: int = 0xFF
+
+
+class Reads:
+    """What the last reads of table entries gave: the effect, and the entry.
+
+    They hold until RAM changes, or what is known of it does (`changes` of `GuestRam`).
+    """
+
+    __slots__ = ("changes", "ctes", "dtes", "ites")
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self.dtes: dict[int, tuple[Effect, Dte]] = {}
+        self.ctes: dict[int, tuple[Effect, Cte]] = {}
+        self.ites: dict[tuple[int, int], tuple[Effect, Ite]] = {}  # by ITT address and EventID
+
+    def forget(self, changes: int) -> None:
+        """All may have changed; `changes` is now."""
+        self.changes = changes
+        self.dtes.clear()
+        self.ctes.clear()
+        self.ites.clear()
 
 
 def values_of(item: TableDesc | Queue | Redistributor) -> tuple[int, ...]:

@@ -68,17 +68,28 @@ def unseen_page(desc: TableDesc, index: int) -> int:
     return (desc.base + 1 << 64) + index * desc.page_size
 
 
-def read_dte(vm: QemuVm, device_id: int) -> tuple[int, int, int]:
+def read_dte(vm: QemuVm, device_id: int) -> entries.Dte:
     """Return (valid, size, itt_addr) as get_dte does."""
+    reads = vm.reads
+    if reads.changes != vm.ram.changes:
+        reads.forget(vm.ram.changes)
+    read = reads.dtes.get(device_id)
+    if read is None:
+        dte = _read_dte(vm, device_id)
+        read = (effects.TABLE_READ, effects.DTE, device_id, 0, *dte), dte
+        reads.dtes[device_id] = read
+    vm.effects.append(read[0])
+    return read[1]
+
+
+def _read_dte(vm: QemuVm, device_id: int) -> entries.Dte:
     try:
         at = entry_address(vm, vm.its.dt, device_id, len(vm.effects))
         raw = 0 if at is None else _load(vm, at, 8, effects.DTE, device_id, 0, vm.since[0])
     except Fault:
         vm.effects.append((effects.TABLE_FAULT, effects.DTE, device_id, 0))
         raise
-    valid, size, itt_addr = entries.unpack_dte(raw)
-    vm.effects.append((effects.TABLE_READ, effects.DTE, device_id, 0, valid, size, itt_addr))
-    return valid, size, itt_addr
+    return entries.unpack_dte(raw)
 
 
 def write_dte(vm: QemuVm, device_id: int, valid: int, size: int, itt_addr: int) -> None:
@@ -86,21 +97,32 @@ def write_dte(vm: QemuVm, device_id: int, valid: int, size: int, itt_addr: int) 
     vm.effects.append((effects.TABLE_WRITE, effects.DTE, device_id, 0, valid, size, itt_addr))
     raw = entries.pack_dte(1, size, itt_addr) if valid else 0
     _store_entry(vm, vm.its.dt, device_id, raw)
-    vm.clock += 1
+    vm.tick()
     vm.since_itt[itt_addr] = vm.clock
 
 
-def read_cte(vm: QemuVm, icid: int) -> tuple[int, int]:
+def read_cte(vm: QemuVm, icid: int) -> entries.Cte:
     """Return (valid, rdbase) as get_cte does."""
+    reads = vm.reads
+    if reads.changes != vm.ram.changes:
+        reads.forget(vm.ram.changes)
+    read = reads.ctes.get(icid)
+    if read is None:
+        cte = _read_cte(vm, icid)
+        read = (effects.TABLE_READ, effects.CTE, icid, 0, *cte), cte
+        reads.ctes[icid] = read
+    vm.effects.append(read[0])
+    return read[1]
+
+
+def _read_cte(vm: QemuVm, icid: int) -> entries.Cte:
     try:
         at = entry_address(vm, vm.its.ct, icid, len(vm.effects))
         raw = 0 if at is None else _load(vm, at, 8, effects.CTE, icid, 0, vm.since[1])
     except Fault:
         vm.effects.append((effects.TABLE_FAULT, effects.CTE, icid, 0))
         raise
-    valid, rdbase = entries.unpack_cte(raw)
-    vm.effects.append((effects.TABLE_READ, effects.CTE, icid, 0, valid, rdbase))
-    return valid, rdbase
+    return entries.unpack_cte(raw)
 
 
 def write_cte(vm: QemuVm, icid: int, valid: int, rdbase: int) -> None:
@@ -137,29 +159,27 @@ def write_vte(
 
 def read_ite(vm: QemuVm, itt_addr: int, event_id: int) -> entries.Ite:
     """Return (valid, inttype, intid, icid, vpe_id, doorbell) as get_ite does."""
+    reads = vm.reads
+    if reads.changes != vm.ram.changes:
+        reads.forget(vm.ram.changes)
+    read = reads.ites.get((itt_addr, event_id))
+    if read is None:
+        ite = _read_ite(vm, itt_addr, event_id)
+        read = (effects.TABLE_READ, effects.ITE, event_id, itt_addr, *ite), ite
+        reads.ites[itt_addr, event_id] = read
+    vm.effects.append(read[0])
+    return read[1]
+
+
+def _read_ite(vm: QemuVm, itt_addr: int, event_id: int) -> entries.Ite:
     at = itt_addr + event_id * entries.ITE_SIZE_BYTES
     since = max(vm.since[0], vm.since_itt.get(itt_addr, 0))
-    ite = _confirmed_ite(vm, at, since)
-    if ite is None:
-        try:
-            raw = _load(vm, at, 12, effects.ITE, event_id, itt_addr, since)
-        except Fault:
-            vm.effects.append((effects.TABLE_FAULT, effects.ITE, event_id, itt_addr))
-            raise
-        ite = entries.unpack_ite(raw)
-    vm.effects.append((effects.TABLE_READ, effects.ITE, event_id, itt_addr, *ite))
-    return ite
-
-
-def _confirmed_ite(vm: QemuVm, at: int, since: int) -> entries.Ite | None:
-    """Return what observed RAM tells of an ITE; None where the witness may tell more."""
-    if vm.confirmed.get(at, -1) < since:
-        return None
-    words, key = vm.ram.words, at >> 2
-    low, middle, high = words.get(key), words.get(key + 1), words.get(key + 2)
-    if low is None or middle is None or high is None:
-        return None  # a write of guest RAM showed the beginning only
-    return entries.unpack_ite_words(low, middle, high)
+    try:
+        raw = _load(vm, at, 12, effects.ITE, event_id, itt_addr, since)
+    except Fault:
+        vm.effects.append((effects.TABLE_FAULT, effects.ITE, event_id, itt_addr))
+        raise
+    return entries.unpack_ite(raw)
 
 
 def write_ite(vm: QemuVm, itt_addr: int, event_id: int, ite: tuple[int, ...]) -> None:

@@ -37,7 +37,7 @@ def registers(vm: QemuVm) -> dict[str, int | None]:
         "GITS_CWRITER": its.cwriter,
         "GITS_CREADR": its.creadr,
         **{f"GITS_BASER{index}": value for index, value in enumerate(its.baser)},
-        "GITS_PIDR2": READ[0xFFE8, 4](vm),
+        "GITS_PIDR2": READ[4][0xFFE8](vm),
     }
     return known(vm, values) if vm.unknown else values
 

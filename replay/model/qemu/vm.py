@@ -19,7 +19,7 @@ from replay.model.qemu.commands import translate
 from replay.model.qemu.joined import unknown_of
 from replay.model.qemu.pending import PendingBits, acknowledge
 from replay.model.qemu.profile import QEMU_V3, QemuProfile
-from replay.model.qemu.state import ItsState, Redistributor, values_of
+from replay.model.qemu.state import ItsState, Reads, Redistributor, values_of
 from replay.model.qemu.tables import Fault
 from replay.model.unknown import Unknown
 
@@ -51,7 +51,8 @@ class QemuVm:
 
     __slots__ = (
         "assumed_level1", "bound", "clock", "confirmed", "cpus", "effects", "gicr_known", "its",
-        "pending", "profile", "ram", "reset_steps", "since", "since_itt", "unknown", "witness",
+        "pending", "profile", "ram", "reads", "reset_steps", "since", "since_itt", "unknown",
+        "witness",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,7 @@ class QemuVm:
         """
         self.profile = profile
         self.ram = ram if ram is not None else GuestRam()
+        self.reads = Reads()
         self.its = ItsState()
         self.cpus = [Redistributor() for _ in range(cpus)]
         self.gicr_known = gicr_known
@@ -146,20 +148,29 @@ class QemuVm:
 
     def lpis_enabled(self) -> None:
         """A CPU has its LPIs enabled: the guest may have rewritten pending tables before."""
-        self.clock += 1
+        self.tick()
         self.pending.rewritten(self.clock)
 
     def table_change(self) -> None:
         """Make what was known of the tables unconfirmed."""
-        self.clock += 1
+        self.tick()
         self.since = [self.clock] * 3
+
+    def tick(self) -> None:
+        """What is known of guest RAM changes."""
+        self.clock += 1
+        self.forget_reads()
+
+    def forget_reads(self) -> None:
+        """Table entries are to be read anew."""
+        self.ram.changes += 1
 
     def knows_gicr(self, cpu: int) -> bool:
         """Say whether what a CPU's LPI registers hold is known."""
-        if not self.unknown:
+        if not self.gicr_known or not self.unknown.bits:
             return self.gicr_known
         names = ("GICR_CTLR", "GICR_PROPBASER", "GICR_PENDBASER")
-        return self.gicr_known and not any(self.unknown.of(f"{name}[{cpu}]") for name in names)
+        return not any(self.unknown.of(f"{name}[{cpu}]") for name in names)
 
     # -- snapshots
 

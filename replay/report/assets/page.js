@@ -266,6 +266,8 @@ function facts(trace) {
     h("span", { class: "fact" }, counted(head.events, "event")),
     h("span", { class: "fact" }, counted(head.resets.length, "reset")),
     worst && h("span", { class: "badge bad" }, worst),
+    head.status !== "clean" &&
+      h("span", { class: "badge unread" }, { cut: "cut off", damaged: "damaged" }[head.status]),
   ];
 }
 

@@ -18,12 +18,13 @@ class ResetsPanel {
   }
 
   async open() {
-    const { resets, crash } = this.trace.head;
+    const { resets, crash, status } = this.trace.head;
     this.told = await readDocument(`${this.trace.prefix}verdicts`);
     this.cards = resets.map((reset, number) => this.#card(reset, number));
     append(this.body, [
       crash && h("p", { class: "crash" }, "The host dies at ", eventLink(this.trace, crash.seq), ` in ${crash.function}.`),
-      !resets.length && h("p", { class: "quiet" }, "No reset in this trace."),
+      !resets.length &&
+        h("p", { class: "quiet" }, `No reset in ${status === "clean" ? "" : "what could be read of "}this trace.`),
       this.cards.map((card, number) => this.#linked(card, resets[number].seq)),
       this.told.round_trips.map((trip) => this.#trip(trip)),
     ]);
@@ -33,6 +34,9 @@ class ResetsPanel {
       if ((finding || resets.length <= MAX_OPEN) && open++ < MAX_OPEN) card.open = true;
     });
     this.select(this.seq);
+    const found = this.cards.find((_, number) => badge(resets[number].verdict) === "bad");
+    // Once it has its rows: what is wrong comes first into view.
+    if (found) setTimeout(() => (this.body.scrollTop += place(found) - place(this.body)));
   }
 
   #card(reset, number) {
@@ -63,7 +67,9 @@ class ResetsPanel {
     const shown = components
       .filter((each) => each.status !== "unproven")
       .sort((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status));
-    const unseen = components.filter((each) => each.status === "unproven").map((each) => each.name);
+    const unseen = components
+      .filter((each) => each.status === "unproven")
+      .map((each) => (each.seen ? `${each.name} (in part)` : each.name));
     const left = Object.entries(verdict.left_in_ram);
     return [
       h("p", { class: "quiet" }, this.#whole(verdict)),
@@ -171,6 +177,10 @@ class ResetsPanel {
     this.cards[last]?.classList.add("current");
     this.last = last;
   }
+}
+
+function place(element) {
+  return element.getBoundingClientRect().top;
 }
 
 function badge(word) {

@@ -60,14 +60,15 @@ class StatePanel {
   }
 
   #draw() {
-    setText(this.title, `State after event ${this.seq}`);
+    const before = this.seq < this.trace.head.first_seq; // of a trace without events
+    setText(this.title, before ? "State before the first event" : `State after event ${this.seq}`);
     const scroll = this.body.scrollTop;
     if (!this.now) {
       this.body.replaceChildren(this.#unknown());
       return;
     }
     const several = Object.keys(this.document.its).length > 1;
-    const parts = [this.#changes()];
+    const parts = [before ? null : this.#changes()];
     for (const [number, its] of Object.entries(this.document.its)) {
       parts.push(...this.#its(number, its, several ? `ITS ${number}: ` : ""));
     }
