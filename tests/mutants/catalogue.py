@@ -22,6 +22,8 @@ TEST_KVM_JOINED: Final = "tests/replay/test_kvm_joined.py"
 TEST_SYSTEM: Final = "tests/replay/test_kvm_system_reset.py"
 TEST_RECORD_KVM: Final = "tests/cli/test_record_kvm.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
+TEST_ACCESSES: Final = "tests/sources/test_ftrace_accesses.py"
+TEST_KVM_SCRIPT: Final = "tests/sources/test_kvm_script.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
 TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
@@ -920,6 +922,7 @@ _PAUSE: Final = "replay/vmm_reset.py"
 _READER: Final = "tracer/sources/ftrace.py"
 _VMS: Final = "tracer/sources/ftrace_vms.py"
 _ATTRIBUTES: Final = "tracer/sources/ftrace_attributes.py"
+_SCRIPT: Final = "tracer/sources/kvm_script.sh"
 
 # fmt: off
 HOSTS: Final = (
@@ -949,12 +952,38 @@ HOSTS: Final = (
           TEST_SYSTEM, "a listing in the middle of a reset counts"),
     Fault("host.reset.shared", "replay/verify.py", "        if found[0] == _SHARED:  # by all CPUs, on KVM", "        if False:",
           TEST_SYSTEM, "one CPU's PROPBASER is not everybody's"),
-    Fault("host.stack.window_moves", _READER, "        if self._window not in (None, offset):", "        if False:",
+    Fault("host.stack.window_moves", _READER, "        if self._windows.setdefault(what, offset) != offset:", "        if False:",
           TEST_VMS, "a command is taken from anywhere in the stack"),
-    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - 4:", "        if not 0 <= at <= len(stack) - 4:",
+    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - count:", "        if not 0 <= at <= len(stack) - count:",
           TEST_VMS, "a command is taken from outside of the stack"),
+    Fault("host.stack.part", _READER, 'caller.partition(b".")[0] in ft.COMMAND_CALLERS', "caller in ft.COMMAND_CALLERS",
+          TEST_VMS, "a compiler's part of the queue's loop runs no commands"),
     Fault("host.stack.zeros", _READER, "        if not any(stack):  # the caller's frame pointer is in it", "        if False:",
           TEST_VMS, "arrays that a tool prints as zeros are taken for commands"),
+    Fault("host.accesses.all_bytes", _READER, "        value &= (1 << 8 * size) - 1", "        pass",
+          TEST_ACCESSES, "what stands beside a guest's value is of it"),
+    Fault("host.accesses.twice", _READER, "        if read is not None and read.given and read.gpa == gpa:", "        if False:",
+          TEST_ACCESSES, "a read that two sources tell is two"),
+    Fault("host.accesses.old_value", _READER, "        if read is None or read.given:  # the recording began in between", "        if read is None:",
+          TEST_ACCESSES, "another read's value is taken for a second one of this"),
+    Fault("host.accesses.unsaid", _READER, "        if last is not None and last.unshown is not None:", "        if False:",
+          TEST_ACCESSES, "a read that is not shown is not missed while others follow"),
+    Fault("host.accesses.unsaid_at_end", _READER, "        for read in self._reads.values():", "        for read in ():",
+          TEST_ACCESSES, "the last read, that is not shown, is not missed"),
+    Fault("host.script.unfiltered", _SCRIPT, "	if accesses_set; then", "	if false; then",
+          TEST_KVM_SCRIPT, "every device's accesses are recorded"),
+    Fault("host.script.without_its_own", _SCRIPT, '		case $SET in *" $wanted "*) continue ;; esac', '		case $wanted in *) continue ;; esac',
+          TEST_KVM_SCRIPT, "a kernel that lacks a probe has no accesses recorded"),
+    Fault("host.script.both", _SCRIPT, 'case $SET in *" $probe "*) echo 0 >"$INSTANCE/events/$GROUP/$probe/enable" ;; esac', 'echo "$probe" >/dev/null',
+          TEST_KVM_SCRIPT, "where all are recorded, some are twice"),
+    Fault("host.script.unseen", _SCRIPT, '[ "$above" -le "$LAST_BYTE" ]', '[ -n "$LAST_BYTE" ]',
+          TEST_KVM_SCRIPT, "values outside of the stack that is shown are thought to be in it"),
+    Fault("host.script.below", _SCRIPT, '[ "$above" -ge 0 ]', "true",
+          TEST_KVM_SCRIPT, "a value below the stack pointer is thought to be shown"),
+    Fault("host.script.between_words", _SCRIPT, '[ $((above % 8)) -eq 0 ]', "true",
+          TEST_KVM_SCRIPT, "a value between two words is thought to be shown"),
+    Fault("host.script.any_thread", _SCRIPT, 'case $compared$reading in "$thread "*)', 'case $compared$reading in [0-9]*)',
+          TEST_KVM_SCRIPT, "two threads' reads are compared with each other"),
     Fault("host.value.pointer", _ATTRIBUTES, 'span.readable = f.get(b"ptr") is not None and f.get(b"ptr") == f.get(b"sp")', "span.readable = True",
           TEST_VMS, "a value that stands elsewhere is believed"),
     Fault("host.value.errno", _ATTRIBUTES, "top.event[at] = 0 if errno else value & (1 << 8 * size) - 1", "top.event[at] = value & (1 << 8 * size) - 1",
