@@ -1366,6 +1366,20 @@ TEST_CUT: Final = "tests/cli/test_cut.py"
 TEST_HOSTILE_TEXT: Final = "tests/cli/test_hostile_text.py"
 _SCRUB: Final = "tests/cli/test_scrub_addresses.py"
 # fmt: off
+# What a person is told who has no more than a terminal, and a script that has no more than an exit code.
+TOLD: Final = (
+    Fault("told.folding", "replay/commands/folding.py", "if next_ != one + 1]", "if next_ <= one]",
+          "tests/cli/test_folding.py", "a register that differs is in a run of those that are equal"),
+    Fault("told.in_part", "replay/commands/verify.py", '(" (in part)" if each.observed else "")', '""',
+          "tests/cli/test_folding.py", "half a register is one that nobody looked at"),
+    Fault("told.unread", "replay/commands/common.py", "        return EXIT_UNREAD", "        return 0",
+          "tests/cli/test_streams.py", "a finding that nobody read was none"),
+    Fault("told.part_of_a_write", "tracer/log/opening.py", "left = left[out.write(left) :]", "left = left[max(out.write(left), len(left)) :]",
+          "tests/log/test_output.py", "half a report is a report"),
+    Fault("told.empty_corpus", "replay/commands/corpus_run.py", "    if not traces and not unused_manifests(options.traces, traces):", "    if False:",
+          "tests/cli/test_nothing_seen.py", "a folder without traces is a green corpus"),
+)
+
 FILES: Final = (
     Fault("files.frames.inside", "tracer/log/frames.py", "    source.skip(size if trusting or is_head(behind) else 1)", "    source.skip(size if trusting else 1)",
           TEST_DOCTOR + "::test_a_frame_in_a_damaged_payload_is_the_guests", "a guest's RAM is searched for frames"),
@@ -1627,6 +1641,7 @@ FAULTS: Final = (
     *EXPORT,
     *MINIMIZE,
     *FILES,
+    *TOLD,
     *CORPUS,
     *CHECKS,
     *REPORT,
