@@ -102,6 +102,8 @@ def write_dte(vm: QemuVm, device_id: int, valid: int, size: int, itt_addr: int) 
     _store_entry(vm, vm.its.dt, device_id, raw)
     vm.tick()
     vm.since_itt[itt_addr] = vm.clock
+    if vm.ram.stored is not None:
+        vm.ram.stored.itts.add(itt_addr)
 
 
 def read_cte(vm: QemuVm, icid: int) -> entries.Cte:
