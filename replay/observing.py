@@ -14,12 +14,12 @@ from replay.model import effects
 from tracer import events as ev
 from tracer.events import Event
 
-_MAX_FIELDS: Final = max(len(cls.fields) for cls in ev.KINDS.values())
+_MOST_FIELDS: Final = max(len(cls.fields) for cls in ev.KINDS.values())
 # Length of an effect -> what of an output stands beside it: the kind, and its fields behind time and
 # cause; an output may tell more.
 _BESIDE: Final[tuple[Callable[[Event], Any], ...]] = tuple(
     itemgetter(0, *range(3, length + 2)) if length > 1 else itemgetter(slice(1))
-    for length in range(_MAX_FIELDS + 2)
+    for length in range(_MOST_FIELDS + 2)
 )
 
 
