@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth compiled bench-segments bench-watchers
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth compiled bench-segments bench-watchers bench-kvm-text
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,7 +55,7 @@ bench-qemu: $(VENV)/dev
 	$(BIN)/python tests/bench/record_cost.py
 
 # Records Debian's 6.1 and 6.12 as KVM hosts, under TCG; takes minutes, and fetches half a gigabyte once. Needs the apt
-# packages qemu-system-arm, mmdebstrap, cpio, binutils. KVM=bookworm or KVM=trixie runs one of the two.
+# packages qemu-system-arm, mmdebstrap, cpio, binutils. KVM=bookworm runs one of the two, KVM=bullseye (5.10) or KVM=sid another.
 KVM ?= bookworm or trixie
 test-kvm: $(VENV)/dev
 	ITSTRACE_KVM=1 $(BIN)/python -m pytest tests/real_kvm -k "$(KVM)"
@@ -85,6 +85,10 @@ bench: $(VENV)/dev
 compiled: $(VENV)/dev
 	$(BIN)/python -m tests.compiled
 	cd .cache/compiled/tree && ../venv/bin/python tests/bench/bench.py
+
+# What a recorder reads of a KVM host, with other devices' accesses and without: lines, bytes, time; half a minute.
+bench-kvm-text: $(VENV)/dev
+	$(BIN)/python -m tests.bench.kvm_text
 
 # Instructions an event, as callgrind counts them: what a busy machine does not change. Takes valgrind, as root.
 bench-counts: $(VENV)/dev

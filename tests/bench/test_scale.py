@@ -12,7 +12,7 @@ COST = Costs(
     append=1e-6, read=2e-6, replay=3e-6, importing=20e-6,
     idle=Life("idle", 0, 0, 30.0, 0),
     busy=Life("busy", 60_000, 20_000, 10.0, 120_000),
-    boots=[Life("one", 400, 50, 0.0, 2000, 1, 0.0, 0.01), Life("two", 1400, 300, 0.0, 7000, 2, 0.1, 0.02)],
+    boots=[Life("one", 400, 50, 0.0, 2000, 1, 0.01), Life("two", 1400, 300, 0.0, 7000, 2, 0.02)],
     start=0.4,
 )  # fmt: skip
 FLEET = Assumed(vms=1000, vms_per_host=10, cores_per_host=10, boots_a_day=86.4, busy_share=0.5)

@@ -22,6 +22,8 @@ TEST_KVM_JOINED: Final = "tests/replay/test_kvm_joined.py"
 TEST_SYSTEM: Final = "tests/replay/test_kvm_system_reset.py"
 TEST_RECORD_KVM: Final = "tests/cli/test_record_kvm.py"
 TEST_VMS: Final = "tests/sources/test_ftrace_vms.py"
+TEST_ACCESSES: Final = "tests/sources/test_ftrace_accesses.py"
+TEST_KVM_SCRIPT: Final = "tests/sources/test_kvm_script.py"
 TEST_WIRE: Final = "tests/replay/test_kvm_wire.py"
 TEST_KVM_TARGET: Final = "tests/replay/test_kvm_target.py"
 TEST_EQUIVALENCE: Final = "tests/replay/test_equivalence.py"
@@ -514,7 +516,7 @@ QEMU: Final = (
           VECTORS, "a disabled ITS runs its queue"),
     Fault("qemu.stall.no_flag", _QCOMMANDS, "its.creadr |= Creadr.stalled.mask", "pass",
           VECTORS, "Stalled is not set"),
-    Fault("qemu.stall.flag_goes", _QCOMMANDS, "its.creadr = its.creadr & ~_OFFSET | at", "its.creadr = at",
+    Fault("qemu.stall.flag_goes", _QCOMMANDS, "its.creadr = others | at", "its.creadr = at",
           VECTORS, "Stalled goes with the next command"),
     Fault("qemu.stall.in_collection", _QCOMMANDS, "return False  # do_process_its_cmd reports the command as consumed all the same", "raise",
           VECTORS, "INT stalls at a collection that cannot be read"),
@@ -920,6 +922,7 @@ _PAUSE: Final = "replay/vmm_reset.py"
 _READER: Final = "tracer/sources/ftrace.py"
 _VMS: Final = "tracer/sources/ftrace_vms.py"
 _ATTRIBUTES: Final = "tracer/sources/ftrace_attributes.py"
+_SCRIPT: Final = "tracer/sources/kvm_script.sh"
 
 # fmt: off
 HOSTS: Final = (
@@ -949,12 +952,38 @@ HOSTS: Final = (
           TEST_SYSTEM, "a listing in the middle of a reset counts"),
     Fault("host.reset.shared", "replay/verify.py", "        if found[0] == _SHARED:  # by all CPUs, on KVM", "        if False:",
           TEST_SYSTEM, "one CPU's PROPBASER is not everybody's"),
-    Fault("host.stack.window_moves", _READER, "        if self._window not in (None, offset):", "        if False:",
+    Fault("host.stack.window_moves", _READER, "        if self._windows.setdefault(what, offset) != offset:", "        if False:",
           TEST_VMS, "a command is taken from anywhere in the stack"),
-    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - 4:", "        if not 0 <= at <= len(stack) - 4:",
+    Fault("host.stack.outside", _READER, "        if rest or not 0 <= at <= len(stack) - count:", "        if not 0 <= at <= len(stack) - count:",
           TEST_VMS, "a command is taken from outside of the stack"),
+    Fault("host.stack.part", _READER, 'caller.partition(b".")[0] in ft.COMMAND_CALLERS', "caller in ft.COMMAND_CALLERS",
+          TEST_VMS, "a compiler's part of the queue's loop runs no commands"),
     Fault("host.stack.zeros", _READER, "        if not any(stack):  # the caller's frame pointer is in it", "        if False:",
           TEST_VMS, "arrays that a tool prints as zeros are taken for commands"),
+    Fault("host.accesses.all_bytes", _READER, "        value &= (1 << 8 * size) - 1", "        pass",
+          TEST_ACCESSES, "what stands beside a guest's value is of it"),
+    Fault("host.accesses.twice", _READER, "        if read is not None and read.given and read.gpa == gpa:", "        if False:",
+          TEST_ACCESSES, "a read that two sources tell is two"),
+    Fault("host.accesses.old_value", _READER, "        if read is None or read.given:  # the recording began in between", "        if read is None:",
+          TEST_ACCESSES, "another read's value is taken for a second one of this"),
+    Fault("host.accesses.unsaid", _READER, "        if last is not None and last.unshown is not None:", "        if False:",
+          TEST_ACCESSES, "a read that is not shown is not missed while others follow"),
+    Fault("host.accesses.unsaid_at_end", _READER, "        for read in self._reads.values():", "        for read in ():",
+          TEST_ACCESSES, "the last read, that is not shown, is not missed"),
+    Fault("host.script.unfiltered", _SCRIPT, "	if accesses_set; then", "	if false; then",
+          TEST_KVM_SCRIPT, "every device's accesses are recorded"),
+    Fault("host.script.without_its_own", _SCRIPT, '		case $SET in *" $wanted "*) continue ;; esac', '		case $wanted in *) continue ;; esac',
+          TEST_KVM_SCRIPT, "a kernel that lacks a probe has no accesses recorded"),
+    Fault("host.script.both", _SCRIPT, 'case $SET in *" $probe "*) echo 0 >"$INSTANCE/events/$GROUP/$probe/enable" ;; esac', 'echo "$probe" >/dev/null',
+          TEST_KVM_SCRIPT, "where all are recorded, some are twice"),
+    Fault("host.script.unseen", _SCRIPT, '[ "$above" -le "$LAST_BYTE" ]', '[ -n "$LAST_BYTE" ]',
+          TEST_KVM_SCRIPT, "values outside of the stack that is shown are thought to be in it"),
+    Fault("host.script.below", _SCRIPT, '[ "$above" -ge 0 ]', "true",
+          TEST_KVM_SCRIPT, "a value below the stack pointer is thought to be shown"),
+    Fault("host.script.between_words", _SCRIPT, '[ $((above % 8)) -eq 0 ]', "true",
+          TEST_KVM_SCRIPT, "a value between two words is thought to be shown"),
+    Fault("host.script.any_thread", _SCRIPT, 'case $compared$reading in "$thread "*)', 'case $compared$reading in [0-9]*)',
+          TEST_KVM_SCRIPT, "two threads' reads are compared with each other"),
     Fault("host.value.pointer", _ATTRIBUTES, 'span.readable = f.get(b"ptr") is not None and f.get(b"ptr") == f.get(b"sp")', "span.readable = True",
           TEST_VMS, "a value that stands elsewhere is believed"),
     Fault("host.value.errno", _ATTRIBUTES, "top.event[at] = 0 if errno else value & (1 << 8 * size) - 1", "top.event[at] = value & (1 << 8 * size) - 1",
@@ -1337,6 +1366,20 @@ TEST_CUT: Final = "tests/cli/test_cut.py"
 TEST_HOSTILE_TEXT: Final = "tests/cli/test_hostile_text.py"
 _SCRUB: Final = "tests/cli/test_scrub_addresses.py"
 # fmt: off
+# What a person is told who has no more than a terminal, and a script that has no more than an exit code.
+TOLD: Final = (
+    Fault("told.folding", "replay/commands/folding.py", "if next_ != one + 1]", "if next_ <= one]",
+          "tests/cli/test_folding.py", "a register that differs is in a run of those that are equal"),
+    Fault("told.in_part", "replay/commands/verify.py", '(" (in part)" if each.observed else "")', '""',
+          "tests/cli/test_folding.py", "half a register is one that nobody looked at"),
+    Fault("told.unread", "replay/commands/common.py", "        return EXIT_UNREAD", "        return 0",
+          "tests/cli/test_streams.py", "a finding that nobody read was none"),
+    Fault("told.part_of_a_write", "tracer/log/opening.py", "left = left[out.write(left) :]", "left = left[max(out.write(left), len(left)) :]",
+          "tests/log/test_output.py", "half a report is a report"),
+    Fault("told.empty_corpus", "replay/commands/corpus_run.py", "    if not traces and not unused_manifests(options.traces, traces):", "    if False:",
+          "tests/cli/test_nothing_seen.py", "a folder without traces is a green corpus"),
+)
+
 FILES: Final = (
     Fault("files.frames.inside", "tracer/log/frames.py", "    source.skip(size if trusting or is_head(behind) else 1)", "    source.skip(size if trusting else 1)",
           TEST_DOCTOR + "::test_a_frame_in_a_damaged_payload_is_the_guests", "a guest's RAM is searched for frames"),
@@ -1440,7 +1483,7 @@ CHECKS: Final = (
           TEST_PLAIN, "an enumeration that some events have is not looked at"),
     Fault("plain.short_ones", _PLAIN, "                ones = _both(ones, lengths.translate(_LONGER[at]))", "                pass",
           TEST_PLAIN, "events that lack a field are looked at one by one where others have it"),
-    Fault("plain.wire", "tracer/log/codec.py", "    if not are_plain(events, wire):", "    if False:",
+    Fault("plain.wire", "tracer/log/codec.py", "    if len(events) == 1 or not are_plain(events, wire):", "    if False:",
           TEST_CODEC, "nothing is checked"),
     Fault("checks.types", _CHECKS, "        return _all_of(tuple, events) and _fit_by_columns(events)", "        return _fit_by_columns(events)",
           TEST_CODEC, "bytes pass for an event"),
@@ -1448,7 +1491,7 @@ CHECKS: Final = (
           TEST_CODEC, "fields of a newer version are looked at by nobody"),
     Fault("checks.columns.null", _CHECKS, "    return partial(_are_null_or, check) if field.default is None else check", "    return partial(_are_null_or, check)",
           TEST_CODEC, "null passes everywhere"),
-    Fault("checks.columns.kind", _CHECKS, "            partial(_are_numbers, kind, kind + 1),", "            lambda values: True,",
+    Fault("checks.columns.kind", _CHECKS, "            partial(_all_of, int),", "            lambda values: True,",
           TEST_CODEC, "a kind of true passes for 1"),
     Fault("appending.short", _APPENDING, "                left -= self._out.write(memoryview(data)[-left:]) or 0", "                left -= self._out.write(memoryview(data)[:left]) or 0",
           TEST_STREAM, "what a short write left is written from the start"),
@@ -1460,7 +1503,7 @@ CHECKS: Final = (
           TEST_STREAM, "a frame is not on the disk when it was asked to be"),
     Fault("stream.index", _STREAM, "            self._index_step *= 2", "            self._index_step *= 1",
           TEST_STREAM, "the index is of frames that are ever closer together"),
-    Fault("engine.outputs.values", "replay/observing.py", "            if effect != _BESIDE[len(effect)](output):", "            if effect[0] != output[0]:",
+    Fault("engine.outputs.values", "replay/observing.py", "            if effect != _BESIDE[len(effect)](outputs[at]):", "            if effect[0] != outputs[at][0]:",
           "tests/replay/test_scenarios.py", "an output that the model has otherwise counts as matched"),
     Fault("qemu.reads.ram", _MEMORY, "        self.changes += 1  # a word", "        pass",
           "tests/replay/test_qemu_model.py", "an entry that was read stays when RAM changes"),
@@ -1468,6 +1511,8 @@ CHECKS: Final = (
           "tests/replay/test_qemu_model.py", "an entry that was read stays when its RAM goes"),
     Fault("qemu.reads.known", _QEMU + "vm.py", "        self.ram.changes += 1", "        pass",
           "tests/replay/test_qemu_model.py", "an entry that was read stays certain, or in another table"),
+    Fault("qemu.reads.limit", _QEMU + "state.py", "        if self.count > MAX_READS:", "        if False:",
+          "tests/replay/test_qemu_model.py", "a guest makes us keep all that it looks up"),
     Fault("engine.reads.bad", "replay/engine.py", "if certain and expected == event[3] and len(event) <= _BAD:", "if certain and expected == event[3]:",
           "tests/replay/test_engine.py", "a read that the device called bad matches"),
     Fault("engine.outputs.cause", "replay/engine.py", "            kind, out_seq = output[0], seq + output[2]  # it names its cause", "            kind, out_seq = output[0], seq",
@@ -1622,6 +1667,7 @@ FAULTS: Final = (
     *EXPORT,
     *MINIMIZE,
     *FILES,
+    *TOLD,
     *CORPUS,
     *CHECKS,
     *REPORT,

@@ -30,7 +30,8 @@ def test_every_fault_changes_something_and_leaves_python():
         text = (ROOT / each.file).read_text()
         wrong = text.replace(each.old, each.new)
         assert wrong != text, each.name
-        compile(wrong, each.file, "exec")
+        if each.file.endswith(".py"):
+            compile(wrong, each.file, "exec")
 
 
 def test_names_and_faults_are_unique():

@@ -33,7 +33,7 @@ RELEASES = {
             "socat",
         ),
     ),
-    "trixie": (("trixie",), ("linux-image-arm64",)),
+    **{suite: ((suite,), ("linux-image-arm64",)) for suite in ("bullseye", "trixie", "sid")},
 }
 # In the order in which they can be loaded; what a kernel has built in is left out.
 GUEST_MODULES = (

@@ -21,6 +21,7 @@ from replay import cli
 from tests.real_kvm import images
 from tests.real_kvm.guest import Guest
 from tests.real_kvm.host import Host
+from tests.support.both_sources import KERNELS, OURS, without
 from tracer import events as ev
 from tracer.events import KINDS
 from tracer.log.opening import open_trace
@@ -145,6 +146,10 @@ def test_a_life_with_a_reset_is_recorded(host, guest, record, capsys):
     assert header.command_line[0] == "qemu-system-aarch64"
     assert header.annotations["release"] in host.run("uname -r")
     assert "missing" not in header.annotations
+    text = (recorder.folder / "raw").read_text()
+    assert ": kvm_mmio: mmio write" not in text  # no other device's
+    assert text.count("its: note reads are seen at ") == 1
+    assert text.count(": kvm_mmio: ") < text.count(": mr: ")
     count = Counter(name for name, _ in events)
     assert count["reset"] == 2
     assert count["save"] == 2
@@ -161,6 +166,78 @@ def test_a_life_with_a_reset_is_recorded(host, guest, record, capsys):
     for name in ("GICR_PROPBASER", "GICR_PENDBASER"):
         assert re.search(rf"{name}\[0\] .*observed 0x4\w+ at \d+ +stale", told), told
     assert re.search(r"GITS_BASER0 .*observed 0x\w+ at \d+ +unspecified", told), told
+
+
+BESIDE = (  # the tracepoint stays unfiltered beside our probes, with the probe that went with it
+    ("echo 'type==1' >", ": 'type==1' # "),
+    ('echo 0 >"$INSTANCE/events/kvm/kvm_mmio/enable"', ":"),
+    ("\tprobe r64 mmio_ret ", "\tprobe r64 mmio_rret dispatch_mmio_read '' end 'ret=$retval:s32'\n\tprobe r64 mmio_ret "),
+)  # fmt: skip
+
+
+SHORT = (("LAST_BYTE=120", "LAST_BYTE=0"), ("sp=%sp:x64 stk=+0(%sp):x64[16]", "sp=%sp:x64 stk=+0(%sp):x64[1]"))  # fmt: skip
+
+
+def bent(*pairs):
+    """Return the script with other words in it."""
+    text = script()
+    for ours, theirs in pairs:
+        assert text.count(ours) == 1
+        text = text.replace(ours, theirs)
+    return text
+
+
+def lived(host, guest, name, text, before=""):
+    """Return what the host says of a guest's life, of a script like ours."""
+    with host.shell() as shell:
+        begin(shell, before, text)
+        vm = guest(name)
+        vm.wait()
+        vm.ask("stop", "system_reset", "xen-save-devices-state", "cont")
+        vm.wait(times=2)
+        vm.quit()
+        print("stop", file=shell.stdin, flush=True)
+        return shell.stdout.read().splitlines(True)
+
+
+def imported(lines, folder, name):
+    """Return the events of a text's only VM without their times, and its trace's path."""
+    (folder / f"{name}.txt").write_text(f"#its stream: 1\n{''.join(lines)}")
+    assert cli.main(["import", str(folder / f"{name}.txt")]) in (0, 3)  # 3: 5.10 counts faults
+    return read(folder / f"{name}.itstrace")[1], folder / f"{name}.itstrace"
+
+
+def test_our_probes_and_the_kernels_tracepoint_tell_the_same(host, guest, tmp_path, capsys, left):
+    both = lived(host, guest, "both", bent(*BESIDE))
+    events, sizes = {}, []
+    for name, pattern in (("kernels", OURS), ("ours", KERNELS)):
+        lines = without(pattern, both)
+        events[name], path = imported(lines, tmp_path, name)
+        cli.main(["verify", str(path)])
+        told = capsys.readouterr().out
+        events[f"{name}, judged"] = re.sub(r"\S+\.itstrace|[0-9.]+ s\b", "", told)
+        sizes.append(f"{name}: {len(lines)} lines, {sum(map(len, lines))} bytes")
+    print(*sizes, sep="\n")
+    if folder := os.environ.get("ITSTRACE_KEEP"):
+        packed = gzip.compress("".join(both).encode(), mtime=0)
+        (Path(folder) / f"kvm-{host.release}-both-sources.stream.txt.gz").write_bytes(packed)
+    assert events["ours"] == events["kernels"]
+    assert events["ours, judged"] == events["kernels, judged"]
+    assert left() == ""
+
+
+@pytest.mark.parametrize("lacking", ["symbol", "stack"])
+def test_what_a_kernel_does_not_tell_is_had_from_its_tracepoint(
+    host, guest, tmp_path, capsys, left, lacking
+):
+    before = "grep -v ' dispatch_mmio_write' /proc/kallsyms >/tmp/symbols; export ITSTRACE_KALLSYMS=/tmp/symbols"
+    how = (script(), before) if lacking == "symbol" else (bent(*SHORT), "")
+    lines = lived(host, guest, "lacking", *how)
+    _, path = imported(lines, tmp_path, "lacking")
+    assert any("kvm_mmio: mmio read" in each for each in lines[len(lines) // 2 :])
+    assert cli.main(["check", str(path)]) == (3 if lacking == "symbol" else 0)
+    assert " 0 divergent" in capsys.readouterr().out
+    assert left() == ""
 
 
 def test_two_vms_that_run_are_joined(host, guest, record, capsys):
@@ -267,9 +344,9 @@ def test_lost_records_are_counted(host, guest, tmp_path):
     assert lost == told > 0
 
 
-def begin(shell, before=""):
+def begin(shell, before="", text=None):
     """Run the script in a shell on the host; return its process once it records."""
-    print(before, script(), sep="\n", file=shell.stdin, flush=True)
+    print(before, text or script(), sep="\n", file=shell.stdin, flush=True)
     while not (line := shell.stdout.readline()).startswith("#its group"):
         assert line
     return int(line.split("_")[1])

@@ -423,6 +423,13 @@ def test_a_place_in_the_stack_that_changes_is_refused() -> None:
     )  # fmt: skip
 
 
+def test_a_part_of_the_function_that_runs_the_queue_is_that_function() -> None:
+    queue_story(
+        fetch(0x40300000), stack(5, 1, 2, 3, caller="vgic_its_process_commands.part.0"),
+        wanted="command cause=1 queue_offset=0x0 dw0=0x5 dw1=0x1 dw2=0x2 dw3=0x3",
+    )  # fmt: skip
+
+
 def test_others_read_32_bytes_too() -> None:
     queue_story(
         fetch(0x40300000), stack(9, 9, 9, 9, caller="kvm_something"),

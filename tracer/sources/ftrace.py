@@ -1,11 +1,13 @@
 """Kernel trace text (tracefs, `trace-cmd report`, `perf script`) of one VM on a KVM host as events.
 
-`kvm_mmio` shows the guest's accesses; our kprobes show the commands, the VMM's attributes and the
-MSIs, and without them a trace is poorer, which it says. What the records do not say themselves:
+`kvm_mmio` shows the guest's accesses of all devices, and our kprobes those of the GIC, the commands,
+the VMM's attributes and the MSIs; without them a trace is poorer, which it says. What the records do
+not say themselves:
 - a write's record comes before what it does, so commands belong to the write before them in their
   thread; a read's value comes in a second record;
 - a command stands in the caller's stack, as many bytes above the stack pointer as the record of
-  its fetch shows: of each record anew, and refused where that cannot be or changes;
+  its fetch shows: of each record anew, and refused where that cannot be or changes. So does what a
+  guest reads of the GIC;
 - an MSI shows twice: the cached path, and behind a miss the slow path, in a worker when an irqfd
   sent it. One that the slow path takes over is one MSI;
 - the order of what overlaps on two CPUs (`ftrace_order`).
@@ -16,10 +18,11 @@ Counterpart: `ftrace_vms`, which gives each VM of a host its own records.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tracer import events as ev
-from tracer.events import NUMBER
+from tracer.events import NUMBER, Event
 from tracer.sources import ftrace_attributes, ftrace_formats as ft
 from tracer.sources.ftrace_order import WRITE_NS, Span
 from tracer.sources.ftrace_places import Places
@@ -55,6 +58,17 @@ def recognise(start: bytes) -> bool:
     )
 
 
+@dataclass(slots=True)
+class _Read:
+    """A read that reached the vgic, which puts its value where `data` is."""
+
+    gpa: int
+    size: int
+    data: int
+    given: bool = False  # whether mr_ret has shown its value
+    unshown: str | None = None  # why mr_ret has not
+
+
 class Ftrace(Spans):
     """Turns one VM's records into events."""
 
@@ -70,7 +84,9 @@ class Ftrace(Spans):
         self._kernel = False  # whether a thread of the kernel made this record
         self._fetches: dict[int, tuple[int, int]] = {}  # thread -> (gpa, offset) of a fetch
         self._asked = False  # whether a look-up of the translation cache has begun
-        self._window: int | None = None  # from the stack pointer to the command, of this kernel
+        self._reads: dict[int, _Read] = {}  # thread -> its last one, until kvm_mmio has shown it
+        # What -> how far it stands above the stack pointer, in this kernel.
+        self._windows: dict[str, int] = {}
 
     def take(self, record: Record) -> None:
         """Take the VM's next record."""
@@ -133,14 +149,29 @@ class Ftrace(Spans):
 
     def _mmio(self, text: bytes) -> None:
         match = ft.MMIO.fullmatch(text.rstrip())
-        if match is None or int(match[2]) not in _SIZES:
-            self.stats.ours -= 1
-            self.stats.gap(self.stats.lines, "this is not how the kernel prints kvm_mmio")
-            self.gap("this is not how the kernel prints kvm_mmio", self.stats.lines)
+        if match is None:
+            self._unread("this is not how the kernel prints kvm_mmio")
             return
-        gpa, size, value = int(match[3], 16), int(match[2]), int(match[4], 16)
+        gpa = int(match[3], 16)
+        read = self._reads.pop(self._thread, None) if match[1] == b"read" else None
+        if read is not None and read.given and read.gpa == gpa:
+            self._skip()  # mr_ret has told it
+        else:
+            self._access(match[1], gpa, int(match[2]), int(match[4], 16))
+
+    def _unread(self, reason: str) -> None:
+        self.stats.ours -= 1
+        self.stats.gap(self.stats.lines, reason)
+        self.gap(reason, self.stats.lines)
+
+    def _access(self, how: bytes, gpa: int, size: int, value: int) -> None:
+        """Take an access; `how` is as kvm_mmio says it, and bytes beyond `size` are not its own."""
+        if size not in _SIZES:
+            self._unread("an access of a size that no processor makes")
+            return
+        value &= (1 << 8 * size) - 1
         place = self.places.of(gpa)
-        if match[1] == b"read":
+        if how == b"read":
             self.places.read(gpa, value)
         if place is None:
             self.other()
@@ -152,10 +183,10 @@ class Ftrace(Spans):
                 self.tell(
                     "what the VMM did to the ITS is not shown: there is no record of set_attr"
                 )
-        if match[1] == b"write":
+        if how == b"write":
             self._write(_WRITE_OF[read], where, value, size)
         else:
-            self._read([read, 0, *where, value, size], arrived=match[1] == b"read")
+            self._read([read, 0, *where, value, size], arrived=how == b"read")
 
     def _write(self, kind: int, where: list[int], value: int, size: int) -> None:
         span = self.begin(kind, *where, value, size)
@@ -180,6 +211,47 @@ class Ftrace(Spans):
             self._pop()
         else:
             self._begin(*event[:1], *event[2:], at_once=True)
+
+    def mw(self, caller: bytes, f: Fields) -> None:
+        """A write reaches the vgic; eight bytes are shown, whatever its size."""
+        self._access(b"write", f[b"gpa"], f[b"len"], f[b"val"])
+
+    def mr(self, caller: bytes, f: Fields) -> None:
+        """A read reaches the vgic."""
+        if len(self._reads) >= MAX_THREADS:
+            self._no_value_comes()
+        last = self._reads.pop(self._thread, None)
+        if last is not None and last.unshown is not None:
+            self.tell(last.unshown)
+        read = _Read(f[b"gpa"], f[b"len"], f[b"data"])
+        self._reads[self._thread] = read
+        self._access(b"unsatisfied-read", read.gpa, read.size, 0)
+
+    def mr_ret(self, caller: bytes, f: Fields) -> None:
+        """A read is over: its value is in the caller's stack, or in kvm_mmio's next record."""
+        read = self._reads.get(self._thread)
+        if read is None or read.given:  # the recording began in between
+            self._skip()
+            return
+        words = self._on_stack("read", f, read.data - f[b"sp"], 1)
+        if isinstance(words, str):
+            self._skip()
+            read.unshown = words
+        else:
+            self._access(b"read", read.gpa, read.size, words[0])
+            read.given = True
+
+    def _no_value_comes(self) -> None:
+        """What was read and is not shown by now is not in the capture."""
+        for read in self._reads.values():
+            if read.unshown is not None:
+                self.tell(read.unshown)
+        self._reads.clear()
+
+    def finish(self) -> list[Event]:
+        """End everything and return the events that are left."""
+        self._no_value_comes()
+        return super().finish()
 
     def mmio_ret(self, caller: bytes, f: Fields) -> None:
         """A write is over, with all that it did."""
@@ -209,7 +281,7 @@ class Ftrace(Spans):
     def cmd(self, caller: bytes, f: Fields) -> None:
         """A return of kvm_read_guest: a command when it went back to the queue's loop."""
         gpa, offset = self._fetches.pop(self._thread, (None, None))
-        known = caller in ft.COMMAND_CALLERS
+        known = caller.partition(b".")[0] in ft.COMMAND_CALLERS  # 5.10.223 has a .part.0 of it
         if ft.ADDRESS.fullmatch(caller):  # as trace-cmd and perf print it
             known = gpa is not None and self.queue.holds(gpa)
             if gpa is None:
@@ -234,22 +306,28 @@ class Ftrace(Spans):
         if b"stk" not in f:
             words = [f.get(b"dw%d" % at) for at in range(4)]
             return None if None in words else words  # type: ignore[return-value]
-        stack = f[b"stk"]
-        if offset is None or not isinstance(stack, tuple):
+        if offset is None:
             self.tell("a command is not shown: where it was read to was not recorded")
             return None
+        found = self._on_stack("command", f, offset, 4)
+        if isinstance(found, str):
+            self.tell(found)
+            return None
+        return found
+
+    def _on_stack(self, what: str, f: Fields, offset: int, count: int) -> list[int] | str:
+        """Return so many doublewords of the caller's stack, or why they must not be guessed."""
+        stack = f.get(b"stk")
+        if not isinstance(stack, tuple):
+            return f"a {what} is not shown: the stack that holds it was not recorded"
         if not any(stack):  # the caller's frame pointer is in it
-            self.tell("commands are not shown: trace-cmd and perf print arrays as zeros")
-            return None
+            return f"{what}s are not shown: trace-cmd and perf print arrays as zeros"
         at, rest = divmod(offset, ft.WORD_BYTES)
-        if rest or not 0 <= at <= len(stack) - 4:
-            self.tell("commands are not shown: they stand outside of the stack that is recorded")
-            return None
-        if self._window not in (None, offset):
-            self.tell("a command is not shown: it does not stand where this kernel keeps them")
-            return None
-        self._window = offset
-        return list(stack[at : at + 4])
+        if rest or not 0 <= at <= len(stack) - count:
+            return f"{what}s are not shown: they stand outside of the stack that is recorded"
+        if self._windows.setdefault(what, offset) != offset:
+            return f"a {what} is not shown: it does not stand where this kernel keeps them"
+        return list(stack[at : at + count])
 
     # -- MSIs
 
@@ -281,10 +359,7 @@ class Ftrace(Spans):
             self._skip()
             return
         if top is None or top.event[0] != _MSI:
-            self.stats.ours -= 1
-            reason = "the return of a cached translation that nobody asked for"
-            self.stats.gap(self.stats.lines, reason)
-            self.gap(reason, self.stats.lines)
+            self._unread("the return of a cached translation that nobody asked for")
             return
         pair, alone = top.event[2:4], top.event[-1] == _IRQFD
         kind = _MISS if f[b"ret"] == ft.MISS else _HIT
@@ -329,6 +404,9 @@ class Ftrace(Spans):
 _HANDLERS: Final[dict[bytes, Callable[[Ftrace, bytes, Fields], None]]] = {
     b"rd": Ftrace.rd,
     b"cmd": Ftrace.cmd,
+    b"mw": Ftrace.mw,
+    b"mr": Ftrace.mr,
+    b"mr_ret": Ftrace.mr_ret,
     b"mmio_ret": Ftrace.mmio_ret,
     b"mmio_rret": Ftrace.mmio_rret,
     b"msi": Ftrace.msi,

@@ -25,6 +25,9 @@ RECORDS: Final[dict[bytes, tuple[bytes, ...] | None]] = {
     b"kvm_mmio": None,
     MARKER: None,
     WHO: (b"kvm",),
+    b"mw": (b"gpa", b"len", b"val"),
+    b"mr": (b"gpa", b"len", b"data"),
+    b"mr_ret": (b"sp",),
     b"mmio_ret": (),
     b"mmio_rret": (),
     b"rd": (b"gpa", b"data", b"sp"),
@@ -48,7 +51,9 @@ RECORDS: Final[dict[bytes, tuple[bytes, ...] | None]] = {
     b"msic_ret": (b"ret",),
 }
 # Texts that only a record of ours holds: a line with one of them and no head is damaged.
-MARKS: Final = (b"kvm_mmio:", b"vgic_its_", b": set_attr", b"tracing_mark_write: its:")
+MARKS: Final = (
+    *(b"kvm_mmio:", b"(dispatch_mmio_", b"vgic_its_", b": set_attr", b"tracing_mark_write: its:"),
+)
 
 _NAMES: Final = b"|".join(RECORDS)  # what follows a name is a colon
 # [CPU], perhaps flags, SECONDS.FRACTION, perhaps the event's group, the event.

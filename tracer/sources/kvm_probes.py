@@ -4,11 +4,20 @@ Offsets: struct kvm_device is {ops, kvm, ...}; struct kvm_device_attr is {u32 fl
 u64 attr, u64 addr}; struct kvm_msi is {u32 address_lo, address_hi, data, flags, devid}
 (include/linux/kvm_host.h and include/uapi/linux/kvm.h of Linux 5.10 to 6.12).
 
-Two things stand on a caller's stack, where only a return probe finds them filled in. Both say of
+A guest's accesses of the GIC are those that KVM's own bus hands to the vgic (`mw`, `mr`), wherever a
+VMM has put it. The tracepoint kvm:kvm_mmio, which tells every device's accesses, is what the script
+falls back to where one of ACCESSES cannot be set; and values that were read come from it until a first
+one was seen where `mr_ret` shows it.
+
+Three things stand on a caller's stack, where only a return probe finds them filled in. All say of
 themselves whether they are what they seem, so that no build has to be measured beforehand:
 - a command: kvm_read_guest is given a buffer of vgic_its_process_commands. Its entry shows
-  `data` and `sp`, the return a window of the stack from `sp` up. data - sp is 40 on 6.1.192 and 56
-  on 6.12.117.
+  `data` and `sp`, the return a window of the stack from `sp` up. data - sp is 136 on 5.10.223, 40 on
+  6.1.192 and 7.2.13, 56 on 6.12.117.
+- a value that a guest reads: io_mem_abort keeps it and gives kvm_io_bus_read its place, which `mr`
+  shows as `data`; the return shows `sp` and the stack from there up. data - sp is 64 on 5.10.223
+  16 on 6.1.176, 6.1.192 and 6.12.117, 48 on 7.2.13. A read that no device in the kernel has is
+  filtered out by its result.
 - a value that the VMM reads: kvm_device_ioctl keeps the kvm_device_attr. Its entry shows `ptr` and
   `sp`; only if they are equal, as on both kernels, the return's `val` is what the VMM was given.
 """
@@ -18,7 +27,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-STACK_WORDS: Final = 16  # data - sp may be at most 8 * (STACK_WORDS - 4)
+COMMAND_WORDS: Final = 24  # of the stack: data - sp may be at most 8 * (COMMAND_WORDS - 4)
+READ_WORDS: Final = 16  # data - sp may be at most 8 * (READ_WORDS - 1)
 RETURNS_AT_ONCE: Final = 64  # how many calls of a function may be under way: kretprobe's maxactive
 
 
@@ -94,11 +104,34 @@ PROBES: Final = (
         "commands",
         "len==32",
     ),
-    Probe("cmd", "r", "kvm_read_guest", f"stk=+0(%sp):x64[{STACK_WORDS}]", "commands"),
+    Probe("cmd", "r", "kvm_read_guest", f"stk=+0(%sp):x64[{COMMAND_WORDS}]", "commands"),
     Probe("msi", "p", "vgic_its_inject_msi", _MSI, "MSIs that miss the cache"),
     Probe("msi_ret", "r", "vgic_its_inject_msi", _RET, "results of MSIs that miss the cache"),
     Probe("msic", "p", "vgic_its_inject_cached_translation", _MSI, "MSIs that hit the cache"),
     Probe("msic_ret", "r", "vgic_its_inject_cached_translation", _RET, "cache hits and misses"),
+    Probe(
+        "mw",
+        "p",
+        "dispatch_mmio_write",
+        "gpa=%x2:x64 len=%x3:u32 val=+0(%x4):x64",
+        "which accesses are of the GIC: all devices' are recorded",
+    ),
     Probe("mmio_ret", "r", "dispatch_mmio_write", _RET, "how long a guest's write takes"),
-    Probe("mmio_rret", "r", "dispatch_mmio_read", _RET, "how long a guest's read takes"),
+    Probe(
+        "mr",
+        "p",
+        "dispatch_mmio_read",
+        "gpa=%x2:x64 len=%x3:u32 data=%x4:x64",
+        "which accesses are of the GIC: all devices' are recorded",
+    ),
+    Probe(
+        "mr_ret",
+        "r",
+        "kvm_io_bus_read",
+        f"{_RET} sp=%sp:x64 stk=+0(%sp):x64[{READ_WORDS}]",
+        "which accesses are of the GIC: all devices' are recorded",
+        "ret==0",
+    ),
 )
+# Without one of them the script records kvm:kvm_mmio instead of all of them.
+ACCESSES: Final = ("mw", "mr", "mr_ret")

@@ -9,14 +9,21 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from tracer.sources.kvm_probes import PROBES, RETURNS_AT_ONCE, Probe
+from tracer.sources.kvm_probes import ACCESSES, PROBES, READ_WORDS, RETURNS_AT_ONCE, Probe
 
 _TEMPLATE = Path(__file__).with_name("kvm_script.sh")
 
 
 def script() -> str:
     """Return the script's text."""
-    return _TEMPLATE.read_text().replace("@PROBES@", "\n".join(map(_line, PROBES)))
+    text = _TEMPLATE.read_text()
+    for name, value in (
+        ("ACCESSES", " ".join(ACCESSES)),
+        ("LAST_BYTE", str(8 * (READ_WORDS - 1))),
+        ("PROBES", "\n".join(map(_line, PROBES))),
+    ):
+        text = text.replace(f"@{name}@", value)
+    return text
 
 
 def _line(probe: Probe) -> str:

@@ -21,6 +21,8 @@ NL='
 '
 GROUP=itstrace_$$
 KALLSYMS=${ITSTRACE_KALLSYMS:-/proc/kallsyms}
+ACCESSES='@ACCESSES@' # probes that stand together in the place of kvm:kvm_mmio
+LAST_BYTE=@LAST_BYTE@ # of the stack that mr_ret shows, where a value can begin
 REASON='end of input'
 
 probes() {
@@ -121,10 +123,10 @@ set_up() {
 		echo "$kb" >"$folder/buffer_size_kb"
 		kb=64
 	done
-	SET=0 MISSING=
+	SET='' MISSING=
 	SYMBOLS=$(sed -n 's/^[^ ]* [tT] \(\(vgic\|kvm\|dispatch\)_[^ 	]*\)$/\1/p' "$KALLSYMS")
 	probes
-	[ "$SET" -gt 0 ] || refuse "this kernel takes no kprobe (lockdown?): $MISSING"
+	[ -n "$SET" ] || refuse "this kernel takes no kprobe (lockdown?): $MISSING"
 }
 
 probe() { # KIND NAME SYMBOL FILTER BLIND FIELDS
@@ -144,7 +146,7 @@ probe() { # KIND NAME SYMBOL FILTER BLIND FIELDS
 		missing "$3" 'the kernel refuses the probe' "$5"
 		return
 	fi 2>/dev/null
-	SET=$((SET + 1))
+	SET="$SET $2 "
 	[ -z "$4" ] || echo "$4" >"$INSTANCE/events/$GROUP/$2/filter"
 }
 
@@ -206,7 +208,7 @@ tell() { # the watcher
 }
 
 watch() { # samples when an attribute that resets, saves or restores has returned, and when told
-	begun=
+	begun='' reading='' compared=
 	read -r reader # our dd: trace_pipe itself is not for a shell's read, which polls before each byte
 	trap 'kill "$reader"; exit' TERM
 	while IFS= read -r line; do
@@ -214,6 +216,14 @@ watch() { # samples when an attribute that resets, saves or restores has returne
 		*': its: '*)
 			sample_all '' "${line##*: its: }"
 			case $line in *': its: end') break ;; esac
+			;;
+		*': mr: '*)
+			who "$line"
+			reading="$thread ${line##* data=0x????????}"
+			;;
+		*': mr_ret: '*)
+			who "$line"
+			case $compared$reading in "$thread "*) compare "${reading#* }" "${line##* sp=0x????????}" ;; esac
 			;;
 		*': create: '*)
 			who "$line"
@@ -241,6 +251,20 @@ watch() { # samples when an attribute that resets, saves or restores has returne
 		esac
 	done
 	kill "$reader"
+}
+
+compare() { # DATA SP...: the last digits of where a first read's value is, and of the stack that is shown
+	stack=${2%%[!0-9a-f]*}
+	case $1,$stack in ,* | *, | *[!0-9a-f,]*) return ;; esac
+	compared=1
+	for event in mr mr_ret; do echo 0 >"$WATCH/events/$GROUP/$event/enable"; done
+	above=$((0x$1 - 0x$stack))
+	if [ "$above" -ge 0 ] && [ "$above" -le "$LAST_BYTE" ] && [ $((above % 8)) -eq 0 ]; then
+		echo 0 >"$INSTANCE/events/kvm/kvm_mmio/enable"
+		mark note "reads are seen at $above: from here on no other device is recorded"
+	else
+		mark note "reads are not seen at $above: all devices' reads are recorded"
+	fi
 }
 
 who() { # of "TASK-TID (TGID) [CPU] ...": the two numbers
@@ -314,6 +338,11 @@ start() {
 	for event in create set_attr set_attr_ret; do echo 1 >"$WATCH/events/$GROUP/$event/enable"; done
 	echo 0 >"$INSTANCE/tracing_on" # so that all begin at once
 	echo 1 >"$INSTANCE/events/$GROUP/enable"
+	if accesses_set; then
+		# Until a first read has shown that its value can be seen: `compare`. 1 is a read's value.
+		echo 'type==1' >"$INSTANCE/events/kvm/kvm_mmio/filter"
+		for event in mr mr_ret; do echo 1 >"$WATCH/events/$GROUP/$event/enable"; done
+	fi
 	echo 1 >"$INSTANCE/events/kvm/kvm_mmio/enable"
 	echo 1 >"$INSTANCE/tracing_on"
 	pump &
@@ -324,6 +353,16 @@ start() {
 	# `who` comes at each switch to a vCPU, and once for each VM is enough. New VMs' other records tell.
 	[ -z "$(vms_of '')" ] || sleep 1
 	echo 0 >"$INSTANCE/events/$GROUP/who/enable"
+}
+
+accesses_set() { # all of them; else none is wanted: all devices' accesses are recorded
+	for wanted in $ACCESSES; do
+		case $SET in *" $wanted "*) continue ;; esac
+		for probe in $ACCESSES; do
+			case $SET in *" $probe "*) echo 0 >"$INSTANCE/events/$GROUP/$probe/enable" ;; esac
+		done
+		return 1
+	done
 }
 
 drain() { # dd, as a cat that splices keeps the pipe's lock while it waits: nobody could read from the pipe
@@ -394,6 +433,7 @@ missed() { # kprobe_profile lists names without groups, in the order of kprobe_e
 
 end() { # of a signal or a mishap, at any point
 	REASON=$1
+	trap - EXIT
 	if [ -n "$PUMP" ]; then finish; fi
 	exec 5>&- 6>&-
 	remove "$GROUP"

@@ -43,7 +43,7 @@ class Costs:
     append: float
     read: float
     replay: float
-    importing: float  # of a KVM host's probes, with lines that are not the ITS's
+    importing: float  # of a busy VM's probes, with the lines that are not the ITS's
     idle: Life
     busy: Life
     boots: Sequence[Life]

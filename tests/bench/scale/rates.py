@@ -23,6 +23,7 @@ from replay import cli
 from replay.judge import judge_file
 from tests.bench.peers.asking import ROOT
 from tests.support import linux_guest
+from tests.support.both_sources import BUSY, after
 from tracer.events import NUMBER, Event
 from tracer.log.opening import open_trace
 
@@ -55,7 +56,6 @@ class Life:
     seconds: float
     bytes: int
     boots: int = 0
-    importing: float = 0.0  # CPU seconds, of a KVM host's probes
     judging: float = 0.0  # CPU seconds, in a process that is there already
 
 
@@ -69,14 +69,22 @@ def boots(folder: Path) -> Iterator[Life]:
     """Yield the captures' lives, imported."""
     for name, capture in BOOTS:
         trace = folder / "boots.itstrace"
-        cpu = min(_import(TRACES / capture, trace) for _ in range(TIMES))
+        _import(TRACES / capture, trace)
         kinds = Counter(event[0] for event in _events(trace))
         # A capture of KVM begins with a device that is made; one of QEMU with its first reset.
         is_kvm = capture.startswith("kvm")
         lives = 2 if is_kvm else kinds[_RESET]
-        size, importing = trace.stat().st_size, cpu if is_kvm else 0.0
+        size = trace.stat().st_size
         judging = min(_judge(trace) for _ in range(TIMES))
-        yield Life(name, kinds.total(), kinds[_MSI], 0.0, size, lives, importing, judging)
+        yield Life(name, kinds.total(), kinds[_MSI], 0.0, size, lives, judging)
+
+
+def reading(folder: Path) -> float:
+    """Return the CPU seconds an event of reading what is recorded of a busy VM on a KVM host."""
+    text, trace = folder / "busy.txt", folder / "busy.itstrace"
+    text.write_text("".join(after(BUSY)))
+    cpu = min(_import(text, trace) for _ in range(TIMES))
+    return cpu / sum(1 for _ in _events(trace))
 
 
 def _import(capture: Path, trace: Path) -> float:

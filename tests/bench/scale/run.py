@@ -51,11 +51,10 @@ def costs(found: Mapping[tuple[str, int], Samples], seconds: float) -> Costs:
         folder = Path(name)
         boots = list(rates.boots(folder))
         idle, busy = (rates.stretch(life, life, seconds, folder) for life in ("idle", "wait"))
+        importing = rates.reading(folder)
         start = Row("itstrace check", "starts", "check", 604)
         ask(start, "append", folder)
         checks = [ask(start, "check", folder)[0] for _ in range(5)]
-    kvm = [each for each in boots if each.importing]
-    importing = sum(each.importing for each in kvm) / sum(each.events for each in kvm)
     return Costs(append, read, replay, importing, idle, busy, boots, best(checks, "cpu"))
 
 
