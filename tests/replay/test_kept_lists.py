@@ -24,6 +24,7 @@ from replay.model.memory import GuestRam
 from replay.profiles import find
 from tests.support import scenarios
 from tests.support.captures import TRACES
+from tests.support.compiled import pure_only
 from tests.support.whole_states import (
     PROFILES,
     WAYS,
@@ -201,6 +202,7 @@ def test_one_who_asks_takes_nothing_from_another():
     assert first.look() == second.look() == []
 
 
+@pure_only
 def test_more_keys_than_anybody_wants_to_look_up_are_all_of_them(monkeypatch):
     monkeypatch.setattr(touched, "MAX_KEYS", 10)
     model = Model()
