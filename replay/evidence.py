@@ -10,10 +10,22 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from replay.contracts import ALL_BITS
+from replay.model import effects
 from replay.verdict import Component, Observation, ResetVerdict
 from tracer.its.registers import gicr_register, its_register
 
 MAX_OBSERVATIONS: Final = 16  # of a component that are kept for whoever reads the verdict
+# Kind of output -> the list that it shows something of.
+SHOWN_BY: Final = {
+    effects.MSI_RESULT: "events",
+    effects.LPI: "lpis",
+    effects.XLAT_HIT: "translation_cache",
+}
+# Component -> what an MSI through one of its keys shows: kind of output and its first fields.
+OUTLIVED: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
+    "events": (effects.MSI_RESULT, (1,)),
+    "translation_cache": (effects.XLAT_HIT, ()),
+}
 
 
 class Evidence:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from replay.contracts import NOT_FREED, clause_for
 from replay.engine import LISTS_ITS, LISTS_LPIS, Engine, lists, overlaps
-from replay.evidence import MAX_OBSERVATIONS, Evidence, placed, width
+from replay.evidence import MAX_OBSERVATIONS, OUTLIVED, SHOWN_BY, Evidence, placed, width
 from replay.kept_lists import KeptLists, Lists
 from replay.model import effects
 from replay.model.effects import Effect
@@ -48,20 +48,9 @@ _SHARED: Final = "GICR_PROPBASER"
 _TEACHES: Final = (_LPI_LIVE, _ITS_LIVE, NUMBER["lpi.ack"])
 # Inputs that no list outside guest RAM and no register can change by: most of a trace's inputs.
 _LEAVES_LISTS: Final = frozenset((NUMBER["mem.write"], NUMBER["vcpu"], _CONTEXT))
-# Kind of output -> the list that it shows something of.
-_SHOWN_BY: Final = {
-    effects.MSI_RESULT: "events",
-    effects.LPI: "lpis",
-    effects.XLAT_HIT: "translation_cache",
-}
 _LOSSES: Final = (NUMBER["loss"], NUMBER["source.gap"])
 # What there is after commands ran, and in no new device.
 _OF_COMMANDS: Final = ("GITS_CREADR", "devices", "collections")
-# Component -> what an MSI through one of its keys shows: kind of output and its first fields.
-_OUTLIVED: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
-    "events": (effects.MSI_RESULT, (1,)),
-    "translation_cache": (effects.XLAT_HIT, ()),
-}
 MAX_DUMPED: Final = 4096  # stretches of guest RAM that a verdict looks into
 MAX_VERDICTS: Final = 1000  # of them and of resets: a guest makes hand-overs as it likes
 
@@ -295,7 +284,7 @@ class Verifier:
         """From here on, what is observed is evidence of this one; `past` are lists before it."""
         self._gone = {
             name: gone
-            for name in _OUTLIVED
+            for name in OUTLIVED
             if name in self.lists and (gone := set(past[name] or ()) - set(self.lists[name]))
         }
         self.resets.append(verdict)
@@ -374,7 +363,7 @@ class Verifier:
         answers = list(self._reference.apply(event, outputs))
         if self._overlap:
             return
-        for kind, name in _SHOWN_BY.items():
+        for kind, name in SHOWN_BY.items():
             seen = [output[3:] for output in outputs if output[0] == kind]
             want = [answer[1:] for answer in answers if answer[0] == kind]
             if seen and seen != want and self._evidence.get(name):
@@ -387,7 +376,7 @@ class Verifier:
         """An MSI that is delivered by what the reset removed, and nothing made anew since."""
         pair = (event[2], event[3])
         for name, keys in self._gone.items():
-            kind, values = _OUTLIVED[name]
+            kind, values = OUTLIVED[name]
             seen = any(each[0] == kind and each[3 : 3 + len(values)] == values for each in outputs)
             if (
                 pair in keys

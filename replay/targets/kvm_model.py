@@ -31,8 +31,6 @@ from replay.profiles import Profile
 from replay.targets import kvm_shown
 from replay.targets.common import (
     Answer,
-    canonical,
-    digest,
     mem_answer,
     register_place,
 )
@@ -374,22 +372,11 @@ class KvmModel:
     def state(self) -> dict[str, Any]:
         """Return the state as JSON has it, digest included."""
         shown = self.shown()
-        return shown | {"digest": self._digest()}
+        return shown | {"digest": kvm_shown.digest_of(self)}
 
     def shown(self) -> dict[str, Any]:
         """Return the state as JSON has it, without the digest, which costs more than all the rest."""
         return kvm_shown.shown(self)
-
-    def _digest(self) -> str:
-        """BLAKE2b over sorted msgpack of everything that decides future answers."""
-        state = self.vm.state
-        unseen = {
-            "blind": state.blind,
-            "retired": sorted(state.retired),
-            "strays": int(state.strays),
-            "unknown": state.unknown.snapshot(),
-        }
-        return digest(canonical(dict(self.vm.snapshot()) | {k: v for k, v in unseen.items() if v}))
 
 
 def _place_of(event: Event) -> tuple[str, int, int] | None:

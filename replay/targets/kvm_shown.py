@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from replay.model.kvm import view
 from replay.model.kvm.state import UNKNOWN_TARGET
+from replay.targets.common import canonical, digest
 
 if TYPE_CHECKING:
     from replay.targets.kvm_model import KvmModel
@@ -48,6 +49,19 @@ def shown(model: KvmModel) -> dict[str, Any]:
             str(intid): _lpi(model, intid, lpi) for intid, lpi in sorted(parts["lpis"].items())
         },
     }
+
+
+def digest_of(model: KvmModel) -> str:
+    """Return the BLAKE2b over sorted msgpack of everything that decides future answers."""
+    state = model.vm.state
+    unseen = {
+        "blind": state.blind,
+        "retired": sorted(state.retired),
+        "strays": int(state.strays),
+        "unknown": state.unknown.snapshot(),
+    }
+    whole = dict(model.vm.snapshot()) | {name: value for name, value in unseen.items() if value}
+    return digest(canonical(whole))
 
 
 def registers(model: KvmModel) -> dict[str, Any]:

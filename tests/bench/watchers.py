@@ -61,10 +61,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", action="append", help="(default: a KVM and a QEMU)")
     options = parser.parse_args()
     states.MAX_DIGESTS = -1  # type: ignore[misc]
     print("profile         devices  replay us  verify us  report us  verify/replay  report/replay")
-    for profile in PROFILES:
+    for profile in options.profile or PROFILES:
         for devices in DEVICES:
             found = rows(profile, devices, options.events, options.rounds)
             least = {name: min(each) * 1e6 for name, each in found.items()}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from replay.generator.answers import answered, header_of
-from replay.generator.guest import DEVICE_IDS, DEVICES
+from replay.generator.guest import DEVICE_IDS, DEVICES, LEVEL1
 from replay.generator.life import Life
 from replay.judge import model_of
 from replay.kept_lists import KeptLists
@@ -24,6 +24,7 @@ from replay.model.memory import GuestRam
 from replay.profiles import find
 from tests.support import scenarios
 from tests.support.captures import TRACES
+from tests.support.compiled import pure_only
 from tests.support.whole_states import (
     PROFILES,
     WAYS,
@@ -53,12 +54,19 @@ def test_generated_lives(how):
 class OneItt(Life):
     """A guest that gives all its devices one ITT, or its tables' own memory for it."""
 
+    def __init__(self, seed, profile):
+        super().__init__(seed, profile)
+        self.two_levels = True
+
     def itt(self, device_id):
         return super().itt(DEVICE_IDS[0]) if device_id != DEVICE_IDS[2] else DEVICES
 
     def msi(self, device_id, event_id):
         if self.dice.chance(20):
             self.mapd(DEVICE_IDS[1], 4)
+        if self.two_levels and self.dice.chance(20):
+            self.store(LEVEL1, 0)
+            self.level1()
         super().msi(device_id, event_id)
 
 
@@ -194,6 +202,7 @@ def test_one_who_asks_takes_nothing_from_another():
     assert first.look() == second.look() == []
 
 
+@pure_only
 def test_more_keys_than_anybody_wants_to_look_up_are_all_of_them(monkeypatch):
     monkeypatch.setattr(touched, "MAX_KEYS", 10)
     model = Model()
