@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth bench-kvm-text compiled bench-segments
+.PHONY: demo test test-kvm test-targets test-bugs qemu test-qemu fuzz-qemu fuzz fuzz-long bench-qemu lint types imports check test-outside corpus-real site bench bench-targets big deep mutants pythons clean bench-minimize bench-diff bench-export bench-travel test-damage bench-corpus babeltrace bench-peers test-consumers bench-counts chromium test-web screenshots bench-growth compiled bench-segments bench-watchers bench-kvm-text
 
 $(VENV)/core: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -183,13 +183,17 @@ bench-minimize: $(VENV)/dev
 bench-travel: $(VENV)/dev
 	$(BIN)/python -m tests.bench.time_travel
 
+# What a verdict and a report cost beside a replay, with 10 to 1000 devices mapped; minutes.
+bench-watchers: $(VENV)/dev
+	$(BIN)/python -m tests.bench.watchers
+
 # Imports a log of a million lines; ten seconds.
 big: $(VENV)/dev
 	$(BIN)/python tests/bench/big_import.py
 
-# The fast models beside naive ones, over lives of thousands of operations.
+# The fast models beside naive ones, over lives of thousands of operations; what they say that changed, beside the whole.
 deep: $(VENV)/dev
-	HYPOTHESIS_PROFILE=deep $(BIN)/pytest -q tests/replay/test_stateful.py tests/replay/test_stateful_qemu.py
+	HYPOTHESIS_PROFILE=deep $(BIN)/pytest -q tests/replay/test_stateful.py tests/replay/test_stateful_qemu.py tests/replay/test_kept_lists.py
 
 # Every one-line fault of tests/mutants/catalogue.py must be killed by a test; a second or two for each of hundreds.
 mutants: $(VENV)/dev

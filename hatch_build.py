@@ -24,8 +24,10 @@ VARIABLE = "ITSTRACE_COMPILE"
 # and flags, which are facts, what runs once a command, and classes of which checkpoints and `fresh`
 # make objects without calling __init__, which a compiled class with arguments does not allow.
 COMPILED = (
-    "replay/engine.py", "replay/tally.py", "replay/model/*.py", "replay/model/kvm/*.py",
-    "replay/model/qemu/*.py", "tracer/log/appending.py", "tracer/log/checks.py", "tracer/log/codec.py",
+    "replay/engine.py", "replay/observing.py", "replay/tally.py",
+    "replay/targets/qemu_events.py", "replay/targets/witness.py",
+    "replay/model/*.py", "replay/model/kvm/*.py", "replay/model/qemu/*.py",
+    "tracer/log/appending.py", "tracer/log/checks.py", "tracer/log/codec.py",
     "tracer/log/frames.py", "tracer/log/plain.py", "tracer/log/source.py", "tracer/log/stream.py",
     # Its engine extends the compiled one, which only a compiled class can.
     "replay/minimize/model_oracle.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 
 from replay.ruled import EXIT_SKIP, GIT_BISECT, Ruled
@@ -99,7 +100,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def drop_output() -> None:
     """Let what is still to be printed go nowhere: Python would complain of it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):  # it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_git_bisect(args: list[str]) -> bool:

@@ -77,6 +77,8 @@ class Engine:
         self.held: int | None = None
         self._input: Event = ()
         self._outputs: list[Event] = []
+        self._familiar: set[int] = set()  # of the kinds that the model expresses, those seen
+        self._are_familiar = True  # whether all of `_outputs` are of these
         self._recent: list[tuple[int, Event]] = []
         self._frame: tuple[int, tuple[Event, ...]] = (0, ())
         self._overlap = False  # whether what is read now has no order with another thread's
@@ -105,6 +107,7 @@ class Engine:
     @standing.setter
     def standing(self, value: Standing) -> None:
         self._overlap, self._seen_kinds = value.overlap, value.seen_kinds
+        self._familiar = self._seen_kinds & self.model.expresses
         self._asked, self._rows = value.asked, value.rows
         self._joined = self._joined or value.joined
         self.lost, self.unknown_inputs = value.lost, value.unknown_inputs
@@ -174,11 +177,11 @@ class Engine:
 
     def _run_frame(self, first_seq: int, events: tuple[Event, ...]) -> None:
         outputs, tally, read = self._outputs, self.tally, self.model.read
-        expresses = self.model.expresses
+        familiar = self._familiar
         certain = self._reads_are_certain()
         for seq, event in enumerate(events, first_seq):
-            kind = event[0]
-            if kind in expresses and seq - event[2] == self.held:
+            kind: int = event[0]
+            if kind in familiar and seq - event[2] == self.held:
                 outputs.append(event)
             elif kind == _REG_READ:
                 if self.held is not None:
@@ -221,6 +224,7 @@ class Engine:
                 return True
             if event[0] in self.model.expresses:
                 self._outputs.append(event)
+                self._are_familiar = False
         return self.held is None
 
     def _is_of_held(self, seq: int, event: Event) -> bool:
@@ -252,8 +256,12 @@ class Engine:
             self.crash = (seq, crash.function)
             self.seq = seq
             raise
-        if done or outputs:
+        if self._overlap or self.model.bound or not all_match(done, outputs):
             self._class(seq, event, done)
+        else:
+            self.tally.matched += len(outputs)
+            if not self._are_familiar:
+                self._see(outputs)
         if self.watcher:
             self.watcher.after_input(seq, event, done, outputs)
         if outputs:
@@ -268,11 +276,15 @@ class Engine:
         elif self.model.bound and NOT_JUDGED in self.model.bound.values():
             for output in self._outputs:
                 self._unjudged(output)
-        elif self.model.bound or not all_match(done, self._outputs):
-            self._compare(seq, event, done)
         else:
-            self._seen_kinds.update(map(_KIND, self._outputs))
-            self.tally.matched += len(self._outputs)
+            self._compare(seq, event, done)
+            self._see(self._outputs)
+
+    def _see(self, outputs: Sequence[Event]) -> None:
+        """Take in the kinds of outputs: from here on one that is missing is a divergence."""
+        self._seen_kinds.update(map(_KIND, outputs))
+        self._familiar |= self._seen_kinds & self.model.expresses
+        self._are_familiar = True
 
     def _check_invariants(self, seq: int) -> None:
         if len(self.violated) < MAX_LISTED:
@@ -315,9 +327,9 @@ class Engine:
     # -- outputs
 
     def _output(self, seq: int, event: Event, kind: int) -> None:
-        if kind == _REG_READ:
-            self._settle()
-            self._reg_read(seq, event, self.model.read(event))
+        if kind in self.model.expresses and seq - event[2] == self.held:
+            self._outputs.append(event)
+            self._are_familiar = False
         elif kind in self.model.asks:
             self._settle()
             self._ask(seq, event)

@@ -39,9 +39,9 @@ class KeptLists:
         """Take the lists as they are."""
         if self._since is not None:
             self._since.leave()
-        self._since = self.model.touched_since()
-        self._again: dict[str, set[Any]] = {}  # keys to look up, whether they were touched or not
         self.now: dict[str, dict[Any, Any]] = self.model.structures()
+        self._since = self.model.touched_since() if self.now else None
+        self._again: dict[str, set[Any]] = {}  # keys to look up, whether they were touched or not
 
     def look(self) -> list[Change]:
         """Take the lists as they are now; return what changed, by component, what is gone last."""

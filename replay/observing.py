@@ -28,8 +28,8 @@ def all_match(done: Sequence[effects.Effect], outputs: Sequence[Event]) -> bool:
     if len(done) != len(outputs):
         return False
     try:
-        for effect, output in zip(done, outputs, strict=True):
-            if effect != _BESIDE[len(effect)](output):
+        for at, effect in enumerate(done):
+            if effect != _BESIDE[len(effect)](outputs[at]):
                 return False
     except IndexError:  # the output tells less
         return False

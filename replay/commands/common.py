@@ -30,10 +30,10 @@ EXIT_LOST: Final = 3
 EXIT_CANNOT_JUDGE: Final = 4
 
 # What this machine refuses, and no bug of ours: a full disk, a file that nobody may write, ...
-_REFUSED: Final = frozenset((
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
-    errno.EMFILE, errno.ENFILE, errno.ENOMEM,
-))  # fmt: skip
+_FORBIDDEN: Final = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+_REFUSED: Final = _FORBIDDEN | {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM
+}  # fmt: skip
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 # Control characters, a newline too, and those that turn the order of what is shown around.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -131,7 +131,7 @@ def guarded(verb: str, entry: tuple[str, str], argv: list[str]) -> int:
             return _our_bug(verb)
         drop_output()
         say(f"itstrace {verb}: {error.filename or 'input or output'}: {error.strerror}")
-        return EXIT_LOST
+        return EXIT_USAGE if error.errno in _FORBIDDEN else EXIT_LOST
     except Exception:  # noqa: BLE001 (the last resort: a bug of ours must not look like a finding)
         return _our_bug(verb)
 

@@ -111,23 +111,34 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
         found = diff.run()
         caveats = [sentence for each in sources for sentence in each.caveats()]
+        caveats += _unrelated(one, other)
         if options.json:
             print_json(_json(diff, found, parts, ignore, options) | {"notes": caveats})
         else:
             _print(diff, found, parts)
             for sentence in caveats:
                 say(sentence)
-        return _code(sources, found)
+        return _code(sources, found, diff.same)
 
 
-def _code(sources: Iterable[_Source], found: list[Difference]) -> int:
+def _unrelated(one: AnyReader, other: AnyReader) -> list[str]:
+    """Return a sentence where a difference is likely one of what was recorded, and not of a boot."""
+    a, b = (each.header.implementation for each in (one, other))
+    return (
+        [f"A is of {a}, B of {b}: two implementations differ in nearly all"]
+        if a and b and a != b
+        else []
+    )
+
+
+def _code(sources: Iterable[_Source], found: list[Difference], same: int) -> int:
     if any(each.reader.status == "damaged" for each in sources):
         return EXIT_LOST
     if found:
         return EXIT_FINDING
     if any(each.lost for each in sources):
         return EXIT_LOST
-    return EXIT_CANNOT_JUDGE if any(each.unknown for each in sources) else 0
+    return EXIT_CANNOT_JUDGE if not same or any(each.unknown for each in sources) else 0
 
 
 # -- text
@@ -136,6 +147,9 @@ def _code(sources: Iterable[_Source], found: list[Difference]) -> int:
 def _print(diff: Diff, found: list[Difference], parts: tuple[Part, Part]) -> None:
     for part, side in zip(parts, "AB", strict=True):
         print(f"{side}: {clean(part.text)}")
+    if not found and not diff.same:
+        print("nothing was compared: neither has an event that counts")
+        return
     if not found:
         print(f"no difference: {diff.same:,} events are the same, {len(diff.renaming):,} renamed")
         return

@@ -11,6 +11,8 @@ from bisect import bisect_left
 from struct import pack, unpack
 from typing import TYPE_CHECKING
 
+from replay.model.touched import Touched
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -32,7 +34,9 @@ class GuestRam:
         changes: a count that grows with whatever may change what a load gives.
     """
 
-    __slots__ = ("_first", "_last", "_partial", "_sorted", "changes", "complete", "slots", "words")
+    __slots__ = (
+        "_first", "_last", "_partial", "_sorted", "changes", "complete", "slots", "stored", "words",
+    )  # fmt: skip
 
     def __init__(
         self, slots: Iterable[tuple[int, int]] | None = None, *, complete: bool = True
@@ -41,6 +45,8 @@ class GuestRam:
         self.complete = complete
         self.changes = 0
         self.words: dict[int, int] = {}
+        # Where is noted which words were stored, while somebody asks.
+        self.stored: Touched | None = None
         # Bytes known of a word that is not wholly known. Always empty when complete.
         self._partial: dict[int, int] = {}
         self._sorted: list[int] | None = None
@@ -86,6 +92,8 @@ class GuestRam:
             self._partial.pop(key, None)
         self._sorted = None
         self.changes += 1  # a slot goes
+        if self.stored is not None:
+            self.stored.whole = True
 
     def load8(self, gpa: int) -> int | None:
         """Return the byte at `gpa`, or None when it is unknown."""
@@ -131,12 +139,16 @@ class GuestRam:
                 self._partial[key] = known
         word = self.words.get(key, 0) & ~(0xFF << shift) | (value & 0xFF) << shift
         self._put(key, word)
+        if self.stored is not None:
+            self.stored.words.add(key)
 
     def store32(self, gpa: int, value: int) -> None:
         """Store a little-endian word at a 4-byte aligned address."""
         if self._partial:
             self._partial.pop(gpa >> 2, None)
         self._put(gpa >> 2, value & _WORD_MASK)
+        if self.stored is not None:
+            self.stored.words.add(gpa >> 2)
 
     def store64(self, gpa: int, value: int) -> None:
         """Store a little-endian doubleword."""
@@ -152,6 +164,8 @@ class GuestRam:
         if not self._partial and not (gpa | end) & 3:
             for key, word in enumerate(unpack(f"<{end >> 2}I", data), gpa >> 2):
                 self._put(key, word)
+            if self.stored is not None:
+                self.stored.words.update(range(gpa >> 2, gpa + end >> 2))
             return
         while position < end:
             if not (gpa + position) & 3 and end - position >= 4:
@@ -243,6 +257,8 @@ class GuestRam:
     def restore(self, snapshot: RamSnapshot) -> None:
         """Take the contents of a snapshot; the slots stay."""
         words, partial = snapshot
+        if self.stored is not None:
+            self.stored.whole = True
         self._sorted = None
         self.changes += 1
         self.words = dict(words)

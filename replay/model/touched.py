@@ -11,6 +11,8 @@ from typing import Any, Final
 
 # What structures() calls the lists, in its order.
 LISTS: Final = ("devices", "events", "collections", "translation_cache", "host_devices", "lpis")
+# Of a device whose mappings lie in guest RAM: 32-bit words that were stored, and ITTs that changed hands.
+RAM: Final = ("words", "itts")
 MAX_KEYS: Final = (
     1 << 16
 )  # that wait for one who asks; of more it is only known that there are many
@@ -20,8 +22,8 @@ class Touched:
     """What one model notes, for all who ask it."""
 
     __slots__ = (
-        "_readers", "_sets", "briefly", "collections", "devices", "events", "host_devices", "lpis",
-        "translation_cache", "whole",
+        "_readers", "_sets", "briefly", "collections", "devices", "events", "host_devices", "itts",
+        "lpis", "translation_cache", "whole", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,11 +33,13 @@ class Touched:
         self.translation_cache: set[Any] = set()
         self.host_devices: set[Any] = set()
         self.lpis: set[Any] = set()
+        self.words: set[int] = set()
+        self.itts: set[int] = set()
         self.briefly: set[int] = set()  # INTIDs that are told otherwise once a vCPU ran
         self.whole = False  # whether it may be anything
         self._sets = (
             self.devices, self.events, self.collections, self.translation_cache,
-            self.host_devices, self.lpis,
+            self.host_devices, self.lpis, self.words, self.itts,
         )  # fmt: skip
         self._readers: list[TouchedSince] = []
 
@@ -88,9 +92,9 @@ class TouchedSince:
         self._of.leave(self)
 
     def take_in(self, sets: tuple[set[Any], ...], *, whole: bool) -> None:
-        """These keys were noted, of each of LISTS; or `whole`."""
+        """These keys were noted, of each of LISTS and of RAM; or `whole`."""
         self._whole = self._whole or whole
-        for name, keys in zip(LISTS, sets, strict=True):
+        for name, keys in zip((*LISTS, *RAM), sets, strict=True):
             if keys and not self._whole:
                 self._keys.setdefault(name, set()).update(keys)
         if self._keys and sum(map(len, self._keys.values())) > MAX_KEYS:

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from replay.judge import AnyModel
 from replay.model.touched import LISTS
-from replay.targets import kvm_shown
+from replay.targets import kvm_shown, qemu_shown
 from replay.targets.kvm_model import KvmModel
+from replay.targets.qemu_model import QemuModel
 
 Path = tuple[str, ...]
 Changed = dict[Path, str | None]  # leaf -> JSON; None for one that is gone
@@ -67,6 +68,7 @@ class Followed:
         self._since = model.touched_since()
         self._behind: Any = None
         self._sure = True
+        self._in_ram: qemu_shown.Entries | None = None
 
     def begin(self, *, digest: bool = False) -> None:
         """Take the state as it is."""
@@ -90,9 +92,27 @@ class Followed:
     def look(self) -> Changed:
         """Take the state as it is now; return what changed."""
         keys = None if self._since is None else self._since.taken()
-        if keys is None or not isinstance(self._model, KvmModel) or "digest" in self.state:
+        if keys is None or "digest" in self.state:
             return self.whole()
-        return self._entries(self._model, keys)
+        if isinstance(self._model, QemuModel):
+            return self._stored(self._model, keys)
+        return (
+            self._entries(self._model, keys) if isinstance(self._model, KvmModel) else self.whole()
+        )
+
+    def _stored(self, model: QemuModel, keys: Mapping[str, Iterable[Any]]) -> Changed:
+        """Look at what stored words are part of."""
+        if self._in_ram is None:  # nobody wanted to know while everything was looked at
+            found = self.whole()
+            self._in_ram = qemu_shown.Entries(model.vm)
+            return found
+        puts = self._in_ram.puts(keys)
+        if puts is None:
+            return self.whole()
+        tree = _Tree(self.state)
+        for path, entry in puts:
+            tree.put(path, entry)
+        return tree.closed()
 
     def _entries(self, model: KvmModel, keys: Mapping[str, Iterable[Any]]) -> Changed:
         sure = not model.vm.state.blind
@@ -113,6 +133,7 @@ class Followed:
         return tree.closed()
 
     def _note(self) -> None:
+        self._in_ram = None
         if isinstance(self._model, KvmModel):
             self._behind = kvm_shown.behind_registers(self._model)
             self._sure = not self._model.vm.state.blind

@@ -28,8 +28,8 @@ from tracer.events import Event
 from tracer.log import files
 from tracer.log.checks import PayloadError
 from tracer.log.opening import AnyReader, reader_of
-from tracer.log.source import Place, Problem
-from tracer.log.stream import Ending, Reader
+from tracer.log.source import Ending, Place, Problem
+from tracer.log.stream import Reader
 
 _DIGEST_BYTES: Final = 16
 

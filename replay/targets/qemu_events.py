@@ -41,19 +41,23 @@ def apply(
 
 def read(vm: QemuVm, event: Event) -> int | None:
     """Return what reg.read `event` should have given; None for a bad access."""
-    readers = READ.get(event[4]) if len(event) > 4 else _READ_8
-    reader = None if readers is None else readers.get(event[2])
-    return None if reader is None else reader(vm)
+    try:
+        readers = READ[event[4]] if len(event) > 4 else _READ_8
+        return readers[event[2]](vm)
+    except KeyError:
+        return None
 
 
 # -- one function an input kind
 
 
 def _reg_write(vm: QemuVm, event: Event) -> None:
-    writers = WRITE.get(event[4]) if len(event) > 4 else _WRITE_8
-    writer = None if writers is None else writers.get(event[2])
-    if writer is not None:
-        writer(vm, event[3])
+    try:
+        writers = WRITE[event[4]] if len(event) > 4 else _WRITE_8
+        writer = writers[event[2]]
+    except KeyError:
+        return  # the device calls it bad
+    writer(vm, event[3])
 
 
 def _msi(vm: QemuVm, event: Event) -> None:

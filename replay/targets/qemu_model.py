@@ -13,9 +13,10 @@ from replay.model import effects
 from replay.model.memory import GuestRam
 from replay.model.qemu import invariants, joined, pending, reset, view
 from replay.model.qemu.vm import QemuVm
+from replay.model.touched import Touched, TouchedSince
 from replay.profiles import Profile
 from replay.protocols import Apply, Read
-from replay.targets import qemu_events
+from replay.targets import qemu_events, qemu_shown
 from replay.targets.common import (
     Answer,
     NothingListed,
@@ -149,9 +150,11 @@ class QemuModel(NothingListed):
         """Return what `structures` has for one key; None for nothing."""
         return self.structures().get(component, {}).get(key)
 
-    def touched_since(self) -> None:
-        """Nobody tells which keys changed."""
-        return
+    def touched_since(self) -> TouchedSince:
+        """Return who tells from now on which words of guest RAM were stored."""
+        if self.vm.ram.stored is None:
+            self.vm.ram.stored = Touched()
+        return self.vm.ram.stored.reader()
 
     def mapped(self) -> dict[str, Any]:
         """Return the mappings that guest RAM holds, by component and key."""
@@ -200,29 +203,7 @@ class QemuModel(NothingListed):
 
     def shown(self) -> dict[str, Any]:
         """Return the state as JSON has it, without the digest, which costs more than all the rest."""
-        vm = self.vm
-        return {
-            "its": {
-                "0": {
-                    "registers": {
-                        name: None if v is None else hex(v)
-                        for name, v in view.registers(vm).items()
-                    },
-                    "devices": {hex(k): _device(v) for k, v in sorted(view.devices(vm).items())},
-                    "collections": {str(k): v for k, v in sorted(view.collections(vm).items())},
-                    "vpes": {
-                        str(k): v | {"vpt_addr": hex(v["vpt_addr"])}
-                        for k, v in sorted(view.vpes(vm).items())
-                    },
-                    "translation_cache": [],
-                }
-            },
-            "redistributors": {
-                str(cpu): {name: None if v is None else hex(v) for name, v in registers.items()}
-                for cpu, registers in view.redistributors(vm).items()
-            },
-            "lpis": {str(intid): entry for intid, entry in sorted(view.lpis(vm).items())},
-        }
+        return qemu_shown.shown(self.vm)
 
     def _digest(self, shown: dict[str, Any]) -> str:
         """BLAKE2b over sorted msgpack of what is told, what is hidden, and all known RAM."""
@@ -232,12 +213,3 @@ class QemuModel(NothingListed):
             words = [item for item in words if item[1]]
         whole = [canonical(shown), canonical(view.hidden(vm)), words]
         return digest(whole)
-
-
-def _device(device: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "itt_addr": hex(device["itt_addr"]),
-        "eventid_bits": device["eventid_bits"],
-        "confirmed": device["confirmed"],
-        "events": {hex(key): event for key, event in sorted(device["events"].items())},
-    }

@@ -42,7 +42,7 @@ class OutputWitness:
         if at < len(self.outputs):
             here = self.outputs[at]  # nearly always
             if here[0] == effects.COMMAND and here[3] == queue_offset:
-                return here[4:8]
+                return here[4], here[5], here[6], here[7]
         output = self._find(at, effects.COMMAND, 3, (queue_offset,))
         return None if output is None else output[4:8]
 

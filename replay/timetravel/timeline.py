@@ -366,7 +366,7 @@ class Timeline:
         for path in places(self.path, self._variant):
             try:
                 file = opened(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, PermissionError):  # none, or none of ours
                 continue
             except (Unusable, OSError) as error:
                 self._tell(f"{path}: not used: {error}; it is made anew")

@@ -73,3 +73,18 @@ def test_bits_that_nobody_specified_are_told_with_what_the_model_says(capsys):
     assert rows[at].startswith("  unspecified GITS_BASER0 ")
     # what event 9 wrote, without Valid, and with the type and the size of an entry
     assert rows[at + 1] == "    the model says 0x1907000040040200; nothing observed it"
+
+
+def test_two_traces_without_events_are_not_alike(cut, capsys):
+    assert cli.main(["diff", cut, cut]) == 4
+    assert capsys.readouterr().out.endswith("neither has an event that counts\n")
+
+
+def test_two_implementations_are_told_from_two_boots(tmp_path, capsys):
+    trace = tmp_path / "a.itstrace"
+    trace.write_bytes(trace_bytes(TWO_BOOTS))
+    assert cli.main(["diff", str(trace), str(TRACES / "bugs/F1/F1-life.itstrace")]) == 1
+    said = "A is of qemu-tcg, B of linux-kvm: two implementations differ in nearly all\n"
+    assert said in capsys.readouterr().err
+    assert cli.main(["diff", str(trace), str(trace)]) == 0
+    assert "two implementations" not in capsys.readouterr().err

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from replay import cli
 from tests.support.captures import TWO_BOOTS, trace_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -67,3 +69,21 @@ def test_usage_that_nobody_asked_for_is_a_diagnostic():
     code, out, err = shell(CLI)
     assert (code, out) == (2, "")
     assert err.startswith("usage: itstrace VERB")
+
+
+def test_a_folder_that_nobody_may_read_is_wrong_usage_and_no_bug(monkeypatch, capsys):
+    def forbidden():
+        raise PermissionError(errno.EACCES, "Permission denied", "/root/.cache")
+
+    monkeypatch.setattr("replay.commands.kernels.here", forbidden)
+    assert cli.main(["kernels"]) == 2
+    assert capsys.readouterr().err == "itstrace kernels: /root/.cache: Permission denied\n"
+
+
+def test_an_error_of_the_system_that_nobody_explains_is_a_bug_of_ours(monkeypatch, capsys):
+    def gone():
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "aarch64-gcc")
+
+    monkeypatch.setattr("replay.commands.kernels.here", gone)
+    assert cli.main(["kernels"]) == 70
+    assert "this is a bug of itstrace" in capsys.readouterr().err

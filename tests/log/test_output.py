@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pytest
 
 from replay import cli
 from tests.support.captures import TWO_BOOTS, trace_bytes
 from tracer.errors import UsageError, WriteError
-from tracer.log.opening import write_output
+from tracer.log import opening
+from tracer.log.opening import create_output, write_output
 
 
 class Disk(io.FileIO):
@@ -28,13 +28,7 @@ class Disk(io.FileIO):
 
 @pytest.fixture
 def disk(monkeypatch):
-    opened = Path.open
-
-    def open_(path, mode="r", *args, **kwargs):
-        full = path.name in ("a", "out") and set(mode) & set("wx")
-        return Disk(path, mode) if full else opened(path, mode, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "open", open_)
+    monkeypatch.setattr(opening, "open", lambda path, mode, **_: Disk(path, mode), raising=False)
     return Disk
 
 
@@ -70,3 +64,14 @@ def test_no_verb_leaves_a_half_of_an_answer_and_says_that_it_went_well(
     assert cli.main(words) == 3
     assert capsys.readouterr().err.endswith("out: No space left on device\n")
     assert not out.exists()
+
+
+def test_a_file_that_another_writes_is_neither_taken_nor_cut(tmp_path):
+    path = tmp_path / "a"
+    with create_output(str(path), force=False) as first:
+        first.write(b"of the first")
+        with pytest.raises(UsageError, match="a: is being written by another process"):
+            write_output(str(path), b"", force=True)
+    assert path.read_bytes() == b"of the first"
+    write_output(str(path), b"of the next", force=True)
+    assert path.read_bytes() == b"of the next"

@@ -357,6 +357,10 @@ SHAPE = "an event must be `SEQ +DT kind key=value ...`"
         ("0 +0 loss count=5", "loss needs reason"),
         ("0 +0 save colour=1 size=2", "save has no field colour, size"),
         ("0 +0 reset how=warm", "reset: how must not be 'warm'"),
+        (
+            "0 +0 mem.write gpa=0x0 data=MAPC(icid=0x1,rd=0x0)",
+            "mem.write: data must not be 'MAPC(icid=0x1,rd=0x0)'; MAPC has icid, rdbase, v",
+        ),
         ("0 +0 reset how=1", "reset: how must not be '1'"),
         ("0 +0 reset how=-", "reset: how must not be '-'"),
         ("0 +0 reg.write offset=-1 value=0", "reg.write: offset must not be '-1'"),

@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from replay.generator.answers import answered, header_of
+from replay.generator.guest import DEVICE_IDS, DEVICES
+from replay.generator.life import Life
 from replay.judge import model_of
 from replay.kept_lists import KeptLists
 from replay.model import touched
 from replay.model.kvm.layout import VALID
 from replay.model.kvm.tables import add_device
+from replay.model.memory import GuestRam
 from replay.profiles import find
 from tests.support import scenarios
 from tests.support.captures import TRACES
@@ -24,6 +28,7 @@ from tests.support.whole_states import (
     PROFILES,
     WAYS,
     AgainstTheWhole,
+    Frames,
     life,
     watched,
     watched_trace,
@@ -32,7 +37,7 @@ from tracer.events import make
 from tracer.log.header import Header
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
-SEEDS, EVENTS = (40, 2000) if DEEP else (1, 250)
+SEEDS, EVENTS = (40, 2000) if DEEP else (1, 150)
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -45,9 +50,46 @@ def test_generated_lives(how):
             assert found.looks, name
 
 
+class OneItt(Life):
+    """A guest that gives all its devices one ITT, or its tables' own memory for it."""
+
+    def itt(self, device_id):
+        return super().itt(DEVICE_IDS[0]) if device_id != DEVICE_IDS[2] else DEVICES
+
+    def msi(self, device_id, event_id):
+        if self.dice.chance(20):
+            self.mapd(DEVICE_IDS[1], 4)
+        super().msi(device_id, event_id)
+
+
+@pytest.mark.parametrize("name", ["qemu-7.2.22", "qemu-10.0.13-gicv4", "linux-6.1"])
+@pytest.mark.parametrize("ram", ["complete", "observed"])
+def test_tables_that_share_their_memory(name, ram):
+    profile = find(name)[0]
+    for seed in range(SEEDS):
+        header = header_of(seed, profile, EVENTS)
+        asked = OneItt(seed, profile).lived(EVENTS)
+        events = list(answered(asked, model_of(header, profile), frozenset()))
+        reader = Frames(replace(header, guest_ram=ram), events)
+        assert watched(reader, profile, AgainstTheWhole).looks > EVENTS
+
+
+@pytest.mark.parametrize("change", [
+    lambda ram: ram.remove_slot(0x1000, 0x1000), lambda ram: ram.restore(GuestRam().snapshot()),
+])  # fmt: skip
+def test_where_ram_is_another_anything_may_be_told_otherwise(change):
+    ram = GuestRam([(0x1000, 0x1000)])
+    ram.stored = touched.Touched()
+    since = ram.stored.reader()
+    ram.store64(0x1008, 1)
+    assert since.taken() == {"words": {0x402, 0x403}}
+    change(ram)
+    assert since.taken() is None
+
+
 def narrow(profile):
     """Return a profile whose translation cache is soon full, where it has a list."""
-    if profile.choices.translation_cache_entries_per_vcpu <= 0:
+    if profile.family != "kvm" or profile.choices.translation_cache_entries_per_vcpu <= 0:
         return profile
     choices = replace(profile.choices, translation_cache_entries_per_vcpu=1)
     return replace(profile, choices=choices)

@@ -8,6 +8,7 @@ from replay.model import effects
 from replay.model.memory import GuestRam
 from replay.model.qemu import entries, entry_layouts, registers
 from replay.model.qemu.profile import QEMU_V4
+from replay.model.qemu.state import MAX_READS
 from replay.model.qemu.vm import QemuVm
 from tests.support.packing import assert_packing_agrees
 from tracer import events as ev
@@ -298,3 +299,14 @@ def test_an_entry_that_was_read_is_not_certain_when_the_guest_may_have_rewritten
     vm.table_change()
     assert seen(vm) == WHOLE
     assert set(vm.bound) == {0, 1, 2}
+
+
+def test_no_more_entries_are_kept_than_a_guest_may_make_us_keep():
+    vm = ready()
+    map_one(vm)
+    for event_id in range(MAX_READS + 8):
+        vm.effects.clear()
+        vm.msi(2, event_id & 0xFF)
+        vm.reads.ites[ITT].clear()  # so that each is one more
+    assert vm.reads.count <= MAX_READS
+    assert seen(vm) == WHOLE

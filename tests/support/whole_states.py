@@ -13,7 +13,7 @@ from typing import Any
 
 from replay.engine import Engine
 from replay.generator.answers import generate, header_of
-from replay.generator.guest import DEVICE_IDS, EVENT_IDS, INTIDS
+from replay.generator.guest import DEVICE_IDS, EVENT_IDS, INTIDS, RAM, RAM_BYTES
 from replay.judge import model_of, profile_named
 from replay.kept_lists import KeptLists, differences
 from replay.profiles import find
@@ -26,7 +26,7 @@ SELDOM = 7
 WAYS = ("complete", "observed", "joined", "lossy")
 PROFILES = (
     "linux-5.1", "linux-4.14", "linux-5.4", "linux-6.1", "linux-6.10", "linux-6.12.107", "linux-7.3",
-    "linux-5.19", "linux-6.17", "linux-4.19", "linux-5.10.223",
+    "linux-5.19", "linux-6.17", "linux-4.19", "linux-5.10.223", "qemu-7.2.22", "qemu-10.0.13",
 )  # fmt: skip
 
 
@@ -114,6 +114,8 @@ def life(seed: int, profile: str, how: str, events: int) -> Frames:
         for kind in ("loss", "source.gap", "loss"):
             found.insert(dice.randrange(len(found)), make(kind, 0, reason="a test"))
         found.insert(len(found) // 2, make("reset", 0, how=POWER_ON))
+        at = len(found) - len(found) // 8
+        found.insert(at, make("ram", 0, gpa=RAM, size=RAM_BYTES, present=0))
     found = [event for event in found if dice.random() > 0.02]
     return Frames(header, [_by_a_guest(event, dice) for event in found])
 

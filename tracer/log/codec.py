@@ -107,7 +107,7 @@ _SIZED: Final = frozenset(
 def _check_sizes(events: Sequence[Event]) -> None:
     """Check what a writer can get wrong without a packer's noticing; PayloadError names it."""
     sized = [event for event in events if event[0] in _SIZED]
-    if not are_usual(sized):
+    if len(sized) == 1 or not are_usual(sized):
         for event in sized:
             check_event(event)
 
@@ -246,7 +246,7 @@ def unpack_events(
         raise _msgpack_error(error) from error
     if type(first_seq) is not int or not 0 <= first_seq < fmt.MAX_SEQ:
         raise PayloadError("first sequence number must be a small integer")
-    if not are_plain(events, wire):
+    if len(events) == 1 or not are_plain(events, wire):
         check_events(events)
     return first_seq, events
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tracer.log import format as fmt
 from tracer.log.checks import PayloadError, brief
-from tracer.log.codec import check_plain
+from tracer.log.codec import check_plain, pack_map
 
 RECORDER: Final = "itstrace"
 IN_PROCESS: Final = "recorder"  # the source of a device that is under test
@@ -56,6 +56,17 @@ class Header:
         if self.starts == POWER_ON:
             del known["starts"]  # as in traces made before there was this key
         return known | self.extra
+
+    def payload(self) -> bytes:
+        """Return what a header frame holds; PayloadError when no reader would take it."""
+        values = self.to_map()
+        Header.from_map(values)
+        if values["version"] != fmt.VERSION:
+            raise PayloadError(f"header: version must be {fmt.VERSION}")
+        payload = pack_map(values)
+        if len(payload) > fmt.MAX_HEADER_RAW_BYTES:
+            raise PayloadError(f"the header must be at most {fmt.MAX_HEADER_RAW_BYTES} bytes")
+        return payload
 
     @classmethod
     def from_map(cls, value: dict[str, Any]) -> Header:

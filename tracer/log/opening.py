@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import stat
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -78,7 +80,7 @@ def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
     if force and _is_being_read(path):
         raise UsageError(f"{path}: is being read, and stays as it is: give another name")
     try:
-        stream = Path(path).open("wb" if force else "xb", buffering=0)  # noqa: SIM115
+        stream = open(path, "wb" if force else "xb", buffering=0, opener=_alone)  # noqa: SIM115
     except FileExistsError as error:
         raise UsageError(f"{path}: exists already; --force overwrites it") from error
     except OSError as error:
@@ -90,6 +92,34 @@ def create_output(path: str, *, force: bool) -> Iterator[BinaryIO]:
             stream.close()
         except OSError as error:
             raise WriteError(f"{path}: {error.strerror}") from error
+
+
+def _alone(path: str, flags: int) -> int:
+    """Open an output unless another process writes it; what it wrote is not cut off before."""
+    file = os.open(path, flags & ~os.O_TRUNC, 0o666)
+    try:
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            _lock(file)
+            if flags & os.O_TRUNC:
+                os.ftruncate(file, 0)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def _lock(file: int) -> None:
+    """Hold a file until it is closed; where the file system has no locks, nobody holds it.
+
+    Raises:
+        BlockingIOError: another holds it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BlockingIOError(error.errno, "is being written by another process") from error
+    except OSError:
+        pass
 
 
 def write_output(path: str, data: bytes, *, force: bool) -> None:

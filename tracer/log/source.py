@@ -25,6 +25,17 @@ class Place:
     line: int = 0  # lines before it, in text form
 
 
+@dataclass(slots=True)
+class Ending:
+    """How the reading of a file ended: where, and what was wrong with it."""
+
+    place: Place
+    problems: list[Problem]
+    problem_count: int
+    ended: bool
+    goes_on: bool
+
+
 class Source:
     """Bytes of a stream that may be a pipe, with a look ahead of bounded size."""
 

@@ -334,7 +334,7 @@ class TextReader:
     def _value(self, kind: str, field: Field, text: str) -> Any:
         value = _parse_value(field, text)
         if value is REQUIRED or not fits(field, value):
-            raise self._wrong(f"{kind}: {field.name} must not be {brief(text)}")
+            raise self._wrong(f"{kind}: {field.name} must not be {brief(text)}{_fields_of(text)}")
         return value
 
 
@@ -369,6 +369,16 @@ def _parse_value(field: Field, text: str) -> Any:
         return int(text, 0) if len(text) <= 40 else REQUIRED
     except (ValueError, RecursionError, OverflowError, TypeError):
         return REQUIRED
+
+
+def _fields_of(text: str) -> str:
+    """Return what the command in a text that cannot be read may have, for whoever wrote it."""
+    match = _CALL.fullmatch(text)
+    spec = match and commands.BY_NAME.get(match[1])
+    if not spec:
+        return ""
+    names = [field.attr for field in spec.layout.fields_ if field.attr != "opcode"]
+    return f"; {spec.name} has {', '.join(names)}"
 
 
 def _thaw(value: Any) -> Any:

@@ -39,20 +39,23 @@ def process_queue(vm: QemuVm) -> None:
     its = vm.its
     if not its.ctlr & 1:
         return
-    queue = its.queue
+    base = its.queue.base
     stop = its.cwriter & _OFFSET
     at = its.creadr & _OFFSET
-    size_bytes = queue.entries * _COMMAND_SIZE_BYTES
+    others = its.creadr & ~_OFFSET
+    size_bytes = its.queue.entries * _COMMAND_SIZE_BYTES
     if stop >= size_bytes or at >= size_bytes:
         return
     while at != stop:
         try:
-            run_one(vm, queue.base + at, at)
+            run_one(vm, base + at, at)
         except Fault:
             its.creadr |= Creadr.stalled.mask
             return
-        at = (at + _COMMAND_SIZE_BYTES) % size_bytes
-        its.creadr = its.creadr & ~_OFFSET | at
+        at += _COMMAND_SIZE_BYTES
+        if at >= size_bytes:
+            at %= size_bytes
+        its.creadr = others | at
 
 
 def run_one(vm: QemuVm, gpa: int, queue_offset: int) -> None:

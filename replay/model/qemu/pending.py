@@ -71,6 +71,8 @@ def store(vm: QemuVm, pendbase: int, intid: int, level: int | None) -> int | Non
         return level
     old = load(vm, pendbase, intid)
     if not vm.ram.complete:
+        if vm.ram.stored is not None:
+            vm.ram.stored.words.add(gpa >> 2)
         if level is None:
             vm.pending.bits.pop(gpa << 3 | shift, None)
         else:

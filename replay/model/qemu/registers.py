@@ -8,6 +8,7 @@ RAZ/WI.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from replay.model.qemu.commands import process_queue
@@ -21,6 +22,10 @@ _MASK32: Final = 0xFFFF_FFFF
 _ENABLED: Final = Ctlr.enabled.mask
 _RETRY: Final = Cwriter.retry.mask
 _BASER_RO: Final = Baser.entry_size.mask | Baser.table_type.mask
+_TYPE_SHIFT: Final = Baser.table_type.lo
+_TYPE_ONES: Final = Baser.table_type.ones
+# Type of a table -> its descriptor, and its place in `since`.
+_TABLES: Final = {1: ("dt", 0), 4: ("ct", 1), 2: ("vpet", 2)}
 _PAGE_SIZES: Final = (0x1000, 0x4000, 0x10000, 0x10000)
 _LEVEL1_SIZE_BYTES: Final = 8
 
@@ -70,9 +75,8 @@ def _write_ctlr(vm: QemuVm, value: int) -> None:
 def _extract_tables(vm: QemuVm) -> None:
     """extract_table_params: a BASER that is not valid leaves a table of no entries."""
     its = vm.its
-    tables = {1: ("dt", 0), 4: ("ct", 1), 2: ("vpet", 2)}
     for value in its.baser:
-        place = tables.get(Baser.table_type.get(value))
+        place = _TABLES.get(value >> _TYPE_SHIFT & _TYPE_ONES)
         if place:
             attr, at = place
             desc = table_desc(value)
@@ -82,8 +86,9 @@ def _extract_tables(vm: QemuVm) -> None:
             setattr(its, attr, desc)
 
 
+@lru_cache(64)
 def table_desc(value: int) -> TableDesc:
-    """Return the descriptor that QEMU derives from a BASER's value."""
+    """Return the descriptor that QEMU derives from a BASER's value; nobody changes it."""
     if not value & Baser.valid.mask:
         return TableDesc(entry_size=0)
     page_size = _PAGE_SIZES[Baser.page_size.get(value)]

@@ -7,10 +7,9 @@ enabled) and GICv3CPUState (the LPI part).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
-from replay.model.effects import Effect
-from replay.model.qemu.entries import Cte, Dte, Ite
+MAX_READS: Final = 1 << 14  # entries that are kept of those that were read
 
 
 @dataclass(slots=True)
@@ -82,25 +81,33 @@ class Redistributor:
 
 
 class Reads:
-    """What the last reads of table entries gave: the effect, and the entry.
+    """What reads of table entries gave: (effect, entry), each by what it was looked up with.
 
     They hold until RAM changes, or what is known of it does (`changes` of `GuestRam`).
     """
 
-    __slots__ = ("changes", "ctes", "dtes", "ites")
+    __slots__ = ("changes", "count", "ctes", "dtes", "ites")
 
     def __init__(self) -> None:
         self.changes = 0
-        self.dtes: dict[int, tuple[Effect, Dte]] = {}
-        self.ctes: dict[int, tuple[Effect, Cte]] = {}
-        self.ites: dict[tuple[int, int], tuple[Effect, Ite]] = {}  # by ITT address and EventID
+        self.count = 0
+        self.dtes: dict[int, tuple[Any, ...]] = {}
+        self.ctes: dict[int, tuple[Any, ...]] = {}
+        self.ites: dict[int, dict[int, tuple[Any, ...]]] = {}  # by ITT address and EventID
 
     def forget(self, changes: int) -> None:
         """All may have changed; `changes` is now."""
         self.changes = changes
+        self.count = 0
         self.dtes.clear()
         self.ctes.clear()
         self.ites.clear()
+
+    def one_more(self) -> None:
+        """An entry is read that is not kept, and will be."""
+        self.count += 1
+        if self.count > MAX_READS:
+            self.forget(self.changes)
 
 
 def values_of(item: TableDesc | Queue | Redistributor) -> tuple[int, ...]:

@@ -75,11 +75,14 @@ def read_dte(vm: QemuVm, device_id: int) -> entries.Dte:
         reads.forget(vm.ram.changes)
     read = reads.dtes.get(device_id)
     if read is None:
+        reads.one_more()
         dte = _read_dte(vm, device_id)
-        read = (effects.TABLE_READ, effects.DTE, device_id, 0, *dte), dte
+        valid, size, itt_addr = dte
+        read = (effects.TABLE_READ, effects.DTE, device_id, 0, valid, size, itt_addr), dte
         reads.dtes[device_id] = read
     vm.effects.append(read[0])
-    return read[1]
+    found: entries.Dte = read[1]
+    return found
 
 
 def _read_dte(vm: QemuVm, device_id: int) -> entries.Dte:
@@ -99,6 +102,8 @@ def write_dte(vm: QemuVm, device_id: int, valid: int, size: int, itt_addr: int) 
     _store_entry(vm, vm.its.dt, device_id, raw)
     vm.tick()
     vm.since_itt[itt_addr] = vm.clock
+    if vm.ram.stored is not None:
+        vm.ram.stored.itts.add(itt_addr)
 
 
 def read_cte(vm: QemuVm, icid: int) -> entries.Cte:
@@ -108,11 +113,14 @@ def read_cte(vm: QemuVm, icid: int) -> entries.Cte:
         reads.forget(vm.ram.changes)
     read = reads.ctes.get(icid)
     if read is None:
+        reads.one_more()
         cte = _read_cte(vm, icid)
-        read = (effects.TABLE_READ, effects.CTE, icid, 0, *cte), cte
+        valid, rdbase = cte
+        read = (effects.TABLE_READ, effects.CTE, icid, 0, valid, rdbase), cte
         reads.ctes[icid] = read
     vm.effects.append(read[0])
-    return read[1]
+    found: entries.Cte = read[1]
+    return found
 
 
 def _read_cte(vm: QemuVm, icid: int) -> entries.Cte:
@@ -162,13 +170,16 @@ def read_ite(vm: QemuVm, itt_addr: int, event_id: int) -> entries.Ite:
     reads = vm.reads
     if reads.changes != vm.ram.changes:
         reads.forget(vm.ram.changes)
-    read = reads.ites.get((itt_addr, event_id))
+    itt = reads.ites.get(itt_addr)
+    read = None if itt is None else itt.get(event_id)
     if read is None:
+        reads.one_more()
         ite = _read_ite(vm, itt_addr, event_id)
-        read = (effects.TABLE_READ, effects.ITE, event_id, itt_addr, *ite), ite
-        reads.ites[itt_addr, event_id] = read
+        read = _ite_effect(effects.TABLE_READ, event_id, itt_addr, ite), ite
+        reads.ites.setdefault(itt_addr, {})[event_id] = read
     vm.effects.append(read[0])
-    return read[1]
+    found: entries.Ite = read[1]
+    return found
 
 
 def _read_ite(vm: QemuVm, itt_addr: int, event_id: int) -> entries.Ite:
@@ -182,9 +193,16 @@ def _read_ite(vm: QemuVm, itt_addr: int, event_id: int) -> entries.Ite:
     return entries.unpack_ite(raw)
 
 
-def write_ite(vm: QemuVm, itt_addr: int, event_id: int, ite: tuple[int, ...]) -> None:
+def _ite_effect(kind: int, event_id: int, itt_addr: int, ite: entries.Ite) -> effects.Effect:
+    valid, inttype, intid, icid, vpe_id, doorbell = ite
+    return (
+        kind, effects.ITE, event_id, itt_addr, valid, inttype, intid, icid, vpe_id, doorbell,
+    )  # fmt: skip
+
+
+def write_ite(vm: QemuVm, itt_addr: int, event_id: int, ite: entries.Ite) -> None:
     """Store an interrupt translation entry as update_ite does."""
-    vm.effects.append((effects.TABLE_WRITE, effects.ITE, event_id, itt_addr, *ite))
+    vm.effects.append(_ite_effect(effects.TABLE_WRITE, event_id, itt_addr, ite))
     at = itt_addr + event_id * entries.ITE_SIZE_BYTES
     if not vm.ram.backed(at, entries.ITE_SIZE_BYTES):
         raise Fault

@@ -63,7 +63,7 @@ def redistributors(vm: QemuVm) -> dict[int, dict[str, int | None]]:
     }
 
 
-def _table(vm: QemuVm, index: int) -> TableDesc:
+def table_of(vm: QemuVm, index: int) -> TableDesc:
     """Return the table that BASER<index> names, or a stand-in where nobody knows it."""
     if vm.unknown.of(f"GITS_BASER{index}"):
         return stand_in(index)
@@ -73,7 +73,7 @@ def _table(vm: QemuVm, index: int) -> TableDesc:
 def _entries(vm: QemuVm, desc: TableDesc) -> list[tuple[int, int, int]]:
     """Return (index, address, doubleword) of the non-zero entries of a table."""
     found = []
-    for first, start, count in _pages(vm, desc):
+    for first, start, count in pages_of(vm, desc):
         for at in vm.ram.touched(start, start + count * desc.entry_size):
             if (at - start) % desc.entry_size == 0:
                 raw = vm.ram.load64(at)
@@ -82,7 +82,7 @@ def _entries(vm: QemuVm, desc: TableDesc) -> list[tuple[int, int, int]]:
     return found
 
 
-def _pages(vm: QemuVm, desc: TableDesc) -> list[tuple[int, int, int]]:
+def pages_of(vm: QemuVm, desc: TableDesc) -> list[tuple[int, int, int]]:
     """Return (first index, address, entries) of each stretch of a table whose place is known."""
     if not desc.entries:
         return []
@@ -129,7 +129,7 @@ def _level2(vm: QemuVm, desc: TableDesc, index: int) -> int | None:
 
 def device(vm: QemuVm, device_id: int) -> dict[str, Any] | None:
     """Return one device without its events; nothing where there is none, None if it is not known."""
-    at, raw = _entry(vm, _table(vm, 0), device_id)
+    at, raw = _entry(vm, table_of(vm, 0), device_id)
     if raw is None:
         return None
     valid, size, itt_addr = entries.unpack_dte(raw)
@@ -144,12 +144,12 @@ def event(vm: QemuVm, device_id: int, event_id: int) -> dict[str, Any] | None:
     found = device(vm, device_id)
     if not found or event_id >> found["eventid_bits"]:
         return None if found is None else {}
-    return _event(vm, found["itt_addr"], found["itt_addr"] + event_id * entries.ITE_SIZE_BYTES)
+    return event_at(vm, found["itt_addr"], found["itt_addr"] + event_id * entries.ITE_SIZE_BYTES)
 
 
 def collection(vm: QemuVm, icid: int) -> dict[str, Any] | None:
     """Return one collection, as `device` does."""
-    at, raw = _entry(vm, _table(vm, 1), icid)
+    at, raw = _entry(vm, table_of(vm, 1), icid)
     if raw is None:
         return None
     valid, rdbase = entries.unpack_cte(raw)
@@ -159,30 +159,63 @@ def collection(vm: QemuVm, icid: int) -> dict[str, Any] | None:
 def devices(vm: QemuVm) -> dict[int, dict[str, Any]]:
     """Return DeviceID -> ITT and events, of every valid device table entry."""
     found = {}
-    for device_id, at, raw in _entries(vm, _table(vm, 0)):
-        valid, size, itt_addr = entries.unpack_dte(raw)
-        if valid:
-            found[device_id] = {
-                "itt_addr": itt_addr,
-                "eventid_bits": size + 1,
-                "confirmed": _confirmed(vm, at, vm.since[0]),
-                "events": _events(vm, itt_addr, 2 << size),
-            }
+    for device_id, at, _ in _entries(vm, table_of(vm, 0)):
+        device = device_at(vm, at)
+        if device:
+            events = events_at(vm, device["itt_addr"], 1 << device["eventid_bits"])
+            found[device_id] = device | {"events": events}
     return found
 
 
-def _events(vm: QemuVm, itt_addr: int, count: int) -> dict[int, dict[str, Any]]:
+def addresses(vm: QemuVm) -> list[tuple[int, int]]:
+    """Return DeviceID and address of each entry of the device table that is not zero, in the order of a walk."""
+    return [(device_id, at) for device_id, at, _ in _entries(vm, table_of(vm, 0))]
+
+
+def device_at(vm: QemuVm, at: int) -> dict[str, Any]:
+    """Return the device whose entry is at `at`, without its events; nothing where there is none."""
+    valid, size, itt_addr = entries.unpack_dte(_raw(vm, at))
+    if not valid:
+        return {}
+    confirmed = _confirmed(vm, at, vm.since[0])
+    return {"itt_addr": itt_addr, "eventid_bits": size + 1, "confirmed": confirmed}
+
+
+def collection_at(vm: QemuVm, at: int) -> dict[str, Any]:
+    """Return a collection in the same way."""
+    valid, rdbase = entries.unpack_cte(_raw(vm, at))
+    return {"rdbase": rdbase, "confirmed": _confirmed(vm, at, vm.since[1])} if valid else {}
+
+
+def vpe_at(vm: QemuVm, at: int) -> dict[str, Any]:
+    """Return a vPE in the same way."""
+    valid, vpt_size, vpt_addr, rdbase = entries.unpack_vte(_raw(vm, at))
+    if not valid:
+        return {}
+    confirmed = _confirmed(vm, at, vm.since[2])
+    return {
+        "vpt_size": vpt_size, "vpt_addr": vpt_addr, "rdbase": rdbase, "confirmed": confirmed
+    }  # fmt: skip
+
+
+def _raw(vm: QemuVm, at: int) -> int:
+    """Return a doubleword of a table, 0 where it is not known or the address is not a word's."""
+    return 0 if at & 3 else vm.ram.load64(at) or 0
+
+
+def events_at(vm: QemuVm, itt_addr: int, count: int) -> dict[int, dict[str, Any]]:
+    """Return EventID -> event of an ITT."""
     found = {}
     size = entries.ITE_SIZE_BYTES
     for at in vm.ram.touched(itt_addr, itt_addr + count * size):
         if (at - itt_addr) % size == 0:
-            shown = _event(vm, itt_addr, at)
+            shown = event_at(vm, itt_addr, at)
             if shown:
                 found[(at - itt_addr) // size] = shown
     return found
 
 
-def _event(vm: QemuVm, itt_addr: int, at: int) -> dict[str, Any] | None:
+def event_at(vm: QemuVm, itt_addr: int, at: int) -> dict[str, Any] | None:
     """Return the event whose entry is at `at`, as `device` does."""
     low, high = vm.ram.load64(at), vm.ram.load32(at + 8)
     if low is None or high is None:
@@ -202,10 +235,10 @@ def _event(vm: QemuVm, itt_addr: int, at: int) -> dict[str, Any] | None:
 def collections(vm: QemuVm) -> dict[int, dict[str, Any]]:
     """Return ICID -> target, of every valid collection table entry."""
     found = {}
-    for icid, at, raw in _entries(vm, _table(vm, 1)):
-        valid, rdbase = entries.unpack_cte(raw)
-        if valid:
-            found[icid] = {"rdbase": rdbase, "confirmed": _confirmed(vm, at, vm.since[1])}
+    for icid, at, _ in _entries(vm, table_of(vm, 1)):
+        collection = collection_at(vm, at)
+        if collection:
+            found[icid] = collection
     return found
 
 
@@ -214,15 +247,10 @@ def vpes(vm: QemuVm) -> dict[int, dict[str, Any]]:
     if not vm.profile.virtual:
         return {}
     found = {}
-    for vpe_id, at, raw in _entries(vm, _table(vm, 2)):
-        valid, vpt_size, vpt_addr, rdbase = entries.unpack_vte(raw)
-        if valid:
-            found[vpe_id] = {
-                "vpt_size": vpt_size,
-                "vpt_addr": vpt_addr,
-                "rdbase": rdbase,
-                "confirmed": _confirmed(vm, at, vm.since[2]),
-            }
+    for vpe_id, at, _ in _entries(vm, table_of(vm, 2)):
+        vpe = vpe_at(vm, at)
+        if vpe:
+            found[vpe_id] = vpe
     return found
 
 
@@ -257,13 +285,13 @@ def lpis(vm: QemuVm) -> dict[int, dict[str, Any]]:
     for device in devices(vm).values():
         for event in device["events"].values():
             if "icid" in event:
-                target = targets.get(event["icid"])
-                found[event["intid"]] = {
-                    "pending": pending.word(vm, target, event["intid"]),
-                    "target": target,
-                    "queued": None,
-                }
+                found[event["intid"]] = lpi_of(vm, event["intid"], targets.get(event["icid"]))
     return found
+
+
+def lpi_of(vm: QemuVm, intid: int, target: int | None) -> dict[str, Any]:
+    """Return an LPI that goes to a CPU."""
+    return {"pending": pending.word(vm, target, intid), "target": target, "queued": None}
 
 
 def hidden(vm: QemuVm) -> dict[str, Any]:

@@ -12,6 +12,9 @@ ONE: Final = {"bound": 1, "variant": "one"}
 
 OURS: Final = Row("itstrace, buffered", "ours", "append", MANY, ours=True)
 OURS_ONE: Final = Row("itstrace, a write an event", "ours", "append", 100_000, ONE, ours=True)
+COMPILED_ONE: Final = Row(
+    "itstrace, compiled, a write an event", "ours", "append", 100_000, ONE, ours=True, compiled=True
+)
 MCAP: Final = Row("mcap, chunks of 1 MiB, zstd", "mcap_", "append", 200_000)
 MCAP_ONE: Final = Row(
     "mcap, a write a message", "mcap_", "append", 100_000, ONE | {"chunk": 0, "codec": "none"}
@@ -31,7 +34,9 @@ checksums, its versions must be without holes; a save for 1,000 events or for ea
 disk: it leaves SQLite at `synchronous=FULL`. The bare Packer has nothing.""",
     (
         OURS,
+        Row("itstrace, compiled, buffered", "ours", "append", MANY, ours=True, compiled=True),
         OURS_ONE,
+        COMPILED_ONE,
         MCAP,
         MCAP_ONE,
         Row("sqlite3, 1,000 a transaction", "sqlite_", "append", 200_000),
