@@ -409,6 +409,7 @@ class Verifier:
             self._probe(seq, event)
         elif event[0] in _LOSSES:
             self._evidence = Evidence()
+            self._pause.ran()  # perhaps: what follows cannot be told to be of the last reset
             self._left = None
             self._gone.clear()
             self.writers.lost()

@@ -39,7 +39,7 @@ def main() -> None:
             parts = ", ".join(f"{a / b:.0%}" for a, b in zip(figures, first, strict=True))
             rows.append(
                 [
-                    name.removesuffix("-both-sources") if at == 0 else "",
+                    "" if at else name,
                     word,
                     f"{events:,}",
                     f"{figures[0]:,}",

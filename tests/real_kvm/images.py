@@ -58,7 +58,8 @@ def unpacked(release: str) -> Path:
 
 def kernel(release: str) -> Path:
     """Return the kernel's image of one Debian release."""
-    return max(unpacked(release).glob("boot/vmlinuz-*"))
+    top = unpacked(release)
+    return max([*top.glob("boot/vmlinuz-*"), *top.glob("usr/lib/modules/*/vmlinuz")])
 
 
 def guest(release: str = "bookworm") -> Path:

@@ -164,8 +164,8 @@ def test_a_life_with_a_reset_is_recorded(host, guest, record, capsys):
     assert cli.main(["verify", str(path)]) == 1
     told = capsys.readouterr().out
     for name in ("GICR_PROPBASER", "GICR_PENDBASER"):
-        assert re.search(rf"{name}\[0\] .*observed 0x4\w+ at \d+ +stale", told), told
-    assert re.search(r"GITS_BASER0 .*observed 0x\w+ at \d+ +unspecified", told), told
+        assert re.search(rf"stale +{name}\[0\] .*observed 0x4\w+ at \d+\n", told), told
+    assert re.search(r"unspecified +GITS_BASER0 .*observed 0x\w+ at \d+\n", told), told
 
 
 BESIDE = (  # the tracepoint stays unfiltered beside our probes, with the probe that went with it
@@ -189,20 +189,21 @@ def bent(*pairs):
 
 def lived(host, guest, name, text, before=""):
     """Return what the host says of a guest's life, of a script like ours."""
+    heading = []
     with host.shell() as shell:
-        begin(shell, before, text)
+        begin(shell, before, text, heading)
         vm = guest(name)
         vm.wait()
         vm.ask("stop", "system_reset", "xen-save-devices-state", "cont")
         vm.wait(times=2)
         vm.quit()
         print("stop", file=shell.stdin, flush=True)
-        return shell.stdout.read().splitlines(True)
+        return heading + shell.stdout.read().splitlines(True)
 
 
 def imported(lines, folder, name):
     """Return the events of a text's only VM without their times, and its trace's path."""
-    (folder / f"{name}.txt").write_text(f"#its stream: 1\n{''.join(lines)}")
+    (folder / f"{name}.txt").write_text("".join(lines))
     assert cli.main(["import", str(folder / f"{name}.txt")]) in (0, 3)  # 3: 5.10 counts faults
     return read(folder / f"{name}.itstrace")[1], folder / f"{name}.itstrace"
 
@@ -213,14 +214,15 @@ def test_our_probes_and_the_kernels_tracepoint_tell_the_same(host, guest, tmp_pa
     for name, pattern in (("kernels", OURS), ("ours", KERNELS)):
         lines = without(pattern, both)
         events[name], path = imported(lines, tmp_path, name)
-        cli.main(["verify", str(path)])
+        assert cli.main(["verify", str(path)]) in (0, 1, 3)
         told = capsys.readouterr().out
         events[f"{name}, judged"] = re.sub(r"\S+\.itstrace|[0-9.]+ s\b", "", told)
         sizes.append(f"{name}: {len(lines)} lines, {sum(map(len, lines))} bytes")
     print(*sizes, sep="\n")
     if folder := os.environ.get("ITSTRACE_KEEP"):
         packed = gzip.compress("".join(both).encode(), mtime=0)
-        (Path(folder) / f"kvm-{host.release}-both-sources.stream.txt.gz").write_bytes(packed)
+        version = re.search(r"Debian ([0-9.]+)-[0-9]+ \(20", host.run("uname -v"))[1]
+        (Path(folder) / f"both-kvm-{version}.stream.txt.gz").write_bytes(packed)
     assert events["ours"] == events["kernels"]
     assert events["ours, judged"] == events["kernels, judged"]
     assert left() == ""
@@ -344,11 +346,13 @@ def test_lost_records_are_counted(host, guest, tmp_path):
     assert lost == told > 0
 
 
-def begin(shell, before="", text=None):
+def begin(shell, before="", text=None, heading=None):
     """Run the script in a shell on the host; return its process once it records."""
     print(before, text or script(), sep="\n", file=shell.stdin, flush=True)
     while not (line := shell.stdout.readline()).startswith("#its group"):
         assert line
+        if heading is not None:
+            heading.append(line)
     return int(line.split("_")[1])
 
 

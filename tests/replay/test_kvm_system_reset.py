@@ -107,6 +107,13 @@ def test_what_kvm_ignored_while_lpis_were_on_is_stale_and_the_old_guest_is_to_bl
                       "GICR_PENDBASER[1]": 4}  # fmt: skip
 
 
+def test_behind_a_gap_in_its_middle_nothing_is_evidence() -> None:
+    """A recording of 5.10.223 has one there: what a VMM reads is not shown."""
+    found = words(guest(), RESET, ['source.gap reason="not shown"'], QEMU_PUT, get_old())
+    assert "stale" not in found.values()
+    assert not any(name.startswith("GICR_") for name in found)
+
+
 def test_without_a_read_it_is_only_suspected() -> None:
     found = words(guest(), RESET, QEMU_PUT)
     assert {name for name, word in found.items() if word == "suspected"} == {

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 TRACES: Final = Path(__file__).parents[2] / "traces"
-OLD, NEW = "kvm-5.10.223-both-sources", "kvm-7.2.13-both-sources"  # a boot, a reset, a boot
-BUSY: Final = "kvm-6.12.117-busy-both-sources"  # a disk is read without a pause
+OLD, NEW = "both-kvm-5.10.223", "both-kvm-7.2.13"  # a boot, a reset, a boot
+BUSY: Final = "both-kvm-6.12.117-busy"  # a disk is read without a pause
 OURS: Final = r": (mw|mr|mr_ret): "
 KERNELS: Final = r": (kvm_mmio|mmio_rret): "
 
