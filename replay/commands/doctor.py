@@ -23,6 +23,7 @@ from replay.commands.common import (
 from tracer.errors import DamagedTrace, NewerTrace, NotATrace, UsageError
 from tracer.log import format as fmt
 from tracer.log.checks import PayloadError
+from tracer.log.foreign import way_out
 from tracer.log.opening import open_input
 from tracer.log.survey import CLEAN, CUT, DAMAGED, LOSSY, NEWER, NO_TRACE, Survey, survey
 from tracer.log.text import SUFFIX, TextReader
@@ -89,7 +90,8 @@ def diagnose(path: str) -> dict[str, Any]:
         if path.endswith(SUFFIX) or start == b"# itstrace:":
             return _of_text(stream, path)
         found = survey(stream, path, lambda steps: progress(steps, clean(path)))
-    return answer_of(found) | _of_state(found)
+    answer = answer_of(found) | _of_state(found)
+    return answer | ({"do": [way_out(start)]} if found.state == NO_TRACE else {})
 
 
 def _of_state(found: Survey) -> dict[str, Any]:

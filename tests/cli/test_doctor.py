@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import struct
@@ -76,6 +77,19 @@ def test_each_state_has_its_word_and_code(tmp_path, capsys, state):
     assert (answer["schema"], answer["state"]) == ("itstrace.doctor/1", state)
     assert bool(answer["do"]) == (state != "clean")
     assert answer["size_bytes"] == len(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [(b"", "it is empty"), (gzip.compress(GOOD), "`gunzip`"), (b"\xfd7zXZ\x00", "`unxz`")],
+)
+def test_what_is_empty_or_compressed_is_no_log_of_another_tool(tmp_path, capsys, data, says):
+    path = tmp_path / "t.itstrace"
+    path.write_bytes(data)
+    assert cli.main(["doctor", str(path)]) == 3
+    (way_out,) = (line for line in capsys.readouterr().out.splitlines() if "to do" in line)
+    assert says in way_out
+    assert "import" not in way_out
 
 
 def test_inputs_of_a_newer_itstrace_are_newer(tmp_path, capsys):

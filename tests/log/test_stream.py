@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -168,12 +169,11 @@ def test_every_prefix_of_the_header_says_what_and_where():
             read(data[:size], "dir/a.itstrace")
         assert (error.value.path, error.value.exit_code) == ("dir/a.itstrace", 3)
         told.append((type(error.value), str(error.value)))
-    not_a_trace = (
-        "dir/a.itstrace: byte 0x0: this is not an itstrace file; "
-        "`itstrace import` makes one of a log"
-    )
+    start = "dir/a.itstrace: byte 0x0: this is not an itstrace file; "
+    empty = start + "it is empty, nothing was recorded in it: record again"
+    not_a_trace = start + "`itstrace import` makes one of a log"
     cut = "cut off before its header: nothing was kept"
-    assert told[:8] == [(NotATrace, not_a_trace)] * 8
+    assert told[:8] == [(NotATrace, empty)] + [(NotATrace, not_a_trace)] * 7
     assert told[8:12] == [
         (DamagedTrace, f"dir/a.itstrace: byte {size:#x}: {cut}") for size in range(8, 12)
     ]
@@ -1016,18 +1016,21 @@ def test_the_place_after_the_last_good_frame_is_known():
 
 
 def test_what_is_not_a_trace_is_called_that():
-    for data in (
-        b"",
-        b"\x7fELF" + bytes(60),
-        b"QEMU log\n",
-        b"\x89ITST\n\x1a\n",
-        b"\x89PNG\r\n\x1a\n",
+    makes_one = "`itstrace import` makes one of a log"
+    for data, way_out in (
+        (b"", "it is empty, nothing was recorded in it: record again"),
+        (
+            gzip.compress(build()),
+            "it is compressed: unpack it with `gunzip`, and give what comes out",
+        ),
+        (b"\x7fELF" + bytes(60), makes_one),
+        (b"QEMU log\n", makes_one),
+        (b"\x89ITST\n\x1a\n", makes_one),
+        (b"\x89PNG\r\n\x1a\n", makes_one),
     ):
         with pytest.raises(NotATrace) as error:
             read(data)
-        assert str(error.value) == (
-            "t: byte 0x0: this is not an itstrace file; `itstrace import` makes one of a log"
-        )
+        assert str(error.value) == f"t: byte 0x0: this is not an itstrace file; {way_out}"
 
 
 def test_a_header_alone_is_an_empty_trace_that_was_cut():

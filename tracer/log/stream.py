@@ -27,6 +27,7 @@ from tracer.log.codec import (
     unpack_events,
     unpack_map,
 )
+from tracer.log.foreign import way_out
 from tracer.log.frames import claimed, link, look, resync
 from tracer.log.header import Header
 from tracer.log.migrate import events_now, header_now, steps_from
@@ -295,9 +296,7 @@ class Reader:
     def _preamble(self) -> bytes:
         raw = self._source.peek(fmt.PREAMBLE.size)
         if not raw.startswith(fmt.MAGIC):
-            raise NotATrace(
-                self.name, 0, "this is not an itstrace file; `itstrace import` makes one of a log"
-            )
+            raise NotATrace(self.name, 0, f"this is not an itstrace file; {way_out(raw)}")
         if len(raw) < fmt.PREAMBLE.size:
             raise DamagedTrace(self.name, len(raw), "cut off before its header: nothing was kept")
         version = fmt.PREAMBLE.unpack(raw)[1]

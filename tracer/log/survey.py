@@ -223,7 +223,10 @@ class _Scan:
             source.skip(fmt.PREAMBLE.size)
         elif not is_head(source.peek(fmt.FRAME_HEAD_SIZE_BYTES)):
             resync(source)
-        self._damaged(0, "the first bytes of the file are not those of a trace")
+        wrong = (
+            "the first bytes of the file are not those of a trace" if raw else "nothing is in it"
+        )
+        self._damaged(0, wrong)
         return True
 
     def _version_of_the_header(self) -> int | None:
