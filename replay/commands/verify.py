@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
 
 from replay.cli import EXIT_INTERRUPTED
 from replay.commands.common import (
@@ -49,6 +51,7 @@ from tracer.log.opening import AnyReader
 
 # What --probe can ask; `replay.equivalence.bench` has the same names.
 QUESTIONS = ("system", "ctrl_reset", "register_fallback", "reinit", "round trip", "pending tables")
+MANY_RESETS: Final = 20  # of which a last line says how many came out how
 _COLOUR = {STALE: "red", SUSPECTED: "red", VERIFIED: "green", "equal": "green"}
 
 
@@ -143,6 +146,8 @@ def _answer(
     if not options.follow:
         for index, verdict in enumerate(verifier.resets):
             _print_reset(index, verdict, "", options)
+        if len(verifier.resets) > MANY_RESETS:
+            print(_summary(verifier.resets))
     for trip in verifier.round_trips:
         _print_trip(trip)
     if engine.crash:
@@ -259,6 +264,15 @@ def _key(key: Any) -> str:
     if isinstance(key, tuple):
         return "/".join(map(hex, key))
     return hex(key) if isinstance(key, int) else str(key)
+
+
+def _summary(resets: Sequence[ResetVerdict]) -> str:
+    """Return how many resets have which word, and where the first finding is."""
+    counts = Counter(each.word for each in resets)
+    told = ", ".join(f"{count:,} {word}" for word, count in counts.most_common())
+    first = next((i for i, each in enumerate(resets) if each.word in FINDINGS), None)
+    where = "" if first is None else f"; the first is reset {first} at event {resets[first].seq}"
+    return f"{len(resets):,} resets: {told}{where}"
 
 
 def _headline(index: int, verdict: ResetVerdict, mark: str) -> str:

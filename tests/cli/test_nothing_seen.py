@@ -8,6 +8,7 @@ import pytest
 
 from replay import cli
 from replay.commands.info import SHOWN_RESETS
+from replay.commands.verify import MANY_RESETS
 from tests.support.captures import TRACES, TWO_BOOTS, trace_bytes
 
 
@@ -63,6 +64,21 @@ def test_info_shows_the_first_resets_of_many(tmp_path, capsys):
     assert lines[-1].endswith(f"and {100 - SHOWN_RESETS} more resets, which --json lists")
     assert cli.main(["info", str(path), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["resets"]) == 100
+
+
+def test_of_many_resets_a_last_line_says_how_they_came_out_and_where_to_look(tmp_path, capsys):
+    path = tmp_path / "a.its.txt"
+    one = ". +0 reg.write offset=0x90 value=0x1\n. +0 reset how=system\n"
+    read = ". +0 reg.read offset=0x80 value={:#x}\n"
+    resets = one * MANY_RESETS + read.format(0x700)
+    path.write_text('# itstrace: 1\n# profile: "qemu-7.2.22"\n' + resets)
+    assert cli.main(["verify", str(path)]) == 1
+    assert "resets:" not in capsys.readouterr().out
+    path.write_text('# itstrace: 1\n# profile: "qemu-7.2.22"\n' + resets + one + read.format(0))
+    assert cli.main(["verify", str(path)]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    # each reset is two events, and the reads behind the 20th and the 21st are one
+    assert last == "21 resets: 19 unproven, 1 stale, 1 equal; the first is reset 19 at event 39"
 
 
 def test_bits_that_nobody_specified_are_told_with_what_the_model_says(capsys):
