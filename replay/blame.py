@@ -17,7 +17,7 @@ from replay.blamed import Blame, add_verdicts
 from replay.components import NotShown, Target, name_of_key, names_in, unknown
 from replay.evidence import placed
 from replay.history import Act, History, Raised
-from replay.kept_lists import differences
+from replay.kept_lists import KeptLists, Walked
 from replay.model import effects
 from replay.model.effects import Effect
 from replay.verifiable import Verifiable
@@ -60,8 +60,8 @@ class Blamer:
         self._seq = at
         self.blame: Blame | None = None
         self.names: list[str] = []  # all that could have been asked for
-        self._mapped: dict[str, Any] = model.mapped()
-        self._in_ram = bool(self._mapped)  # whether this family keeps its mappings in guest RAM
+        self._mapped = KeptLists(model.mapped_lists() or Walked(model))
+        self._in_ram = bool(self._mapped.now)  # whether this family keeps mappings in guest RAM
         self._learned = False  # whether something showed mappings that no input wrote
         self._before: dict[str, Any] = {}
         self._losses: list[int] = []
@@ -71,7 +71,7 @@ class Blamer:
 
     def resumed(self, seq: int, *, overlap: bool) -> None:
         """What the model holds was there before the trace begins."""
-        self._mapped = self.model.mapped()
+        self._mapped.begin()
         self.verifier.resumed(seq, overlap=overlap)
 
     def before_input(self, seq: int, event: Event) -> None:
@@ -79,7 +79,8 @@ class Blamer:
         if self.blame is None and self._seq is not None and seq > self._seq:
             self.freeze(self._seq)
         if self._learned and event[0] != _MEM_WRITE:
-            self._mapped, self._learned = self.model.mapped(), False
+            self._mapped.look()  # nobody is known to have written what was shown
+            self._learned = False
         if event[0] in _OF_REGISTERS:
             self._before = self._registers(event)
         self.verifier.before_input(seq, event)
@@ -128,8 +129,17 @@ class Blamer:
         gpa = self.model.entry_gpa(*key) if self.target.component in SAVED else None
         self._entry = None if gpa is None else self.history.entry_written(key, gpa)
 
+    def _in_order(self) -> dict[str, Any]:
+        """Return the lists, mappings in guest RAM in the order in which a walk meets them."""
+        walk = self.model.mapped()
+        found: dict[str, Any] = {}
+        for name, kept in self._mapped.now.items():
+            at = {key: place for place, key in enumerate(walk[name])}
+            found[name] = dict(sorted(kept.items(), key=lambda each: at.get(each[0], len(at))))
+        return found | self.verifier.lists
+
     def _lists(self) -> dict[str, Any]:
-        return self._mapped | self.verifier.lists
+        return self._mapped.now | self.verifier.lists
 
     def _queue(self) -> int | None:
         """Return where the command queue is, as long as that is known."""
@@ -138,15 +148,13 @@ class Blamer:
 
     def _remapped(self, seq: int, event: Event, done: list[Effect]) -> None:
         """Mappings that lie in guest RAM may have changed."""
-        before, self._mapped = self._mapped, self.model.mapped()
-        self.history.changed(seq, list(differences(before, self._mapped)), self._mapped)
-        self.history.ran(seq, done, self._mapped)
+        self.history.changed(seq, self._mapped.look(), self._mapped.now)
+        self.history.ran(seq, done, self._mapped.now)
 
     def _registers(self, event: Event) -> dict[str, Any]:
         if event[0] == _REG_WRITE:
             return dict(self.model.registers())
-        found = self.model.components()
-        return {name: value for name, value in found.items() if not isinstance(value, dict)}
+        return dict(self.model.registers()) | self.model.redistributors()
 
     def _registers_changed(self, act: Act, now: dict[str, Any]) -> None:
         written, mask, taken = _written(act.event, now)
@@ -189,8 +197,8 @@ class Blamer:
 
     def freeze(self, seq: int) -> None:
         """Answer as of event `seq`: the replay goes on, for the evidence of resets before it."""
-        lists = self._lists()
-        states = self.model.state()["lpis"]
+        lists = self._in_order()
+        states = self.model.shown()["lpis"]
         values = self.model.components() | lists
         values["lpis"] = {int(intid): state for intid, state in states.items()}
         target, history = self.target, self.history

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from replay.model.touched import TouchedSince
-from replay.verifiable import Verifiable
+from replay.verifiable import Listed, Listening, Verifiable
 
 Lists = Mapping[str, dict[Any, Any]]  # component -> key -> value
 
@@ -26,13 +25,13 @@ class Change(NamedTuple):
 
 
 class KeptLists:
-    """A copy of a model's lists that follows them."""
+    """A copy of lists that follows them: a model's, or the mappings that guest RAM holds."""
 
     __slots__ = ("_again", "_since", "model", "now")
 
-    def __init__(self, model: Verifiable) -> None:
+    def __init__(self, model: Listed) -> None:
         self.model = model
-        self._since: TouchedSince | None = None
+        self._since: Listening | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -100,6 +99,20 @@ class KeptLists:
                     self.now[component].pop(key, None)
                 else:
                     self.now[component][key] = old
+
+
+class Walked:
+    """The mappings that guest RAM holds, of a model that does not follow them: all are walked each time."""
+
+    def __init__(self, model: Verifiable) -> None:
+        self.structures = model.mapped
+
+    def value(self, component: str, key: Any) -> Any:
+        """Return one mapping; None for none."""
+        return self.structures().get(component, {}).get(key)
+
+    def touched_since(self) -> None:
+        """Nobody tells which may be others."""
 
 
 def differences(before: Lists, now: Lists) -> Iterator[Change]:

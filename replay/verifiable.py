@@ -8,9 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from replay.model.touched import TouchedSince
 from replay.protocols import Model
 from replay.reinit import Registers
+
+
+class Listening(Protocol):
+    """Who hears which keys of lists may have changed."""
+
+    def taken(self) -> dict[str, set[Any]] | None:
+        """Return list -> keys that may have changed since the last time; None for any of all."""
+
+    def leave(self) -> None:
+        """Ask no more."""
+
+
+class Listed(Protocol):
+    """Lists by component and key."""
+
+    def structures(self) -> dict[str, Any]:
+        """Return all of them."""
+
+    def value(self, component: str, key: Any) -> Any:
+        """Return what `structures` has for one key; None for nothing."""
+
+    def touched_since(self) -> Listening | None:
+        """Return who tells from now on which keys may have changed; None: nobody does."""
 
 
 class Verifiable(Model, Protocol):
@@ -45,17 +67,23 @@ class Verifiable(Model, Protocol):
     def value(self, component: str, key: Any) -> Any:
         """Return what `structures` has for one key; None for nothing."""
 
-    def touched_since(self) -> TouchedSince | None:
+    def touched_since(self) -> Listening | None:
         """Return who tells from now on which keys may have changed; None: nobody does."""
 
     def mapped(self) -> dict[str, Any]:
         """Return the mappings that guest RAM holds, by component and key."""
+
+    def mapped_lists(self) -> Listed | None:
+        """Return these for one who follows them; None where they cannot be followed."""
 
     def entry_gpa(self, component: str, key: Any) -> int | None:
         """Return where a restore reads the entry of a key, None where nobody knows."""
 
     def state(self) -> dict[str, Any]:
         """Return the state as JSON has it."""
+
+    def shown(self) -> dict[str, Any]:
+        """Return it without its digest."""
 
     @property
     def may_stray(self) -> bool:

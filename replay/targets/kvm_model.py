@@ -332,6 +332,9 @@ class KvmModel:
         """KVM keeps no mapping in guest RAM alone."""
         return {}
 
+    def mapped_lists(self) -> None:
+        """Nobody follows these."""
+
     def entry_gpa(self, component: str, key: int | tuple[int, int]) -> int | None:
         """Return where RESTORE_TABLES reads a device's or an event's entry, where that is known."""
         if not self.vm.ram.complete:

@@ -24,11 +24,10 @@ from replay.targets.common import (
     digest,
     gicr_answer,
     learn,
-    mapping,
-    mappings,
     mem_answer,
     register_place,
 )
+from replay.targets.qemu_mapped import Mapped, mapped
 from replay.targets.witness import OutputWitness
 from tracer.events import NUMBER, Event, fields_of
 from tracer.log.header import RUNNING, Header
@@ -158,10 +157,11 @@ class QemuModel(NothingListed):
 
     def mapped(self) -> dict[str, Any]:
         """Return the mappings that guest RAM holds, by component and key."""
-        found = mappings(view.devices(self.vm), view.collections(self.vm))
-        if self.vm.profile.virtual:
-            found["vpes"] = {key: mapping(item) for key, item in view.vpes(self.vm).items()}
-        return found
+        return mapped(self.vm)
+
+    def mapped_lists(self) -> Mapped:
+        """Return these as lists that somebody can follow."""
+        return Mapped(self.vm, self.touched_since)
 
     def left_in_ram(
         self, before: Mapping[str, Any], pages: list[tuple[int, int]]

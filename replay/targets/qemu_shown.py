@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from replay.model.qemu import view
-from replay.model.qemu.reach import Reach, basis
+from replay.model.qemu.reach import Reach, basis, places
 
 if TYPE_CHECKING:
     from replay.model.qemu.vm import QemuVm
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Path = tuple[str, ...]
 ITS: Final = ("its", "0")
 Pair = tuple[int, int]
+Entry = tuple[str, Any, dict[str, Any] | None]  # component, key, what is mapped there now
 
 
 def shown(vm: QemuVm) -> dict[str, Any]:
@@ -55,6 +56,15 @@ def _hex(value: int | None) -> str | None:
     return None if value is None else hex(value)
 
 
+def _put(component: str, key: Any, entry: dict[str, Any] | None) -> tuple[Path, Any]:
+    """Return the place of an entry in the state, and the entry as it is told there."""
+    if component == "events":
+        return (*ITS, "devices", hex(key[0]), "events", hex(key[1])), entry
+    if component == "devices":
+        return (*ITS, "devices", hex(key)), entry and _device(entry)
+    return (*ITS, component, str(key)), entry and _vpe(entry) if component == "vpes" else entry
+
+
 class Entries:
     """What is mapped, as of the last walk and what stored words changed since."""
 
@@ -75,43 +85,52 @@ class Entries:
         """Return (place, entry) of all that may be otherwise, None for no entry; None: look at everything."""
         if basis(self._vm) != self._reach.basis:
             return None
-        found = self._reach.keys(keys.get("words", ()))
-        if found is None:
-            return None
-        return list(self._puts(found, set(keys.get("itts", ()))))
+        intids: set[int] = set()
+        found = self.changed(keys, intids)
+        return None if found is None else list(self._puts(found, intids))
 
-    def _puts(self, found: dict[str, dict[Any, int]], itts: set[int]) -> Iterator[tuple[Path, Any]]:
+    def _puts(self, found: Iterable[Entry], intids: Iterable[int]) -> Iterator[tuple[Path, Any]]:
         now = self._behind()
         if now != self._registers:
             self._registers = now
             yield (*ITS, "registers"), registers(self._vm)["registers"]
-        intids = {each for each in found["lpis"] if each in self._of_intid}
+        yield from (_put(*each) for each in found)
+        yield from ((("lpis", str(intid)), self._lpi(intid)) for intid in sorted(intids))
+
+    def changed(self, keys: Mapping[str, Iterable[int]], intids: set[int]) -> list[Entry] | None:
+        """Return each mapping that may be another, None for one that is none now; None: look at everything.
+
+        A device comes with all its events. `intids` gets the LPIs that may be told otherwise.
+        """
+        if places(self._vm) != self._reach.places:
+            return None
+        found = self._reach.keys(keys.get("words", ()))
+        return None if found is None else list(self._changed(found, keys.get("itts", ()), intids))
+
+    def _changed(
+        self, found: dict[str, dict[Any, int]], itts: Iterable[int], intids: set[int]
+    ) -> Iterator[Entry]:
+        intids.update(each for each in found["lpis"] if each in self._of_intid)
         devices = found["devices"] | {each: self._at[each] for each in self._reach.of_itts(itts)}
         for device_id, at in devices.items():
-            device = self._device_at(device_id, at, intids)
-            yield (*ITS, "devices", hex(device_id)), _device(device) if device else None
+            yield "devices", device_id, self._device_at(device_id, at, intids) or None
         for pair, at in found["events"].items():
             if pair[0] not in devices:
                 event = view.event_at(self._vm, self._reach.itt(pair[0]), at)
                 self._event(pair, event or {}, intids)
-                place = (*ITS, "devices", hex(pair[0]), "events", hex(pair[1]))
-                yield place, event or None
+                yield "events", pair, event or None
         yield from self._others(found, intids)
-        yield from ((("lpis", str(intid)), self._lpi(intid)) for intid in sorted(intids))
 
-    def _others(
-        self, found: dict[str, dict[Any, int]], intids: set[int]
-    ) -> Iterator[tuple[Path, Any]]:
+    def _others(self, found: dict[str, dict[Any, int]], intids: set[int]) -> Iterator[Entry]:
         for icid, at in found["collections"].items():
             collection = view.collection_at(self._vm, at)
             self._targets.pop(icid, None)
             if collection:
                 self._targets[icid] = collection["rdbase"]
             intids.update(self._events[pair]["intid"] for pair in self._of_icid.get(icid, ()))
-            yield (*ITS, "collections", str(icid)), collection or None
+            yield "collections", icid, collection or None
         for vpe_id, at in found["vpes"].items():
-            vpe = view.vpe_at(self._vm, at)
-            yield (*ITS, "vpes", str(vpe_id)), _vpe(vpe) if vpe else None
+            yield "vpes", vpe_id, view.vpe_at(self._vm, at) or None
 
     def _behind(self) -> tuple[Any, ...]:
         its = self._vm.its

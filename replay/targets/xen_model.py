@@ -141,6 +141,9 @@ class XenModel(NothingListed):
         devices = view.devices(self.vm)
         return mappings(devices, view.collections(self.vm, devices))
 
+    def mapped_lists(self) -> None:
+        """Nobody follows these."""
+
     def components(self) -> dict[str, Any]:
         """Return every component that a reset is judged by, by name."""
         vm = self.vm

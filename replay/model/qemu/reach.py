@@ -22,11 +22,15 @@ _WORD_BYTES: Final = 4
 _WORD_LPIS: Final = 32
 
 
+def places(vm: QemuVm) -> tuple[Any, ...]:
+    """Return what decides where tables are."""
+    return tuple(vm.its.baser), len(vm.assumed_level1), vm.unknown.snapshot()
+
+
 def basis(vm: QemuVm) -> tuple[Any, ...]:
     """Return what decides where everything else is, and whether it counts."""
     return (
-        tuple(vm.its.baser), tuple(vm.since), len(vm.assumed_level1), vm.gicr_known,
-        vm.unknown.snapshot(), vm.pending.since, vm.pending.acks_seen,
+        *places(vm), tuple(vm.since), vm.gicr_known, vm.pending.since, vm.pending.acks_seen,
         tuple(
             (cpu.ctlr, cpu.propbaser, cpu.pendbaser, cpu.vpropbaser, cpu.vpendbaser)
             for cpu in vm.cpus
@@ -66,6 +70,7 @@ class Reach:
     def __init__(self, vm: QemuVm) -> None:
         self._vm = vm
         self.basis = basis(vm)
+        self.places = places(vm)
         self._level1: list[tuple[int, int]] = []
         self._sizes: list[int] = []
         self._order: list[tuple[int, int]] = []  # first DeviceID and how many, as a walk has them
