@@ -102,13 +102,11 @@ class Followed:
 
     def _stored(self, model: QemuModel, keys: Mapping[str, Iterable[Any]]) -> Changed:
         """Look at what stored words are part of."""
-        if self._in_ram is None:  # nobody wanted to know while everything was looked at
+        puts = None if self._in_ram is None else self._in_ram.puts(keys)
+        if puts is None:
             found = self.whole()
             self._in_ram = qemu_shown.Entries(model.vm)
             return found
-        puts = self._in_ram.puts(keys)
-        if puts is None:
-            return self.whole()
         tree = _Tree(self.state)
         for path, entry in puts:
             tree.put(path, entry)

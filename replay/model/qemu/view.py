@@ -280,9 +280,16 @@ def _confirmed(vm: QemuVm, at: int, since: int) -> bool:
 
 def lpis(vm: QemuVm) -> dict[int, dict[str, Any]]:
     """Return INTID -> pending state of every LPI that an event maps to a collection."""
-    targets = {icid: entry["rdbase"] for icid, entry in collections(vm).items()}
+    return lpis_of(vm, devices(vm), collections(vm))
+
+
+def lpis_of(
+    vm: QemuVm, devices: Mapping[int, dict[str, Any]], collections: Mapping[int, dict[str, Any]]
+) -> dict[int, dict[str, Any]]:
+    """Return INTID -> pending state of every LPI that an event of these devices maps."""
+    targets = {icid: entry["rdbase"] for icid, entry in collections.items()}
     found = {}
-    for device in devices(vm).values():
+    for device in devices.values():
         for event in device["events"].values():
             if "icid" in event:
                 found[event["intid"]] = lpi_of(vm, event["intid"], targets.get(event["icid"]))
