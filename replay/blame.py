@@ -89,7 +89,8 @@ class Blamer:
         self, seq: int, event: Event, done: list[Effect], outputs: Sequence[Event]
     ) -> None:
         """Note who wrote what."""
-        self.history.begin(seq, event, done, outputs, self._queue() if done else None)
+        fetched = any(each[0] == effects.COMMAND for each in done)
+        self.history.begin(seq, event, done, outputs, self._queue() if fetched else None)
         if event[0] == _MEM_WRITE:
             self.history.stored(Act(seq, event), event[2], len(event[3]))
         self.verifier.after_input(seq, event, done, outputs)
@@ -148,7 +149,10 @@ class Blamer:
 
     def _remapped(self, seq: int, event: Event, done: list[Effect]) -> None:
         """Mappings that lie in guest RAM may have changed."""
-        self.history.changed(seq, self._mapped.look(), self._mapped.now)
+        changes = self._mapped.look()
+        if not changes and event[0] == _MEM_WRITE:
+            return  # no entry of any table, as nearly always
+        self.history.changed(seq, changes, self._mapped.now)
         self.history.ran(seq, done, self._mapped.now)
 
     def _registers(self, event: Event) -> dict[str, Any]:
@@ -159,7 +163,10 @@ class Blamer:
     def _registers_changed(self, act: Act, now: dict[str, Any]) -> None:
         written, mask, taken = _written(act.event, now)
         for name, value in now.items():
-            bits = _difference(self._before.get(name), value)
+            before = self._before.get(name)
+            if value == before and name != written:
+                continue
+            bits = _difference(before, value)
             if name == written and (bits or taken):
                 bits |= mask
             if bits:

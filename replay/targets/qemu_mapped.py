@@ -35,7 +35,7 @@ class Mapped:
         self._listen = listen
         self._stored: TouchedSince | None = None
         self._entries: Entries | None = None  # made as somebody asks for less than all
-        self._events: dict[int, set[int]] = {}  # DeviceID -> EventIDs
+        self._events: dict[int, set[int]] = {}  # DeviceID -> EventIDs that it has, or had
         self._values: dict[tuple[str, Any], dict[str, Any]] = {}  # of what was taken last
 
     def structures(self) -> dict[str, dict[Any, Any]]:
@@ -71,8 +71,8 @@ class Mapped:
             keys.setdefault(component, set()).add(key)
             if component == "devices":
                 keys.setdefault("events", set()).update(self._device(key, entry))
-            elif component == "events":
-                self._event(key, entry)
+            elif component == "events" and entry:
+                self._events.setdefault(key[0], set()).add(key[1])
             if entry:
                 self._values[component, key] = mapping(entry)
         return keys
@@ -99,10 +99,3 @@ class Mapped:
         for event_id, event in events.items():
             self._values["events", (device_id, event_id)] = mapping(event)
         return {(device_id, event_id) for event_id in (*was, *events)}
-
-    def _event(self, pair: tuple[int, int], entry: dict[str, Any] | None) -> None:
-        events = self._events.setdefault(pair[0], set())
-        if entry:
-            events.add(pair[1])
-        else:
-            events.discard(pair[1])

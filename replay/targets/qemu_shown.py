@@ -22,9 +22,11 @@ Entry = tuple[str, Any, dict[str, Any] | None]  # component, key, what is mapped
 
 def shown(vm: QemuVm) -> dict[str, Any]:
     """Return the state without its digest."""
+    devices, collections = view.devices(vm), view.collections(vm)
+    lpis = view.lpis_of(vm, devices, collections)
     its = registers(vm) | {
-        "devices": {hex(k): _device(v) for k, v in sorted(view.devices(vm).items())},
-        "collections": {str(k): v for k, v in sorted(view.collections(vm).items())},
+        "devices": {hex(k): _device(v) for k, v in sorted(devices.items())},
+        "collections": {str(k): v for k, v in sorted(collections.items())},
         "vpes": {str(k): _vpe(v) for k, v in sorted(view.vpes(vm).items())},
         "translation_cache": [],
     }
@@ -34,7 +36,7 @@ def shown(vm: QemuVm) -> dict[str, Any]:
             str(cpu): {name: _hex(value) for name, value in found.items()}
             for cpu, found in view.redistributors(vm).items()
         },
-        "lpis": {str(intid): entry for intid, entry in sorted(view.lpis(vm).items())},
+        "lpis": {str(intid): entry for intid, entry in sorted(lpis.items())},
     }
 
 

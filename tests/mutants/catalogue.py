@@ -1577,6 +1577,7 @@ SPREAD: Final = (
 )
 
 _KEPT: Final = "tests/replay/test_kept_lists.py"
+_MAPPED: Final = "replay/targets/qemu_mapped.py"
 CHANGES: Final = (
     Fault("changes.lpi.made", "replay/model/kvm/lpi.py", "        state.touched.lpis.add(intid)", "        pass",
           _KEPT, "an LPI that MAPTI made goes unnoticed"),
@@ -1636,6 +1637,20 @@ CHANGES: Final = (
           _KEPT, "events of another device in the same ITT stay confirmed"),
     Fault("changes.reach.basis", "replay/targets/qemu_shown.py", "        if basis(self._vm) != self._reach.basis:", "        if False:",
           _KEPT, "tables that moved are told where they were"),
+    Fault("changes.mapped.places", "replay/targets/qemu_shown.py", "        if places(self._vm) != self._reach.places:", "        if False:",
+          _KEPT, "mappings of tables that moved are told where they were"),
+    Fault("changes.mapped.gone", _MAPPED, "        return {(device_id, event_id) for event_id in (*was, *events)}", "        return {(device_id, event_id) for event_id in events}",
+          _KEPT, "events outlive their device"),
+    Fault("changes.mapped.event", _MAPPED, "                self._events.setdefault(key[0], set()).add(key[1])", "                pass",
+          _KEPT, "an event that came by itself outlives its device"),
+    Fault("changes.mapped.last", _MAPPED, "        self._values.clear()", "        pass",
+          _KEPT, "what is gone is told as it was"),
+    Fault("changes.mapped.begin", _MAPPED, "        self._stored, self._entries = self._listen(), None", "        self._stored = self._stored or self._listen()",
+          _KEPT, "after a second beginning nothing is heard"),
+    Fault("changes.mapped.whole", _MAPPED, "        known, self._entries = self._entries, None", "        known = self._entries",
+          _KEPT, "where RAM is another, entries are told where they were"),
+    Fault("blame.mapped.ran", "replay/blame.py", "        if not changes and event[0] == _MEM_WRITE:", "        if not changes:",
+          TEST_BLAME, "a command that set what was there wrote nothing"),
     Fault("changes.reach.level1", "replay/model/qemu/reach.py", "            if any(start <= at < end for start, end in self._level1):", "            if False:",
           _KEPT, "a level-1 entry goes unnoticed"),
     Fault("changes.reach.longest", "replay/model/qemu/reach.py", "        self._longest = max(self._longest, end - start)", "        pass",

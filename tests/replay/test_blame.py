@@ -16,6 +16,9 @@ from replay.cli import main
 from replay.components import parse_target
 from replay.corpus import trace_name
 from replay.engine import Engine
+from replay.generator.answers import header_of
+from replay.generator.guest import CTLR
+from replay.generator.life import Life
 from replay.history import History
 from replay.judge import model_of
 from replay.kept_lists import Change
@@ -251,6 +254,18 @@ def test_a_write_of_the_same_value_is_the_last_write_and_said_to_be_the_same(tmp
     assert answer["written"]["command"]["queued_by"] == 6
     main(["blame", str(trace), "device", "0"])
     assert "set again to what it was since event 5" in capsys.readouterr().out
+
+
+def test_a_command_that_set_an_entry_in_guest_ram_to_what_it_was_wrote_it():
+    profile = find("qemu-7.2.22")[0]
+    guest = Life(0, profile)
+    guest.tables()
+    guest.write(CTLR, 1)
+    guest.mapd(8, 4)
+    guest.mapd(8, 4)
+    last = len(guest.events) - 1
+    found = ask(header_of(0, profile, last), guest.events, "device 8", None)
+    assert (found.writer.seq, found.since.seq, found.record.writes) == (last, last - 2, 2)
 
 
 def test_what_was_there_before_the_recording_is_said_to_be(tmp_path, capsys):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from replay.generator.answers import answered, header_of
-from replay.generator.guest import DEVICE_IDS, DEVICES, LEVEL1
+from replay.generator.guest import CTLR, DEVICE_IDS, DEVICES, LEVEL1
 from replay.generator.life import Life
 from replay.judge import model_of
 from replay.kept_lists import KeptLists
@@ -30,6 +30,7 @@ from tests.support.whole_states import (
     WAYS,
     AgainstTheWhole,
     Frames,
+    InRam,
     life,
     watched,
     watched_trace,
@@ -80,6 +81,28 @@ def test_tables_that_share_their_memory(name, ram):
         events = list(answered(asked, model_of(header, profile), frozenset()))
         reader = Frames(replace(header, guest_ram=ram), events)
         assert watched(reader, profile, AgainstTheWhole).looks > EVENTS
+
+
+def test_events_go_with_their_device():
+    profile = find("qemu-7.2.22")[0]
+    guest = Life(0, profile)
+    guest.tables()
+    guest.write(CTLR, 1)
+    guest.mapc(0, 0)
+    guest.mapd(8, 4)
+    guest.mapti(8, 1, 8192, 0)
+    guest.mapti(8, 2, 8200, 0)
+    guest.command(0x8 | 8 << 32)  # MAPD without Valid
+    model = model_of(header_of(0, profile, EVENTS), profile)
+    lists = InRam(model)
+    lists.begin()  # as where a recording is joined
+    counts = []
+    for event in guest.events:
+        model.apply(event, ())
+        lists.look(event, seldom=True)
+        counts.append(len(lists.kept.now["events"]))
+    assert max(counts) == 2
+    assert counts[-1] == 0
 
 
 @pytest.mark.parametrize("change", [

@@ -15,7 +15,7 @@ from replay.engine import Engine
 from replay.generator.answers import generate, header_of
 from replay.generator.guest import DEVICE_IDS, EVENT_IDS, INTIDS, RAM, RAM_BYTES
 from replay.judge import model_of, profile_named
-from replay.kept_lists import KeptLists, differences
+from replay.kept_lists import KeptLists, Walked, differences
 from replay.profiles import find
 from replay.report.follow import Followed, changes, told
 from tracer.events import GUEST, NUMBER, POWER_ON, fields_of, make
@@ -37,6 +37,7 @@ class AgainstTheWhole:
         self.model = model
         self.kept, self.seldom = KeptLists(model), KeptLists(model)
         self.whole = model.structures()
+        self.mapped = InRam(model)
         self.followed = Followed(model)
         self.followed.begin()
         self.told = told(model, digest=False)
@@ -46,6 +47,7 @@ class AgainstTheWhole:
         self.kept.begin()
         self.seldom.begin()
         self.whole = self.model.structures()
+        self.mapped.begin()
         self.followed.anew()
         self.followed.begin()
         self.told = told(self.model, digest=False)
@@ -70,11 +72,37 @@ class AgainstTheWhole:
         self.whole = whole
         self.looks += 1
         self.changes += len(expected)
+        self.mapped.look(where, seldom=self.looks % SELDOM == 0)
         state = told(self.model, digest=False)
         assert self.followed.look() == dict(changes(self.told, state)), where
         assert self.followed.state == state, where
         self.told = state
         if self.looks % SELDOM == 0:
+            self.seldom.look()
+            assert self.seldom.now == whole, where
+
+
+class InRam:
+    """The mappings that guest RAM holds: followed, and beside that walked each time."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        lists = [model.mapped_lists() or Walked(model) for _ in range(2)]
+        self.kept, self.seldom = map(KeptLists, lists)
+        self.whole = model.mapped()
+
+    def begin(self) -> None:
+        self.kept.begin()
+        self.seldom.begin()
+        self.whole = self.model.mapped()
+
+    def look(self, where: Any, *, seldom: bool) -> None:
+        whole = self.model.mapped()
+        expected = list(differences(self.whole, whole))
+        assert self.kept.look() == expected, where
+        assert self.kept.now == whole, where
+        self.whole = whole
+        if seldom:
             self.seldom.look()
             assert self.seldom.now == whole, where
 
