@@ -133,11 +133,9 @@ class Blamer:
     def _in_order(self) -> dict[str, Any]:
         """Return the lists, mappings in guest RAM in the order in which a walk meets them."""
         walk = self.model.mapped()
-        found: dict[str, Any] = {}
-        for name, kept in self._mapped.now.items():
-            at = {key: place for place, key in enumerate(walk[name])}
-            found[name] = dict(sorted(kept.items(), key=lambda each: at.get(each[0], len(at))))
-        return found | self.verifier.lists
+        if walk != self._mapped.now:  # what was shown since counts with the next input
+            walk = self._mapped.copied()
+        return walk | self.verifier.lists
 
     def _lists(self) -> dict[str, Any]:
         return self._mapped.now | self.verifier.lists
