@@ -13,9 +13,7 @@ from typing import Any, Final
 LISTS: Final = ("devices", "events", "collections", "translation_cache", "host_devices", "lpis")
 # Of a device whose mappings lie in guest RAM: 32-bit words that were stored, and ITTs that changed hands.
 RAM: Final = ("words", "itts")
-MAX_KEYS: Final = (
-    1 << 16
-)  # that wait for one who asks; of more it is only known that there are many
+MAX_KEYS: Final = 1 << 16  # that wait for one who asks; more are told as any of all
 
 
 class Touched:

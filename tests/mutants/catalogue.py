@@ -446,7 +446,7 @@ KVM: Final = (
           VECTORS, "a hit does not make an entry young (FIFO, not LRU)"),
     Fault("kvm.cache.hit_delivers", _MSI, "    if irq is not None:", "    if irq is not None and state.enabled and state.lpis_enabled[irq.target]:",
           VECTORS, "a cache hit asks whether the LPIs of the vCPU are enabled"),
-    Fault("kvm.cache.holds_no_lpi", _CACHE, "    hold(state, irq)\n", "    irq.refs += 0 if state.cache_limit else 1\n",
+    Fault("kvm.cache.holds_no_lpi", _CACHE, "    hold(state, irq)", "    irq.refs += 0 if state.cache_limit else 1",
           VECTORS, "a cache entry holds no reference on its LPI"),
 
     Fault("kvm.registers.cbaser_keeps_cwriter", _REGISTERS, "state.creadr = state.cwriter = 0", "state.creadr = 0",
