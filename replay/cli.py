@@ -54,9 +54,7 @@ EXIT_CODES: Final = (
 EXIT_USAGE: Final = 2
 EXIT_BUG: Final = 70
 EXIT_INTERRUPTED: Final = 130
-EXIT_UNREAD: Final = (
-    141  # as a shell has it of SIGPIPE: whoever read the answer did not take all of it
-)
+EXIT_UNREAD: Final = 141  # as a shell has it of SIGPIPE: not all of the answer was taken
 
 
 def usage() -> str:

@@ -88,10 +88,11 @@ def diagnose(path: str) -> dict[str, Any]:
         stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, raw), 1 << 16))
         start = cast(io.BufferedReader, stream).peek(11)[:11]
         if path.endswith(SUFFIX) or start == b"# itstrace:":
-            return _of_text(stream, path)
-        found = survey(stream, path, lambda steps: progress(steps, clean(path)))
-    answer = answer_of(found) | _of_state(found)
-    return answer | ({"do": [way_out(start)]} if found.state == NO_TRACE else {})
+            answer = _of_text(stream, path)
+        else:
+            found = survey(stream, path, lambda steps: progress(steps, clean(path)))
+            answer = answer_of(found) | _of_state(found)
+    return answer | ({"do": [way_out(start)]} if answer["state"] == NO_TRACE else {})
 
 
 def _of_state(found: Survey) -> dict[str, Any]:
@@ -185,8 +186,6 @@ def _what_to_do(found: Survey, state: str) -> list[str]:
             return ["nothing: every replay of it says so"]
         case "newer":
             return [f"use a newer itstrace: this one reads format version {fmt.VERSION}"]
-        case "not a trace":
-            return [f"`itstrace import {name} -o OUT` makes a trace of what another tool wrote"]
     return []
 
 

@@ -80,11 +80,16 @@ def test_each_state_has_its_word_and_code(tmp_path, capsys, state):
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
-    [(b"", "it is empty"), (gzip.compress(GOOD), "`gunzip`"), (b"\xfd7zXZ\x00", "`unxz`")],
+    ("name", "data", "says"),
+    [
+        ("t.itstrace", b"", "it is empty"),
+        ("t.its.txt", b"", "it is empty"),
+        ("t.itstrace", gzip.compress(GOOD), "`gunzip`"),
+        ("t.itstrace", b"\xfd7zXZ\x00", "`unxz`"),
+    ],
 )
-def test_what_is_empty_or_compressed_is_no_log_of_another_tool(tmp_path, capsys, data, says):
-    path = tmp_path / "t.itstrace"
+def test_what_is_empty_or_compressed_is_no_log_of_another_tool(tmp_path, capsys, name, data, says):
+    path = tmp_path / name
     path.write_bytes(data)
     assert cli.main(["doctor", str(path)]) == 3
     (way_out,) = (line for line in capsys.readouterr().out.splitlines() if "to do" in line)
